@@ -1,0 +1,44 @@
+"""The message: what every door hands in, the log keeps and every reader receives.
+
+Fields follow the Mainflux message (channel, subtopic, publisher, protocol, payload, created), with the content
+type, the time's quality and the sequence number that the log gives.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+SENML_JSON = "application/senml+json"
+SENML_CBOR = "application/senml+cbor"
+JSON = "application/json"
+OCTET_STREAM = "application/octet-stream"
+
+
+class TimeQuality(enum.StrEnum):
+    """How far a wall-clock time can be trusted; a Raspberry Pi has no clock of its own."""
+
+    GNSS = "gnss"
+    NTP = "ntp"
+    RESTORED = "restored"  # taken from the last shutdown: runs late by the time spent switched off
+    UNSET = "unset"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One published message.
+
+    `publisher` is the thing that was authenticated, never what a sender claims to be. `subtopic` is "" or its
+    elements joined by dots. `seq` is 0 until the log has given a number; numbers rise and are never reused.
+    """
+
+    channel: str  # UUID
+    subtopic: str
+    publisher: str  # thing id, UUID
+    protocol: str  # "lora" "mqtt" "http" "ws" "coap"
+    content_type: str
+    payload: bytes
+    created_ns: int  # UTC
+    seq: int = 0
+    time: TimeQuality = TimeQuality.UNSET
+    boot: str = ""  # boot id, so that times stamped before synchronisation can be corrected
