@@ -44,6 +44,9 @@ class GatewaySection(_Section, frozen=True, kw_only=True):
         ),
     ] = ""
     data_dir: Annotated[str, Meta(description="databases and secrets live here")] = "/var/lib/fluxgate"
+    runtime_dir: Annotated[str, Meta(description="claim code and status file, for local tools")] = (
+        "/run/fluxgate"
+    )
     region: Annotated[str, Meta(description="regional parameters: EU868, US915, ...")] = "EU868"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -248,6 +251,32 @@ def document() -> str:
         if kind is RadioSection:
             lines += _commented(ModuleSection, "[[radio.module]]", {})
     return "\n".join(lines).rstrip() + "\n"
+
+
+def show(config: Config) -> str:
+    """The configuration in force as TOML; passwords are not shown."""
+    lines: list[str] = []
+    for name in config.__struct_fields__:
+        section = getattr(config, name)
+        if name == "upstream":
+            for upstream in section:
+                lines += ["[[upstream]]", *_values(upstream), ""]
+            continue
+        lines += [f"[{name}]", *_values(section), ""]
+        for module in config.radio.module if name == "radio" else ():
+            lines += ["[[radio.module]]", *_values(module), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _values(section: _Section) -> Iterator[str]:
+    for name in section.__struct_fields__:
+        value = getattr(section, name)
+        if isinstance(value, tuple):
+            continue
+        if name == "password" and value:
+            yield "# password is set and not shown"
+        else:
+            yield f"{name} = {_toml(value)}"
 
 
 def _commented(kind: type[_Section], header: str, examples: dict[str, Any]) -> list[str]:

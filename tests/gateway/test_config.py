@@ -56,3 +56,13 @@ def test_errors_name_line_and_key(text: str, line: int, key: str, words: str) ->
     assert (caught.value.line, caught.value.key) == (line, key)
     assert words in str(caught.value)
     assert f"fluxgate.toml, line {line}" in str(caught.value)
+
+
+def test_shown_configuration_is_the_one_in_force_without_passwords() -> None:
+    text = (
+        "[mqtt]\nport = 1884\n[[radio.module]]\nsf = 9\n[[upstream]]\nname='a'\nhost='h'\npassword='secret'\n"
+    )
+    shown = config.show(config.parse(text))
+    assert "secret" not in shown
+    again = config.parse(shown)
+    assert (again.mqtt.port, again.radio.module[0].sf, again.upstream[0].host) == (1884, 9, "h")
