@@ -1,0 +1,27 @@
+"""What can go wrong in the radio package. Every class carries the data a caller or technician needs."""
+
+
+class RadioError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class GwmpError(RadioError):
+    """A datagram that is not Semtech GWMP version 2; the only error `radio.gwmp` raises."""
+
+
+class ChipError(RadioError):
+    """The chip does not answer as an SX127x would: wiring, power, or a register that does not hold."""
+
+
+class ReadBackError(ChipError):
+    """A register read back differently from what was written."""
+
+    def __init__(self, register: int, written: int, read: int) -> None:
+        super().__init__(f"register 0x{register:02x}: wrote 0x{written:02x}, reads 0x{read:02x}")
+        self.register = register
+        self.written = written
+        self.read = read
+
+
+class BoardError(RadioError):
+    """A board description that cannot be found or does not make sense."""

@@ -1,0 +1,471 @@
+"""Semtech GWMP version 2, the UDP protocol between packet forwarder and network server. Sans-I/O.
+
+Bytes in, values out, and back; both ends of the link use it. A datagram is version (2), a token of two
+bytes, a type, for some types the gateway's EUI, and JSON (packet_forwarder PROTOCOL.TXT, sections 3 to 6).
+Whatever the bytes, `decode` raises only `GwmpError`.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from math import isfinite
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from radio.errors import GwmpError
+from radio.lora import LoRaModulation
+
+VERSION: Final = 2
+PUSH_DATA: Final = 0x00
+PUSH_ACK: Final = 0x01
+PULL_DATA: Final = 0x02
+PULL_RESP: Final = 0x03
+PULL_ACK: Final = 0x04
+TX_ACK: Final = 0x05
+
+DEFAULT_TX_POWER_DBM: Final = 14  # where a txpk carries no `powe`
+MAX_PHY_LEN: Final = 255
+U32: Final = 1 << 32
+
+
+class TxError(StrEnum):
+    """Answer to a downlink order (PROTOCOL.TXT, section 5.5)."""
+
+    NONE = "NONE"
+    TOO_LATE = "TOO_LATE"
+    TOO_EARLY = "TOO_EARLY"
+    COLLISION_PACKET = "COLLISION_PACKET"
+    COLLISION_BEACON = "COLLISION_BEACON"
+    TX_FREQ = "TX_FREQ"
+    TX_POWER = "TX_POWER"
+    GPS_UNLOCKED = "GPS_UNLOCKED"
+
+
+class RxPacket(msgspec.Struct, frozen=True, gc=False):
+    """A frame heard by the gateway (`rxpk`)."""
+
+    tmst: int  # end of the packet, u32 us of the gateway's counter
+    freq_hz: int
+    chan: int
+    rfch: int
+    stat: int  # 1 CRC good, -1 CRC bad, 0 frame without CRC
+    modulation: LoRaModulation
+    rssi_dbm: int
+    lsnr_db: float
+    data: bytes
+    time_ns: int | None = None  # UTC
+    foff_hz: int | None = None  # measured frequency minus nominal
+
+
+class TxPacket(msgspec.Struct, frozen=True, gc=False):
+    """A frame the gateway is to send (`txpk`), at `tmst`, at once (`imme`), or at a GPS time (`tmms`)."""
+
+    tmst: int | None
+    imme: bool
+    freq_hz: int
+    rfch: int
+    powe_dbm: int  # EIRP
+    modulation: LoRaModulation
+    ipol: bool  # inverted IQ, as every LoRaWAN downlink but a beacon
+    data: bytes
+    ncrc: bool = False  # no CRC, as every LoRaWAN downlink
+    preamble: int | None = None  # symbols; None is the usual 8
+    tmms: int | None = None  # GPS milliseconds
+
+
+class Stat(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The gateway's regular report (`stat`), with the protocol's own field names."""
+
+    time_ns: int | None = None  # UTC
+    lati: float | None = None
+    long: float | None = None
+    alti: int | None = None
+    rxnb: int = 0  # frames received
+    rxok: int = 0  # with a good CRC
+    rxfw: int = 0  # forwarded
+    ackr: float = 0.0  # per cent of PUSH_DATA acknowledged
+    dwnb: int = 0  # downlink orders received
+    txnb: int = 0  # frames sent
+    temp: float | None = None
+
+
+class PushData(msgspec.Struct, frozen=True):
+    token: int
+    eui: bytes
+    rxpk: tuple[RxPacket, ...] = ()
+    stat: Stat | None = None
+    skipped: int = 0  # rxpk of a modulation that is not ours (FSK, LR-FHSS)
+
+
+class PushAck(msgspec.Struct, frozen=True):
+    token: int
+
+
+class PullData(msgspec.Struct, frozen=True):
+    token: int
+    eui: bytes
+
+
+class PullAck(msgspec.Struct, frozen=True):
+    token: int
+
+
+class PullResp(msgspec.Struct, frozen=True):
+    token: int
+    txpk: TxPacket
+
+
+class TxAck(msgspec.Struct, frozen=True):
+    token: int
+    eui: bytes
+    error: TxError = TxError.NONE
+    warn: TxError | None = None  # sent, but with `value` instead of what was asked (protocol 1.5)
+    value: int | None = None
+
+
+Datagram = PushData | PushAck | PullData | PullAck | PullResp | TxAck
+
+# --- the JSON as it is on the wire -------------------------------------------------------------------
+
+_U32 = Annotated[int, msgspec.Meta(ge=0, lt=U32)]
+_MHz = Annotated[float, msgspec.Meta(gt=0, lt=10_000)]
+_Db = Annotated[float, msgspec.Meta(ge=-500, le=500)]
+_Small = Annotated[int, msgspec.Meta(ge=0, le=255)]
+_Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_PHY_LEN)]
+
+
+class _Rx(msgspec.Struct, gc=False):
+    tmst: _U32
+    freq: _MHz
+    datr: str | int
+    rssi: _Db
+    data: bytes
+    modu: str = "LORA"
+    codr: str = "4/5"
+    lsnr: _Db = 0.0
+    chan: _Small = 0
+    rfch: _Small = 0
+    stat: Literal[-1, 0, 1] = 1
+    size: _Size | None = None
+    time: str | None = None
+    foff: Annotated[int, msgspec.Meta(ge=-10_000_000, le=10_000_000)] | None = None
+
+
+class _StatWire(msgspec.Struct, gc=False):
+    time: str | None = None
+    lati: float | None = None
+    long: float | None = None
+    alti: float | None = None
+    rxnb: int = 0
+    rxok: int = 0
+    rxfw: int = 0
+    ackr: float = 0.0
+    dwnb: int = 0
+    txnb: int = 0
+    temp: float | None = None
+
+
+class _Push(msgspec.Struct, gc=False):
+    rxpk: list[_Rx] | None = None
+    stat: _StatWire | None = None
+
+
+class _Tx(msgspec.Struct, gc=False):
+    freq: _MHz
+    datr: str | int
+    data: bytes
+    imme: bool = False
+    tmst: _U32 | None = None
+    tmms: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] | None = None
+    rfch: _Small = 0
+    powe: Annotated[float, msgspec.Meta(ge=-100, le=100)] = DEFAULT_TX_POWER_DBM
+    modu: str = "LORA"
+    codr: str = "4/5"
+    ipol: bool = False
+    ncrc: bool = False
+    prea: Annotated[int, msgspec.Meta(ge=0, le=65_535)] | None = None
+    size: _Size | None = None
+
+
+class _Resp(msgspec.Struct, gc=False):
+    txpk: _Tx
+
+
+class _AckBody(msgspec.Struct, gc=False):
+    error: TxError = TxError.NONE
+    warn: TxError | None = None
+    value: float | None = None
+
+
+class _Ack(msgspec.Struct, gc=False):
+    txpk_ack: _AckBody = msgspec.field(default_factory=_AckBody)
+
+
+_push_decoder: Final = msgspec.json.Decoder(_Push)
+_resp_decoder: Final = msgspec.json.Decoder(_Resp)
+_ack_decoder: Final = msgspec.json.Decoder(_Ack)
+_tree_decoder: Final = msgspec.json.Decoder()
+_json: Final = msgspec.json.Encoder()
+
+# --- decoding ----------------------------------------------------------------------------------------
+
+
+def decode(datagram: bytes) -> Datagram:
+    """Read one datagram. JSON may end in spaces or zero bytes, as some C senders leave it.
+
+    Raises GwmpError, and nothing else, for anything that is not a whole GWMP version 2 datagram.
+    """
+    if len(datagram) < 4:
+        raise GwmpError(f"{len(datagram)} bytes are too short for a GWMP header")
+    if datagram[0] != VERSION:
+        raise GwmpError(f"protocol version {datagram[0]}, not {VERSION}")
+    token = datagram[1] << 8 | datagram[2]
+    kind = datagram[3]
+    try:
+        match kind:
+            case 0x00:
+                return _push_data(token, _eui(datagram), datagram[12:])
+            case 0x01:
+                return PushAck(token)
+            case 0x02:
+                return PullData(token, _eui(datagram))
+            case 0x03:
+                return _pull_resp(token, datagram[4:])
+            case 0x04:
+                return PullAck(token)
+            case 0x05:
+                return _tx_ack(token, _eui(datagram), datagram[12:])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as e:
+        raise GwmpError(f"type {kind}: {e}") from None
+    raise GwmpError(f"unknown datagram type 0x{kind:02x}")
+
+
+def _eui(datagram: bytes) -> bytes:
+    if len(datagram) < 12:
+        raise GwmpError("datagram ends inside the gateway EUI")
+    return datagram[4:12]
+
+
+def _push_data(token: int, eui: bytes, body: bytes) -> PushData:
+    try:
+        push = _push_decoder.decode(body)
+    except msgspec.MsgspecError:
+        push = msgspec.convert(_repaired(body, "rxpk"), _Push)
+    packets: list[RxPacket] = []
+    skipped = 0
+    for rx in push.rxpk or ():
+        datr = rx.datr
+        if rx.modu != "LORA" or datr.__class__ is not str:
+            skipped += 1
+            continue
+        try:
+            modulation = LoRaModulation.parse(datr, rx.codr)
+        except ValueError:
+            skipped += 1  # a concentrator of another generation (SF5, LR-FHSS): not ours to read
+            continue
+        data = rx.data
+        if (rx.size is not None and rx.size != len(data)) or len(data) > MAX_PHY_LEN:
+            raise GwmpError(f"rxpk of size {rx.size} carries {len(data)} bytes")
+        packets.append(
+            RxPacket(
+                rx.tmst,
+                round(rx.freq * 1_000_000),
+                rx.chan,
+                rx.rfch,
+                rx.stat,
+                modulation,
+                round(rx.rssi),
+                rx.lsnr,
+                data,
+                None if rx.time is None else _iso_ns(rx.time),
+                rx.foff,
+            )
+        )
+    return PushData(token, eui, tuple(packets), _stat(push.stat) if push.stat else None, skipped)
+
+
+def _pull_resp(token: int, body: bytes) -> PullResp:
+    try:
+        tx = _resp_decoder.decode(body).txpk
+    except msgspec.MsgspecError:
+        tx = msgspec.convert(_repaired(body, "txpk"), _Resp).txpk
+    if tx.modu != "LORA" or not isinstance(tx.datr, str):
+        raise GwmpError("txpk of a modulation that is not LoRa")
+    if (tx.size is not None and tx.size != len(tx.data)) or len(tx.data) > MAX_PHY_LEN:
+        raise GwmpError(f"txpk of size {tx.size} carries {len(tx.data)} bytes")
+    return PullResp(
+        token,
+        TxPacket(
+            tmst=tx.tmst,
+            imme=tx.imme,
+            freq_hz=round(tx.freq * 1_000_000),
+            rfch=tx.rfch,
+            powe_dbm=round(tx.powe),
+            modulation=LoRaModulation.parse(tx.datr, tx.codr),
+            ipol=tx.ipol,
+            data=tx.data,
+            ncrc=tx.ncrc,
+            preamble=tx.prea,
+            tmms=tx.tmms,
+        ),
+    )
+
+
+def _tx_ack(token: int, eui: bytes, body: bytes) -> TxAck:
+    body = body.rstrip(b"\0 \r\n")
+    if not body:  # an empty body is the original forwarder's "sent"
+        return TxAck(token, eui)
+    ack = _ack_decoder.decode(body).txpk_ack
+    value = ack.value
+    return TxAck(token, eui, ack.error, ack.warn, None if value is None else round(value))
+
+
+_URL_SAFE: Final = str.maketrans("-_", "+/")
+
+
+def _repaired(body: bytes, key: str) -> object:
+    """The JSON tree with base64 as msgspec wants it and trailing zero bytes dropped (slow path).
+
+    Forwarders leave out the padding, and the protocol's own examples mix in the URL-safe alphabet.
+    """
+    tree = _tree_decoder.decode(body.rstrip(b"\0"))
+    items = tree.get(key) if isinstance(tree, dict) else None
+    for item in items if isinstance(items, list) else [items]:
+        if isinstance(item, dict) and isinstance(item.get("data"), str):
+            text = item["data"].rstrip("=").translate(_URL_SAFE)
+            item["data"] = text + "=" * (-len(text) % 4)
+    return tree
+
+
+def _iso_ns(text: str) -> int | None:
+    """ISO 8601 UTC to ns since 1970; None where a forwarder wrote something else (a display value only)."""
+    try:
+        at = datetime.fromisoformat(text)
+        return _utc_ns(at)
+    except (ValueError, OverflowError):
+        return None
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _utc_ns(at: datetime) -> int:
+    since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH
+    return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
+
+
+def _stat(wire: _StatWire) -> Stat:
+    time_ns = None
+    if wire.time is not None:
+        try:
+            time_ns = _utc_ns(datetime.strptime(wire.time, _STAT_TIME))
+        except (ValueError, OverflowError):
+            time_ns = None
+    return Stat(
+        time_ns,
+        wire.lati,
+        wire.long,
+        None if wire.alti is None or not isfinite(wire.alti) else round(wire.alti),
+        wire.rxnb,
+        wire.rxok,
+        wire.rxfw,
+        wire.ackr,
+        wire.dwnb,
+        wire.txnb,
+        wire.temp,
+    )
+
+
+_STAT_TIME: Final = "%Y-%m-%d %H:%M:%S GMT"
+
+# --- encoding ----------------------------------------------------------------------------------------
+
+
+def encode(datagram: Datagram) -> bytes:
+    """The bytes of one datagram. Raises GwmpError for a token or EUI that does not fit its field."""
+    match datagram:
+        case PushData(token, eui, rxpk, stat):
+            body: dict[str, object] = {}
+            if rxpk:
+                body["rxpk"] = [_rx_json(rx) for rx in rxpk]
+            if stat is not None:
+                body["stat"] = _stat_json(stat)
+            return _head(token, PUSH_DATA, eui) + _json.encode(body)
+        case PushAck(token):
+            return _head(token, PUSH_ACK)
+        case PullData(token, eui):
+            return _head(token, PULL_DATA, eui)
+        case PullAck(token):
+            return _head(token, PULL_ACK)
+        case PullResp(token, txpk):
+            return _head(token, PULL_RESP) + _json.encode({"txpk": _tx_json(txpk)})
+        case TxAck(token, eui):
+            return _head(token, TX_ACK, eui) + _ack_json(datagram)
+
+
+def _head(token: int, kind: int, eui: bytes | None = None) -> bytes:
+    if not 0 <= token <= 0xFFFF:
+        raise GwmpError(f"token {token} does not fit two bytes")
+    if eui is not None and len(eui) != 8:
+        raise GwmpError(f"a gateway EUI has 8 bytes, not {len(eui)}")
+    return bytes((VERSION, token >> 8, token & 0xFF, kind)) + (eui or b"")
+
+
+def _rx_json(rx: RxPacket) -> dict[str, object]:
+    out: dict[str, object] = {
+        "tmst": rx.tmst,
+        "freq": rx.freq_hz / 1_000_000,
+        "chan": rx.chan,
+        "rfch": rx.rfch,
+        "stat": rx.stat,
+        "modu": "LORA",
+        "datr": rx.modulation.datr,
+        "codr": rx.modulation.codr,
+        "rssi": rx.rssi_dbm,
+        "lsnr": round(rx.lsnr_db, 1),
+        "size": len(rx.data),
+        "data": rx.data,  # msgspec writes bytes as base64
+    }
+    if rx.time_ns is not None:
+        seconds, ns = divmod(rx.time_ns, 1_000_000_000)
+        out["time"] = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ns // 1000:06d}Z"
+    if rx.foff_hz is not None:
+        out["foff"] = rx.foff_hz
+    return out
+
+
+def _tx_json(tx: TxPacket) -> dict[str, object]:
+    out: dict[str, object] = {
+        "imme": tx.imme,
+        "freq": tx.freq_hz / 1_000_000,
+        "rfch": tx.rfch,
+        "powe": tx.powe_dbm,
+        "modu": "LORA",
+        "datr": tx.modulation.datr,
+        "codr": tx.modulation.codr,
+        "ipol": tx.ipol,
+        "size": len(tx.data),
+        "data": tx.data,
+        "ncrc": tx.ncrc,
+    }
+    optional = {"tmst": tx.tmst, "tmms": tx.tmms, "prea": tx.preamble}
+    return out | {name: value for name, value in optional.items() if value is not None}
+
+
+def _stat_json(stat: Stat) -> dict[str, object]:
+    out: dict[str, object] = {}
+    if stat.time_ns is not None:
+        out["time"] = datetime.fromtimestamp(stat.time_ns // 1_000_000_000, UTC).strftime(_STAT_TIME)
+    for name in ("lati", "long", "alti", "rxnb", "rxok", "rxfw", "ackr", "dwnb", "txnb", "temp"):
+        value = getattr(stat, name)
+        if value is not None:
+            out[name] = value
+    return out
+
+
+def _ack_json(ack: TxAck) -> bytes:
+    if ack.error is not TxError.NONE:
+        return _json.encode({"txpk_ack": {"error": ack.error}})
+    if ack.warn is not None:
+        return _json.encode({"txpk_ack": {"error": ack.error, "warn": ack.warn, "value": ack.value}})
+    return _json.encode({"txpk_ack": {"error": TxError.NONE}})
