@@ -1,0 +1,138 @@
+"""The session state machine, without a socket or a clock."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+
+from hub.mqtt.packets import PacketError
+from hub.mqtt.session import Flight, Session, Subscription
+
+
+def a_session(*, window: int = 4, max_receiving: int = 3) -> Session:
+    return Session("thing", "client", kept=True, window=window, max_receiving=max_receiving)
+
+
+def test_packet_ids_rise_and_skip_those_in_flight() -> None:
+    session = a_session()
+    assert [session.send(seq, 1) for seq in (10, 11, 12)] == [1, 2, 3]
+    assert session.room == 1
+    assert session.acknowledged(2)
+    assert session.send(13, 1) == 4
+
+
+def test_packet_ids_wrap_behind_65535_without_reusing_one_in_flight() -> None:
+    session = a_session(window=10)
+    first = session.send(0, 1)
+    used = []
+    for seq in range(1, 65_540):
+        packet_id = session.send(seq, 1)
+        assert 1 <= packet_id <= 65_535
+        assert packet_id != first
+        used.append(packet_id)
+        session.acknowledged(packet_id)
+    assert used[65_533:65_536] == [65_535, 2, 3]
+
+
+def test_qos_2_goes_from_sent_over_released_to_done() -> None:
+    session = a_session()
+    packet_id = session.send(7, 2)
+    assert not session.completed(packet_id)
+    assert session.received(packet_id)
+    assert not session.received(packet_id)
+    assert list(session.to_resend()) == [(packet_id, Flight(7, 2, False, True))]
+    assert session.completed(packet_id)
+    assert not session.completed(packet_id)
+    assert session.room == 4
+
+
+def test_acknowledgement_of_the_wrong_kind_is_a_protocol_error() -> None:
+    session = a_session()
+    one, two = session.send(1, 1), session.send(2, 2)
+    with pytest.raises(PacketError):
+        session.acknowledged(two)
+    with pytest.raises(PacketError):
+        session.received(one)
+
+
+def test_acknowledgement_of_nothing_is_harmless() -> None:
+    session = a_session()
+    assert not session.acknowledged(9)
+    assert not session.received(9)
+    assert not session.completed(9)
+    assert not session.release(9)
+
+
+def test_received_qos_2_id_counts_once_until_released() -> None:
+    session = a_session()
+    assert session.begin_receiving(5)
+    assert not session.begin_receiving(5)
+    assert session.release(5)
+    assert session.begin_receiving(5)
+
+
+def test_open_qos_2_ids_are_bounded() -> None:
+    session = a_session(max_receiving=3)
+    for packet_id in (1, 2, 3):
+        session.begin_receiving(packet_id)
+    with pytest.raises(PacketError):
+        session.begin_receiving(4)
+
+
+def test_resend_keeps_ids_and_order() -> None:
+    session = a_session()
+    for seq in (30, 31, 32):
+        session.send(seq, 1)
+    session.acknowledged(1)
+    session.send(33, 2)
+    assert [(key, flight.seq) for key, flight in session.to_resend()] == [
+        (2, 31),
+        (3, 32),
+        (4, 33),
+    ]
+
+
+def test_kept_session_reads_back_what_it_wrote() -> None:
+    session = a_session()
+    session.subscriptions["channels/c/messages/#"] = Subscription(2, 17)
+    session.cursor = 99
+    session.send(98, 1)
+    session.received(session.send(99, 2))
+    session.begin_receiving(12)
+    session.waiting.append(3)
+    other = a_session()
+    other.load(session.state())
+    assert other.state() == session.state()
+    assert list(other.to_resend()) == list(session.to_resend())
+    assert other.subscriptions == {"channels/c/messages/#": Subscription(2, 17)}
+    assert not other.begin_receiving(12)
+    assert other.send(100, 1) == 3
+
+
+def test_damaged_row_is_one_error() -> None:
+    session = a_session()
+    session.send(1, 2)
+    row = session.state()
+    rng = random.Random(1)
+    for _ in range(2000):
+        damaged = bytearray(row)
+        damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        try:
+            a_session().load(bytes(damaged))
+        except msgspec.DecodeError:
+            continue
+
+
+def test_retention_waits_for_what_is_in_flight_but_not_for_retained_copies() -> None:
+    session = a_session()
+    session.cursor = 50
+    assert session.needed_from() == 50
+    session.send(5, 1, retain=True)
+    assert session.needed_from() == 50
+    session.send(40, 1)
+    two = session.send(30, 2)
+    assert session.needed_from() == 29
+    session.received(two)
+    assert session.needed_from() == 39
