@@ -1,13 +1,14 @@
 """The message: what every door hands in, the log keeps and every reader receives.
 
-Fields follow the Mainflux message (channel, subtopic, publisher, protocol, payload, created), with the content
-type, the time's quality and the sequence number that the log gives.
+Fields follow the Mainflux message (channel, subtopic, publisher, protocol, payload, created), with the
+content type, the time's quality and the sequence number that the log gives.
 """
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+import msgspec
 
 SENML_JSON = "application/senml+json"
 SENML_CBOR = "application/senml+cbor"
@@ -24,12 +25,14 @@ class TimeQuality(enum.StrEnum):
     UNSET = "unset"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One published message.
 
     `publisher` is the thing that was authenticated, never what a sender claims to be. `subtopic` is "" or its
     elements joined by dots. `seq` is 0 until the log has given a number; numbers rise and are never reused.
+
+    A row of the log is this structure as a msgpack array: fields are only ever added, at the end, with a
+    default.
     """
 
     channel: str  # UUID
@@ -42,3 +45,4 @@ class Message:
     seq: int = 0
     time: TimeQuality = TimeQuality.UNSET
     boot: str = ""  # boot id, so that times stamped before synchronisation can be corrected
+    qos: int = 2  # 0..2, the delivery its publisher asked for; only MQTT asks for less than the highest

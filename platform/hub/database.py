@@ -1,0 +1,161 @@
+"""SQLite as the hub uses it: one connection writes and checkpoints, readers open read-only, damage is set
+aside.
+
+Two connections that write or checkpoint at the same instant can corrupt a WAL database in SQLite 3.7.0 to
+3.51.2, Debian's versions among them. So each file has one writing connection, in one process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+log = logging.getLogger("hub.database")
+
+BUSY_TIMEOUT_S = 5.0  # readers of WAL do not block; this covers a recovery by the writer at start
+WAL_PAGES = 4000  # checkpoint after this many pages; also the length the WAL is grown to once
+KEPT_DAMAGED = 3  # damaged files kept for a technician; the oldest goes
+FULL_CHECK_BYTES = 64 << 20  # a file up to this size is checked page by page at each start (about 0.3 s)
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of a schema: `statements` run in one transaction together with the record that they ran.
+
+    A name is never reused and a migration never edited.
+    """
+
+    name: str
+    statements: Sequence[str]
+
+
+def open_writer(
+    path: Path, *, page_size: int = 4096, connection: type[sqlite3.Connection] = sqlite3.Connection
+) -> sqlite3.Connection:
+    """The one connection that writes `path`: WAL, synchronous=FULL, transactions begun and ended by hand.
+
+    It may be handed to another thread but used by one at a time. Raises sqlite3.DatabaseError where the file
+    is no database or damaged.
+    """
+    conn = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=256, factory=connection
+    )
+    try:
+        conn.execute(f"PRAGMA page_size = {page_size}")
+        conn.execute("PRAGMA journal_mode = WAL")
+        conn.execute("PRAGMA synchronous = FULL")
+        conn.execute("PRAGMA foreign_keys = ON")
+        conn.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+        # A reader that held up checkpoints leaves a long WAL; cut it back to twice its usual length.
+        conn.execute(f"PRAGMA journal_size_limit = {2 * WAL_PAGES * page_size}")
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A read-only connection that never checkpoints. The writer must have opened the file before."""
+    conn = sqlite3.connect(
+        f"file:{quote(str(path.absolute()))}?mode=ro",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=BUSY_TIMEOUT_S,
+    )
+    conn.execute("PRAGMA wal_autocheckpoint = 0")
+    return conn
+
+
+def check(conn: sqlite3.Connection, path: Path, *, thorough: bool = False) -> None:
+    """Raise sqlite3.DatabaseError where the file is damaged.
+
+    Page by page if small or `thorough`, else its schema.
+    """
+    if not (thorough or path.stat().st_size <= FULL_CHECK_BYTES):
+        conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        return
+    (answer,) = conn.execute("PRAGMA quick_check(1)").fetchone()
+    if answer != "ok":
+        raise sqlite3.DatabaseError(f"quick_check: {answer}")
+
+
+def migrate(conn: sqlite3.Connection, migrations: Sequence[Migration]) -> list[str]:
+    """Run the migrations that have not run yet, in order, one transaction each. Returns their names."""
+    conn.execute("CREATE TABLE IF NOT EXISTS migration(name TEXT PRIMARY KEY) WITHOUT ROWID")
+    known = {name for (name,) in conn.execute("SELECT name FROM migration")}
+    done = []
+    for migration in migrations:
+        if migration.name in known:
+            continue
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in migration.statements:
+                conn.execute(statement)
+            conn.execute("INSERT INTO migration(name) VALUES (?)", (migration.name,))
+        except BaseException:
+            conn.execute("ROLLBACK")
+            raise
+        conn.execute("COMMIT")
+        done.append(migration.name)
+    return done
+
+
+def grow_wal(conn: sqlite3.Connection, path: Path, page_size: int) -> None:
+    """Write the WAL to its full length once, so that no later commit pays for a file that grows.
+
+    ext4 journals each new size: a growing WAL costs two flushes a commit instead of one.
+    """
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists() and wal.stat().st_size >= WAL_PAGES * page_size:
+        return
+    conn.execute("BEGIN IMMEDIATE")
+    conn.execute("CREATE TABLE wal_growth(filler BLOB)")
+    conn.execute("INSERT INTO wal_growth VALUES (zeroblob(?))", (WAL_PAGES * page_size,))
+    conn.execute("DROP TABLE wal_growth")
+    conn.execute("COMMIT")
+    conn.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged database and its WAL so that a fresh one can start; returns the new name."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    for suffix in ("-wal", "-shm", ""):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(target.with_name(target.name + suffix))
+    sync_directory(path.parent)
+    for old in range(1, number - KEPT_DAMAGED + 1):
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(f"{path.name}.damaged-{old}{suffix}").unlink(missing_ok=True)
+    log.error("%s is damaged: kept as %s, starting with an empty one", path.name, target.name)
+    return target
+
+
+def sync_directory(folder: Path) -> None:
+    """Make renames and new names in `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Replace `path` by `content` so that after a crash either the old or the new content is there."""
+    temporary = path.with_name(path.name + ".new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        os.write(handle, content)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    temporary.replace(path)
+    sync_directory(path.parent)

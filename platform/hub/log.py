@@ -1,0 +1,454 @@
+"""The durable log: every message that enters is appended once, gets a number, and is committed in groups.
+
+In: messages of every door, with other parts' writes that belong to them. Out: their numbers at once, the
+message to live subscribers at once, and to readers that keep promises after the commit. One thread writes;
+nothing here blocks the event loop on the disk, except `open`.
+
+Whoever waits (`append`, `submit`, `write`) forces the next commit and all that wait share it. What is posted
+gathers for up to `commit_interval_s`. After a failed commit nothing is acknowledged and nothing tried again:
+`on_failure` is called and the process ends; starting again is the recovery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import force_setattr
+
+from .database import Migration
+from .errors import Busy, HubError, Invalid, LogFailed, LogFull
+from .log_reader import LogReader
+from .log_writer import RESERVE, Batch, Limits, LogWriter, Outcome, Unit, Write
+from .message import Message
+
+__all__ = ["Gap", "Limits", "Log", "LogCounters", "Migration", "Write"]
+
+log = logging.getLogger("hub.log")
+
+MAX_MESSAGES = 5_000_000  # a week upstream-less at 8 messages/s; about 1 GB
+MAX_BYTES = 2 << 30  # of a 16 GB card
+MAX_PENDING = RESERVE // 4  # messages not yet committed: about 64 MB with their overhead
+MAX_PENDING_BYTES = 64 << 20  # payload bytes not yet committed
+EARLY_MESSAGES = 4_096  # this many posted messages do not wait for the interval
+EARLY_BYTES = 4 << 20
+CURSOR_INTERVAL_S = 1.0  # what a crash can deliver twice
+
+Listener = Callable[[Sequence[Message]], None]
+Done = Callable[[HubError | None], None]
+
+
+@dataclass(slots=True)
+class LogCounters:
+    """Since this start, except `gap_messages`, which the file keeps."""
+
+    appended: int = 0  # messages that were given a number
+    committed: int = 0
+    commits: int = 0
+    busy: int = 0  # calls handed back because too much was waiting
+    refused: int = 0  # units whose writes the database refused
+    failed: int = 0  # messages given a number and then not stored
+    set_aside: int = 0  # damaged files put aside
+    gap_messages: int = 0  # messages removed before some cursor had passed them
+    listener_errors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Messages that a cursor's owner never got, because retention had to remove them."""
+
+    cursor: str
+    first_seq: int
+    last_seq: int
+    messages: int
+
+
+class Log:
+    """All methods belong to the event loop's thread; other threads read through `reader()`."""
+
+    def __init__(
+        self,
+        path: Path,
+        writer: LogWriter,
+        loop: asyncio.AbstractEventLoop,
+        commit_interval_s: float,
+        on_failure: Callable[[LogFailed], None] | None,
+    ) -> None:
+        self.path = path
+        self.commit_interval_s = commit_interval_s
+        self.counters = LogCounters(gap_messages=writer.gap_messages, set_aside=1 if writer.set_aside else 0)
+        self.set_aside = writer.set_aside
+        self.committed_seq = writer.last_seq
+        self.first_seq = writer.first_seq
+        self.message_count = writer.count
+        self.size_bytes = writer.size_bytes
+        self._writer = writer
+        self._loop = loop
+        self._on_failure = on_failure
+        self._reader = LogReader(path)
+        self._next_seq = writer.next_seq
+        self._reserved = writer.reserved
+        self._cursors = dict(writer.cursors)
+        self._gather = Batch()
+        self._writing: Batch | None = None
+        self._pending = 0
+        self._pending_bytes = 0
+        self._failure: LogFailed | None = None
+        self._closing = False
+        self._scheduled = False  # a hand-over runs at the end of this loop turn
+        self._commit_timer: asyncio.TimerHandle | None = None
+        self._cursor_timer: asyncio.TimerHandle | None = None
+        self._room: list[asyncio.Future[None]] = []
+        self._idle: list[asyncio.Future[None]] = []
+        self._on_append: list[Listener] = []
+        self._on_commit: list[Listener] = []
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        migrations: Sequence[Migration] = (),
+        commit_interval_s: float = 1.0,
+        max_messages: int = MAX_MESSAGES,
+        max_bytes: int = MAX_BYTES,
+        on_failure: Callable[[LogFailed], None] | None = None,
+        connection: type[sqlite3.Connection] = sqlite3.Connection,
+    ) -> Log:
+        """Open or create the log inside the running loop; blocks while it recovers.
+
+        A damaged file is renamed and a fresh one begun: `set_aside` then names it. `on_failure` is called on
+        the loop after a failed commit, when nothing can be promised any more; the process should end.
+        """
+        path = Path(path)
+        writer = LogWriter(path, migrations, Limits(max_messages, max_bytes), connection)
+        self = cls(path, writer, asyncio.get_running_loop(), commit_interval_s, on_failure)
+        writer.start(self._report)
+        return self
+
+    async def close(self) -> None:
+        """Commit what has been taken, end the writer thread and close the file."""
+        self._closing = True
+        while (self._gather or self._writing) and not self._failure:
+            self._hand_over()
+            idle = self._loop.create_future()
+            self._idle.append(idle)
+            await idle
+        for timer in (self._commit_timer, self._cursor_timer):
+            if timer:
+                timer.cancel()
+        await asyncio.to_thread(self._writer.stop)
+        self._reader.close()
+
+    # Appending
+
+    async def append(self, messages: Sequence[Message], also: Sequence[Write] = ()) -> list[int]:
+        """Store `messages` and run `also` in one transaction; returns their numbers when that is durable.
+
+        Waits while too much is uncommitted. Raises LogFailed (nothing was promised), WriteRefused where the
+        database refused `also`. A caller that is cancelled no longer waits; its messages may still be stored.
+        """
+        while self._full(messages) and not self._failure:
+            room = self._loop.create_future()
+            self._room.append(room)
+            await room
+        durable: asyncio.Future[None] = self._loop.create_future()
+
+        def done(error: HubError | None) -> None:
+            if durable.done():
+                return
+            if error is None:
+                durable.set_result(None)
+            else:
+                durable.set_exception(error)
+
+        seqs = self.submit(messages, also, done)
+        await durable
+        return seqs
+
+    def submit(self, messages: Sequence[Message], also: Sequence[Write], done: Done) -> list[int]:
+        """As `append`, for a caller without a task: `done(None)` is called on the loop when all is durable.
+
+        `done(error)` where it is not. Raises Busy, LogFailed.
+        """
+        seqs = self._take(messages, also, done)
+        self._gather.forced = True
+        if self._writing is None and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._end_of_turn)
+        return seqs
+
+    def post(self, messages: Sequence[Message], also: Sequence[Write] = ()) -> list[int]:
+        """Store `messages` and run `also` with the next commit, at the latest after `commit_interval_s`.
+
+        Promises nothing: use it where no acknowledgement depends on it. Raises Busy, LogFailed.
+        """
+        return self._take(messages, also, None)
+
+    async def write(self, also: Sequence[Write]) -> None:
+        """Run `also` durably, without a message. Raises LogFailed, WriteRefused."""
+        await self.append((), also)
+
+    def _take(self, messages: Sequence[Message], also: Sequence[Write], done: Done | None) -> list[int]:
+        """Give numbers, put everything into the gathering batch, show the messages to live listeners."""
+        if self._failure or self._closing:
+            raise self._failure or LogFailed("the log is closed")
+        if self._full(messages):
+            self.counters.busy += 1
+            raise Busy("too many messages are waiting for the disk")
+        first = seq = self._next_seq
+        size = 0
+        for message in messages:
+            if message.seq:
+                raise Invalid(f"message {message.seq} is in the log already")
+            # The one place that gives a number; to everyone else a message never changes.
+            force_setattr(message, "seq", seq)
+            size += len(message.payload)
+            seq += 1
+        self._next_seq = seq
+        batch = self._gather
+        batch.messages.extend(messages)
+        batch.size += size
+        if also or done:
+            batch.units.append(Unit(first, seq - 1, also, done))
+        self._pending += seq - first
+        self._pending_bytes += size
+        self.counters.appended += seq - first
+        if len(batch.messages) >= EARLY_MESSAGES or batch.size >= EARLY_BYTES:
+            batch.forced = True
+            self._hand_over()
+        elif self._commit_timer is None:
+            self._commit_timer = self._loop.call_later(self.commit_interval_s, self._on_commit_timer)
+        if messages:
+            self._tell(self._on_append, messages)
+        return list(range(first, seq))
+
+    def _full(self, messages: Sequence[Message]) -> bool:
+        if not self._pending:
+            if len(messages) > MAX_PENDING:
+                raise Invalid(f"at most {MAX_PENDING} messages at once")
+            return False
+        return self._pending + len(messages) > MAX_PENDING or self._pending_bytes > MAX_PENDING_BYTES
+
+    # Committing
+
+    def _end_of_turn(self) -> None:
+        self._scheduled = False
+        self._hand_over()
+
+    def _on_commit_timer(self) -> None:
+        self._commit_timer = None
+        self._gather.forced = True
+        self._hand_over()
+
+    def _on_cursor_timer(self) -> None:
+        self._cursor_timer = None
+        self._gather.forced = True
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give the gathered batch to the writer, if that is idle; otherwise the end of its commit does."""
+        if self._writing is not None or not self._gather or self._failure:
+            return
+        if self._commit_timer:
+            self._commit_timer.cancel()
+            self._commit_timer = None
+        if self._cursor_timer:
+            self._cursor_timer.cancel()
+            self._cursor_timer = None
+        self._writing, self._gather = self._gather, Batch()
+        self._writer.put(self._writing)
+
+    def _report(self, outcome: Outcome) -> None:
+        """Called in the writer thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._settle, outcome)
+        except RuntimeError:
+            log.warning("the event loop closed before its last commit was reported")
+
+    def _settle(self, outcome: Outcome) -> None:
+        """A batch is over.
+
+        Tell those who waited, then the readers, then go on with what gathered meanwhile.
+        """
+        batch = outcome.batch
+        self._writing = None
+        self._pending -= len(batch.messages)
+        self._pending_bytes -= batch.size
+        if outcome.error is None:
+            self._settle_committed(outcome)
+        else:
+            self._settle_failed(outcome, outcome.error)
+        if self._gather.forced or (self._closing and self._gather):
+            self._hand_over()
+        if self._writing is None and (not self._gather or self._failure):
+            _wake(self._idle)
+        _wake(self._room)
+
+    def _settle_committed(self, outcome: Outcome) -> None:
+        batch = outcome.batch
+        messages: Sequence[Message] = batch.messages
+        counters = self.counters
+        counters.commits += 1
+        counters.gap_messages += outcome.gap_messages
+        self.first_seq = outcome.first_seq
+        self.message_count = outcome.count
+        self.size_bytes = outcome.size_bytes
+        self._reserved = outcome.reserved
+        if messages:
+            self.committed_seq = messages[-1].seq
+        if outcome.refused:
+            messages = self._without_refused(outcome)
+        counters.committed += len(messages)
+        for index, unit in enumerate(batch.units):
+            if unit.done:
+                self._call(unit.done, outcome.refused.get(index))
+        if messages:
+            self._tell(self._on_commit, messages)
+
+    def _without_refused(self, outcome: Outcome) -> list[Message]:
+        gone: set[int] = set()
+        for index, error in outcome.refused.items():
+            unit = outcome.batch.units[index]
+            gone.update(range(unit.first, unit.last + 1))
+            self.counters.refused += 1
+            if not unit.done:
+                log.error("a posted write was refused: %s", error)
+        self.counters.failed += len(gone)
+        return [message for message in outcome.batch.messages if message.seq not in gone]
+
+    def _settle_failed(self, outcome: Outcome, error: LogFailed) -> None:
+        lost = [outcome.batch]
+        self.counters.failed += len(outcome.batch.messages)
+        if not isinstance(error, LogFull):
+            self._failure = error
+            lost.append(self._gather)
+            self.counters.failed += len(self._gather.messages)
+            self._gather = Batch()
+            log.critical("the log has failed, nothing more is acknowledged: %s", error)
+        else:
+            for name, seq in outcome.batch.cursors.items():
+                self._gather.cursors.setdefault(name, seq)
+            log.error("%d messages not stored: %s", len(outcome.batch.messages), error)
+        for batch in lost:
+            for unit in batch.units:
+                if unit.done:
+                    self._call(unit.done, error)
+        if self._failure and self._on_failure:
+            self._on_failure(self._failure)
+
+    def _tell(self, listeners: list[Listener], messages: Sequence[Message]) -> None:
+        for listener in listeners[:] if len(listeners) > 1 else listeners:
+            self._call(listener, messages)
+
+    def _call(self, fn: Callable[[Any], None], argument: Any) -> None:
+        """Call somebody else's code: what it raises is its bug and must not keep others from their answer."""
+        try:
+            fn(argument)
+        except Exception as error:
+            self.counters.listener_errors += 1
+            self._loop.call_exception_handler({"message": f"{fn!r} failed", "exception": error})
+
+    # Listening
+
+    def on_append(self, fn: Listener) -> Callable[[], None]:
+        """Have `fn` called at once with messages that have a number but are not durable.
+
+        Returns an unsubscriber.
+        """
+        return _subscribe(self._on_append, fn)
+
+    def on_commit(self, fn: Listener) -> Callable[[], None]:
+        """Have `fn` called with durable messages, in order of their numbers. Returns an unsubscriber."""
+        return _subscribe(self._on_commit, fn)
+
+    # Reading
+
+    def read(
+        self, after_seq: int, match: Callable[[Message], bool] | None = None, limit: int = 100
+    ) -> list[Message]:
+        """Up to `limit` committed messages after `after_seq` that match, ascending.
+
+        Looks on until it has found them or the log ends: for a rare match use `scan`, which is bounded.
+        """
+        return self._reader.scan(after_seq, match, limit, up_to=self.committed_seq)[0]
+
+    def scan(
+        self, after_seq: int, match: Callable[[Message], bool] | None, limit: int, *, max_rows: int
+    ) -> tuple[list[Message], int]:
+        """As `read`, through at most `max_rows` messages; also returns the number up to which it looked."""
+        return self._reader.scan(after_seq, match, limit, max_rows=max_rows, up_to=self.committed_seq)
+
+    def read_one(self, seq: int) -> Message | None:
+        """The committed message with this number, or None."""
+        return self._reader.read_one(seq) if seq <= self.committed_seq else None
+
+    def query(self, sql: str, params: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """A reading statement over the log's file, for tables that other parts keep there."""
+        return self._reader.query(sql, params)
+
+    def reader(self) -> LogReader:
+        """A reader for another thread; the caller closes it."""
+        return LogReader(self.path)
+
+    # Cursors
+
+    def cursor(self, name: str, start: int = 0) -> int:
+        """Where `name` stands: the last number it is done with. An unknown name begins at `start`."""
+        if name not in self._cursors:
+            self.move_cursor(name, start)
+        return self._cursors[name]
+
+    def move_cursor(self, name: str, seq: int) -> None:
+        """Move `name` to `seq`.
+
+        Seen at once, written with the next commit, within CURSOR_INTERVAL_S at the latest.
+        """
+        self._cursors[name] = seq
+        self._write_cursor(name, seq)
+
+    def drop_cursor(self, name: str) -> None:
+        """Forget `name`; retention no longer counts what it misses."""
+        if self._cursors.pop(name, None) is not None:
+            self._write_cursor(name, None)
+
+    def cursors(self) -> dict[str, int]:
+        """All cursors by name."""
+        return dict(self._cursors)
+
+    def gaps(self, name: str | None = None) -> list[Gap]:
+        """What retention removed before a cursor had passed it, oldest first; of one cursor or of all."""
+        rows = self.query(
+            "SELECT cursor, first, last, messages FROM gap WHERE ?1 IS NULL OR cursor = ?1 ORDER BY id",
+            (name,),
+        )
+        return [Gap(*row) for row in rows]
+
+    def _write_cursor(self, name: str, seq: int | None) -> None:
+        if self._failure or self._closing:
+            return
+        self._gather.cursors[name] = seq
+        if self._cursor_timer is None:
+            self._cursor_timer = self._loop.call_later(CURSOR_INTERVAL_S, self._on_cursor_timer)
+
+
+def _subscribe(listeners: list[Listener], fn: Listener) -> Callable[[], None]:
+    listeners.append(fn)
+
+    def unsubscribe() -> None:
+        if fn in listeners:
+            listeners.remove(fn)
+
+    return unsubscribe
+
+
+def _wake(waiting: list[asyncio.Future[None]]) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_result(None)
+    waiting.clear()

@@ -1,0 +1,410 @@
+"""The log's writer thread: takes one batch at a time, commits it, reports back.
+
+A batch is one transaction: messages, other parts' writes, moved cursors, the reserved block of numbers and a
+small step of retention. It holds the only connection that writes the file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .database import Migration, check, grow_wal, migrate, open_writer, set_aside, write_durably
+from .errors import HubError, LogFailed, LogFull, WriteRefused
+from .log_reader import is_damage, primary_code
+from .message import Message
+
+log = logging.getLogger("hub.log")
+
+Write = tuple[str, tuple[Any, ...]]
+
+PAGE_SIZE = 1024  # the log's commits are small: 1 KiB pages write 0.6 of what 4 KiB pages do
+RESERVE = 262_144  # numbers reserved ahead; four times what may wait uncommitted
+RETENTION_STEP = 1_000  # messages deleted in one commit at most: about 1 ms
+SIZE_CHECK = 1_000  # messages between two looks at the file's size
+
+_NAMES = (
+    Migration(
+        "log/1",
+        (
+            "CREATE TABLE log(seq INTEGER PRIMARY KEY, body BLOB NOT NULL)",
+            "CREATE TABLE cursor(name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID",
+            # What a reader has missed: messages removed before its cursor had passed them.
+            "CREATE TABLE gap(id INTEGER PRIMARY KEY, cursor TEXT NOT NULL, first INTEGER NOT NULL, "
+            "last INTEGER NOT NULL, messages INTEGER NOT NULL)",
+            # Numbers reserved and not given to a stored message: nothing is missing there.
+            "CREATE TABLE hole(first INTEGER PRIMARY KEY, last INTEGER NOT NULL)",
+            "CREATE TABLE state(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+            "INSERT INTO state(name, value) VALUES ('reserved', 0)",
+        ),
+    ),
+)
+
+# One statement a batch, whatever its length: sqlite3 gives up the interpreter lock around every step and,
+# beside a busy event loop, waits up to a switch interval (5 ms) to get it back. A statement a row would pay
+# that per row.
+_INSERT = (
+    "INSERT INTO log(seq, body) SELECT ?1 + key, substr(?2, (value >> 32) + 1, value & 4294967295) "
+    "FROM json_each(?3)"
+)
+
+# SQLite's answers that blame the statement, not the disk: SQLITE_ERROR, TOOBIG, CONSTRAINT, MISMATCH, MISUSE,
+# RANGE.
+_STATEMENT_ERRORS = frozenset({1, 18, 19, 20, 21, 25})
+
+
+@dataclass(slots=True)
+class Unit:
+    """One call of append, submit or write, or a post with writes: what succeeds or is refused together."""
+
+    first: int  # numbers of its messages, first > last where it has none
+    last: int
+    also: Sequence[Write]
+    done: Callable[[HubError | None], None] | None
+
+
+@dataclass(slots=True)
+class Batch:
+    """One transaction. Numbers of `messages` are consecutive."""
+
+    messages: list[Message] = field(default_factory=list)
+    units: list[Unit] = field(default_factory=list)
+    cursors: dict[str, int | None] = field(default_factory=dict)  # None drops the cursor
+    size: int = 0  # payload bytes
+    forced: bool = False  # somebody waits
+
+    def __bool__(self) -> bool:
+        return bool(self.messages or self.units or self.cursors)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a batch."""
+
+    batch: Batch
+    error: LogFailed | None = None
+    refused: dict[int, WriteRefused] = field(default_factory=dict)  # by index into batch.units
+    first_seq: int = 0
+    reserved: int = 0
+    count: int = 0  # messages kept
+    size_bytes: int = 0
+    gap_messages: int = 0  # removed in this step before some cursor had passed them
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of retention; the oldest messages go first."""
+
+    max_messages: int
+    max_bytes: int
+
+
+class LogWriter:
+    """Owns the write connection. Built on the caller's thread, then `start` moves it to its own."""
+
+    def __init__(
+        self,
+        path: Path,
+        migrations: Sequence[Migration],
+        limits: Limits,
+        connection: type[sqlite3.Connection],
+    ) -> None:
+        self._path = path
+        self._mark = path.with_name(path.name + ".reserved")
+        self._suspect = path.with_name(path.name + ".suspect")
+        self._limits = limits
+        self.set_aside: Path | None = None
+        self._conn = self._open(migrations, connection)
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._report: Callable[[Outcome], None] = lambda outcome: None
+        self._since_size_check = 0
+        self._thread = threading.Thread(target=self._run, name="hub-log-writer", daemon=True)
+        self.last_seq: int
+        self.first_seq: int
+        self._recover()
+
+    # Opening: start equals recovery
+
+    def _open(
+        self, migrations: Sequence[Migration], connection: type[sqlite3.Connection]
+    ) -> sqlite3.Connection:
+        try:
+            return self._open_checked(migrations, connection)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error) and primary_code(error) != -1:
+                raise
+            log.error("the log does not open: %s", error)
+        self.set_aside = set_aside(self._path)
+        self._suspect.unlink(missing_ok=True)
+        return self._open_checked(migrations, connection)
+
+    def _open_checked(
+        self, migrations: Sequence[Migration], connection: type[sqlite3.Connection]
+    ) -> sqlite3.Connection:
+        conn = open_writer(self._path, page_size=PAGE_SIZE, connection=connection)
+        try:
+            check(conn, self._path, thorough=self._suspect.exists())
+            migrate(conn, (*_NAMES, *migrations))
+            grow_wal(conn, self._path, PAGE_SIZE)
+        except BaseException:
+            conn.close()
+            raise
+        self._suspect.unlink(missing_ok=True)
+        return conn
+
+    def _recover(self) -> None:
+        """Find where the log ends and reserve the next block.
+
+        Numbers left over from the last run become a hole.
+        """
+        conn = self._conn
+        self.first_seq, self.last_seq = conn.execute(
+            "SELECT coalesce((SELECT min(seq) FROM log), 0), coalesce((SELECT max(seq) FROM log), 0)"
+        ).fetchone()
+        (reserved,) = conn.execute("SELECT value FROM state WHERE name = 'reserved'").fetchone()
+        ended = max(reserved, self._read_mark(), self.last_seq)
+        conn.execute("BEGIN IMMEDIATE")
+        if ended > self.last_seq and self.last_seq:
+            conn.execute("INSERT OR REPLACE INTO hole(first, last) VALUES (?, ?)", (self.last_seq + 1, ended))
+        self.next_seq = ended + 1
+        self.first_seq = self.first_seq or self.next_seq
+        self._extend_reservation(ended)
+        conn.execute("COMMIT")
+        holes = conn.execute("SELECT first, last FROM hole").fetchall()
+        self._holes: list[tuple[int, int]] = sorted(holes)
+        self.count = 0
+        if self.last_seq:
+            span = self.last_seq - self.first_seq + 1
+            self.count = span - sum(b - a + 1 for a, b in holes if self.first_seq <= a and b < self.last_seq)
+        self.cursors: dict[str, int] = dict(conn.execute("SELECT name, seq FROM cursor"))
+        (self.gap_messages,) = conn.execute("SELECT coalesce(sum(messages), 0) FROM gap").fetchone()
+        self.size_bytes = self._used_bytes()
+
+    def _extend_reservation(self, ended: int) -> None:
+        """Reserve up to `ended` + RESERVE: first in a file of its own, which outlives a damaged database."""
+        self.reserved = ended + RESERVE
+        write_durably(self._mark, b"%d\n" % self.reserved)
+        self._conn.execute("UPDATE state SET value = ? WHERE name = 'reserved'", (self.reserved,))
+
+    def _read_mark(self) -> int:
+        try:
+            return int(self._mark.read_bytes()[:20])
+        except FileNotFoundError:
+            return 0
+        except ValueError:
+            log.error("%s is damaged and ignored", self._mark.name)
+            return 0
+
+    # Running
+
+    def start(self, report: Callable[[Outcome], None]) -> None:
+        """Begin taking batches; `report` is called in the writer thread with each outcome."""
+        self._report = report
+        self._thread.start()
+
+    def put(self, batch: Batch) -> None:
+        self._queue.put(batch)
+
+    def stop(self) -> None:
+        """End after the batches handed in so far; blocks until the connection is closed."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        clean = True
+        while clean and (batch := self._queue.get()) is not None:
+            outcome = self._write(batch)
+            clean = outcome.error is None or isinstance(outcome.error, LogFull)
+            self._report(outcome)
+        if clean:
+            self._give_back_reservation()
+        self._conn.close()
+
+    def _give_back_reservation(self) -> None:
+        """After a clean end the next start goes on without a hole."""
+        last = self.next_seq - 1
+        try:
+            self._conn.execute("UPDATE state SET value = ? WHERE name = 'reserved'", (last,))
+            write_durably(self._mark, b"%d\n" % last)
+        except (sqlite3.Error, OSError) as error:
+            log.warning("the reserved numbers stay reserved: %s", error)
+
+    def _write(self, batch: Batch) -> Outcome:
+        outcome = Outcome(batch)
+        try:
+            try:
+                self._transact(batch, outcome, one_by_one=False)
+            except sqlite3.Error as error:
+                if primary_code(error) not in _STATEMENT_ERRORS and not _misused(error):
+                    raise
+                # Somebody's statement is wrong and nothing has been written: find whose, keep the others.
+                self._conn.execute("ROLLBACK")
+                self._transact(batch, outcome, one_by_one=True)
+        except (sqlite3.Error, OSError) as error:
+            outcome.error = self._failed(error)
+        if batch.messages:
+            self.next_seq = batch.messages[-1].seq + 1
+        outcome.first_seq = self.first_seq
+        outcome.reserved = self.reserved
+        outcome.count = self.count
+        outcome.size_bytes = self.size_bytes
+        return outcome
+
+    def _transact(self, batch: Batch, outcome: Outcome, *, one_by_one: bool) -> None:
+        conn = self._conn
+        reserved = self.reserved
+        conn.execute("BEGIN IMMEDIATE")
+        if batch.messages:
+            self._insert(batch.messages)
+            if batch.messages[-1].seq > reserved - RESERVE // 2:
+                self._extend_reservation(batch.messages[-1].seq)
+        dropped: list[tuple[int, int]] = []
+        if one_by_one:
+            dropped = self._run_units(batch.units, outcome)
+        else:
+            writes = itertools.chain.from_iterable(unit.also for unit in batch.units)
+            for sql, run in itertools.groupby(writes, key=_sql_of):
+                conn.executemany(sql, [params for _, params in run])
+        for name, seq in batch.cursors.items():
+            if seq is None:
+                conn.execute("DELETE FROM cursor WHERE name = ?", (name,))
+            else:
+                conn.execute("INSERT OR REPLACE INTO cursor(name, seq) VALUES (?, ?)", (name, seq))
+        kept = len(batch.messages) - sum(last - first + 1 for first, last in dropped)
+        step = self._retain(kept)
+        conn.execute("COMMIT")
+        # Only now do these hold.
+        self.count += kept - step.messages
+        self.first_seq = step.first_seq or self.first_seq
+        self._holes = [hole for hole in self._holes if hole[1] >= self.first_seq] + dropped
+        self.cursors.update({name: seq for name, seq in batch.cursors.items() if seq is not None})
+        for name in [name for name, seq in batch.cursors.items() if seq is None]:
+            self.cursors.pop(name, None)
+        outcome.gap_messages = step.gap_messages
+
+    def _insert(self, messages: list[Message]) -> None:
+        bodies = [self._encode(message) for message in messages]
+        places = []
+        offset = 0
+        for body in bodies:
+            size = len(body)
+            places.append(offset << 32 | size)
+            offset += size
+        index = msgspec.json.encode(places).decode()
+        self._conn.execute(_INSERT, (messages[0].seq, b"".join(bodies), index))
+
+    def _run_units(self, units: Sequence[Unit], outcome: Outcome) -> list[tuple[int, int]]:
+        """Run each unit's writes behind a savepoint; one that is refused takes its messages with it."""
+        dropped = []
+        conn = self._conn
+        for index, unit in enumerate(units):
+            conn.execute("SAVEPOINT unit")
+            try:
+                for sql, params in unit.also:
+                    conn.execute(sql, params)
+            except sqlite3.Error as error:
+                if primary_code(error) not in _STATEMENT_ERRORS and not _misused(error):
+                    raise
+                conn.execute("ROLLBACK TO unit")
+                outcome.refused[index] = WriteRefused(str(error))
+                if unit.last >= unit.first:
+                    conn.execute("DELETE FROM log WHERE seq BETWEEN ? AND ?", (unit.first, unit.last))
+                    conn.execute("INSERT INTO hole(first, last) VALUES (?, ?)", (unit.first, unit.last))
+                    dropped.append((unit.first, unit.last))
+            conn.execute("RELEASE unit")
+        return dropped
+
+    def _failed(self, error: sqlite3.Error | OSError) -> LogFailed:
+        """Undo what can be undone and name the failure.
+
+        A full disk passes; anything else ends this thread.
+        """
+        full = isinstance(error, sqlite3.Error) and primary_code(error) == sqlite3.SQLITE_FULL
+        if isinstance(error, sqlite3.Error) and is_damage(error):
+            self._suspect.touch()
+        try:
+            if self._conn.in_transaction:
+                self._conn.execute("ROLLBACK")
+        except sqlite3.Error as second:
+            log.error("rollback failed as well: %s", second)
+            full = False
+        return LogFull(f"no room on the disk: {error}") if full else LogFailed(f"commit failed: {error}")
+
+    # Retention
+
+    @dataclass(frozen=True, slots=True)
+    class _Step:
+        messages: int = 0
+        first_seq: int = 0
+        gap_messages: int = 0
+
+    def _retain(self, added: int) -> _Step:
+        """Remove the oldest messages beyond the bounds, a step at a time, inside the open transaction."""
+        over = self.count + added - self._limits.max_messages
+        self._since_size_check += added
+        if self._since_size_check >= SIZE_CHECK or self.size_bytes > self._limits.max_bytes:
+            self._since_size_check = 0
+            self.size_bytes = self._used_bytes()
+        if self.size_bytes > self._limits.max_bytes:
+            over = max(over, added, RETENTION_STEP // 10)
+        # Deleting a few rows costs as much as deleting many; let some gather unless the log is tiny.
+        if over < min(64, max(1, self._limits.max_messages // 100)):
+            return self._Step()
+        conn = self._conn
+        last, removed = conn.execute(
+            "SELECT max(seq), count(*) FROM (SELECT seq FROM log ORDER BY seq LIMIT ?)",
+            (min(over, RETENTION_STEP + added),),
+        ).fetchone()
+        missed = self._record_gaps(last)
+        conn.execute("DELETE FROM log WHERE seq <= ?", (last,))
+        conn.execute("DELETE FROM hole WHERE last <= ?", (last,))
+        (first,) = conn.execute("SELECT coalesce(min(seq), ?) FROM log", (last + 1,)).fetchone()
+        return self._Step(removed, first, missed)
+
+    def _record_gaps(self, last: int) -> int:
+        """Write down, for each cursor that has not reached `last`, what it loses; extends its newest gap."""
+        missed = 0
+        conn = self._conn
+        for name, seq in conn.execute("SELECT name, seq FROM cursor WHERE seq < ?", (last,)).fetchall():
+            first, count = conn.execute(
+                "SELECT min(seq), count(*) FROM log WHERE seq > ? AND seq <= ?", (seq, last)
+            ).fetchone()
+            if not count:
+                continue
+            missed += count
+            extended = conn.execute(
+                "UPDATE gap SET last = ?, messages = messages + ? WHERE id = "
+                "(SELECT max(id) FROM gap WHERE cursor = ?) AND last >= ?",
+                (last, count, name, seq),
+            ).rowcount
+            if not extended:
+                conn.execute(
+                    "INSERT INTO gap(cursor, first, last, messages) VALUES (?, ?, ?, ?)",
+                    (name, first, last, count),
+                )
+        return missed
+
+    def _used_bytes(self) -> int:
+        """Bytes of the file in use: pages less free ones."""
+        (pages,) = self._conn.execute("PRAGMA page_count").fetchone()
+        (free,) = self._conn.execute("PRAGMA freelist_count").fetchone()
+        return int((pages - free) * PAGE_SIZE)
+
+
+def _sql_of(write: Write) -> str:
+    return write[0]
+
+
+def _misused(error: sqlite3.Error) -> bool:
+    """True for errors the sqlite3 module raises itself: wrong number or type of parameters."""
+    return isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError))
