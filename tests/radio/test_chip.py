@@ -1,0 +1,164 @@
+"""How the driver treats the chip: what it writes, what it reads back, and what it says when that fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from radio.errors import ChipError, ReadBackError
+from radio.lora import LoRaModulation
+from radio.sx127x.chip import Chip
+from radio.sx127x.registers import Dio0, Irq, Mode, Power, Settings
+
+if TYPE_CHECKING:
+    from tests.radio.conftest import RegisterFake
+
+SETTINGS = Settings(868_100_000, LoRaModulation(7, 125_000))
+
+
+def test_start_reaches_lora_standby_through_lora_sleep(bus: RegisterFake) -> None:
+    Chip(bus).start()
+    assert [w[1] for w in bus.writes if w[0] == 0x01] == [0x00, 0x80, 0x81]
+    assert bus.registers[0x01] == 0x81
+
+
+def test_image_calibration_runs_in_fsk_standby_at_the_working_frequency(bus: RegisterFake) -> None:
+    Chip(bus).start(868_000_000)
+    calibration = bus.writes.index(bytes((0x3B, 0x42)))
+    assert bytes((0x06, 0xD9, 0x00, 0x00)) in bus.writes[:calibration]
+    assert [w for w in bus.writes[:calibration] if w[0] == 0x01][-1] == bytes((0x01, 0x01))
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [(0x00, "no power"), (0xFF, "no power"), (0x42, "echoes"), (0x22, "SX1272"), (0x55, "0x55")],
+)
+def test_probe_says_what_a_wrong_answer_means(bus: RegisterFake, version: int, words: str) -> None:
+    bus.stuck[0x42] = version
+    with pytest.raises(ChipError, match=words):
+        Chip(bus).probe()
+
+
+def test_settings_go_out_once_in_bursts_and_only_differences_after(bus: RegisterFake, chip: Chip) -> None:
+    chip.configure_receive(SETTINGS)
+    assert bytes((0x1D, 0x72, 0x74, 0x64, 0x00, 0x08, 0xFF, 0xFF, 0x00)) in bus.writes
+    bus.transfers.clear()
+    chip.configure_receive(SETTINGS)
+    assert bus.transfers == []
+    chip.configure_receive(Settings(868_300_000, LoRaModulation(7, 125_000)))
+    assert bus.writes == [bytes((0x07, 0x13, 0x33))]
+
+
+def test_a_register_that_does_not_hold_is_named(bus: RegisterFake, chip: Chip) -> None:
+    bus.stuck[0x39] = 0x12
+    with pytest.raises(ReadBackError) as caught:
+        chip.configure_receive(SETTINGS)
+    assert (caught.value.register, caught.value.written, caught.value.read) == (0x39, 0x34, 0x12)
+    bus.stuck.clear()
+    bus.transfers.clear()
+    chip.configure_receive(SETTINGS)
+    assert bytes((0x39, 0x34)) in bus.writes
+
+
+def test_gain_bits_belong_to_the_chip(bus: RegisterFake, chip: Chip) -> None:
+    bus.stuck[0x0C] = 0xC3
+    chip.configure_receive(SETTINGS)
+
+
+def test_flags_are_cleared_without_reading_first(bus: RegisterFake, chip: Chip) -> None:
+    bus.registers[0x12] = 0xFF
+    chip.clear_flags(Irq.RX_DONE | Irq.VALID_HEADER)
+    assert bus.transfers == [bytes((0x92, 0x50))]
+    assert bus.registers[0x12] == 0xAF
+
+
+def test_mode_is_never_cached(bus: RegisterFake, chip: Chip) -> None:
+    chip.command(Mode.TX)
+    bus.registers[0x01] = 0x81  # the chip falls back to standby by itself
+    assert chip.mode() is Mode.STDBY
+    assert not chip.in_mode(Mode.TX)
+
+
+def test_a_mode_that_is_not_reached_is_an_error(bus: RegisterFake, chip: Chip) -> None:
+    bus.stuck[0x01] = 0x80
+    with pytest.raises(ChipError, match="RXCONT not reached"):
+        chip.set_mode(Mode.RXCONT)
+
+
+def test_low_band_sets_the_low_frequency_bit(bus: RegisterFake, chip: Chip) -> None:
+    chip.configure_receive(Settings(433_175_000, LoRaModulation(7, 125_000)))
+    chip.command(Mode.RXCONT)
+    assert bus.writes[-1] == bytes((0x01, 0x8D))
+
+
+def test_payload_is_loaded_from_the_transmit_base_and_compared(bus: RegisterFake, chip: Chip) -> None:
+    chip.configure_transmit(SETTINGS, Power(14), b"hello")
+    assert bytes(bus.fifo[:5]) == b"hello"
+    assert (bus.registers[0x0E], bus.registers[0x22], bus.registers[0x09]) == (0, 5, 0xFC)
+    assert len([w for w in bus.writes if w[0] == 0]) == 1
+
+
+@pytest.mark.parametrize("payload", [b"", bytes(256)])
+def test_payload_must_fit(chip: Chip, payload: bytes) -> None:
+    with pytest.raises(ValueError, match="1 to 255"):
+        chip.configure_transmit(SETTINGS, Power(14), payload)
+
+
+def packet(bus: RegisterFake, *, flags: int = 0x50, hop: int = 0x40, snr: int = 0x26, rssi: int = 60) -> None:
+    """Put a received packet of four bytes at 0xFE, so that it wraps, into the registers."""
+    bus.fifo[0xFE:] = b"\x01\x02"
+    bus.fifo[:2] = b"\x03\x04"
+    bus.registers[0x10] = 0xFE
+    bus.registers[0x12] = flags
+    bus.registers[0x13] = 4
+    bus.registers[0x18] = 0x34
+    bus.registers[0x19], bus.registers[0x1A], bus.registers[0x1C] = snr, rssi, hop
+    bus.registers[0x28:0x2B] = bytes((0x00, 0x1D, 0xCD))
+
+
+def test_a_packet_takes_few_transfers_and_wraps_around_the_fifo(bus: RegisterFake, chip: Chip) -> None:
+    chip.configure_receive(SETTINGS)
+    packet(bus)
+    bus.transfers.clear()
+    received, more = chip.read_packet()
+    assert received is not None
+    assert received.payload == b"\x01\x02\x03\x04"
+    assert (received.crc_present, received.crc_ok, received.coding_rate) == (True, True, 1)
+    assert (received.rssi_dbm, received.snr_db, received.freq_error_hz) == (-93, 9.5, 1000)
+    assert more == Irq(0)
+    assert len(bus.transfers) == 6
+
+
+def test_crc_counts_only_where_the_header_announced_one(bus: RegisterFake, chip: Chip) -> None:
+    chip.configure_receive(SETTINGS)
+    packet(bus, hop=0x00)
+    received, _ = chip.read_packet()
+    assert received is not None
+    assert (received.crc_present, received.crc_ok) == (False, True)
+    packet(bus, flags=0x70)
+    received, _ = chip.read_packet()
+    assert received is not None
+    assert (received.crc_present, received.crc_ok) == (True, False)
+
+
+def test_no_packet_without_rx_done(bus: RegisterFake, chip: Chip) -> None:
+    chip.configure_receive(SETTINGS)
+    packet(bus, flags=0x10)
+    assert chip.read_packet() == (None, Irq.VALID_HEADER)
+    assert bus.registers[0x12] == 0x10
+
+
+def test_lost_settings_show_in_the_canary(bus: RegisterFake, chip: Chip) -> None:
+    assert chip.check()
+    chip.configure_receive(SETTINGS)
+    assert chip.check()
+    bus.registers[0x39] = 0x12
+    assert not chip.check()
+
+
+def test_dio0_mapping_is_a_setting_like_any_other(bus: RegisterFake, chip: Chip) -> None:
+    chip.map_dio0(Dio0.TX_DONE)
+    assert bus.registers[0x40] == 0x40
+    chip.mask_flags(Irq.TX_DONE)
+    assert bus.registers[0x11] == 0xF7
