@@ -44,6 +44,12 @@ class TooLarge(BadMessage):
     mqtt_reason = 0x95  # Packet too large
 
 
+class UnsupportedType(BadMessage):
+    """The content type is none of those the hub keeps."""
+
+    http_status = 415
+
+
 class TopicError(HubError):
     """A topic, filter or subtopic that the hub has no place for."""
 
