@@ -119,7 +119,10 @@ def decode_cbor(payload: bytes) -> list[PackRecord]:
     if len(payload) > MAX_BYTES:
         raise SenmlError(f"a pack is at most {MAX_BYTES} bytes")
     try:
-        pack = cbor2.loads(payload, semantic_decoders=_TAGS, max_depth=MAX_DEPTH, allow_duplicate_keys=False)
+        source = io.BytesIO(payload)
+        pack = cbor2.CBORDecoder(
+            source, semantic_decoders=_TAGS, max_depth=MAX_DEPTH, allow_duplicate_keys=False
+        ).decode()
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, MemoryError, RecursionError) as error:
         raise SenmlError(f"no CBOR: {error.__cause__ or error}") from None
     if source.tell() != len(payload):
