@@ -1,0 +1,101 @@
+"""The just-in-time queue of one transmitter: which downlinks it has promised to send, and when. Pure.
+
+An order is refused on arrival or kept to its microsecond; nothing is pushed aside later. All times are
+nanoseconds of the monotonic clock, given by the caller.
+"""
+
+from bisect import insort
+from dataclasses import dataclass
+from typing import Final
+
+from radio.gwmp import TxError
+from radio.lora import LoRaModulation, airtime_us
+
+MS: Final = 1_000_000
+CAPACITY: Final = 32  # as many as the reference forwarder keeps
+ARM_NS: Final = 5 * MS  # before its start an order goes into the chip; from then on the module is deaf
+WAKE_NS: Final = 5 * MS  # what an owner thread may take to see a new order
+TAIL_NS: Final = 2 * MS  # after the frame: TxDone served, chip ready again
+MIN_LEAD_NS: Final = ARM_NS + WAKE_NS
+MAX_ADVANCE_NS: Final = 4 * 128 * 1000 * MS  # three beacon periods and one to spare (protocol, 5.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Transmission:
+    """One frame to send, complete."""
+
+    id: int
+    start_ns: int  # first preamble symbol on air
+    freq_hz: int
+    modulation: LoRaModulation
+    power_dbm: int  # at the module's antenna connector
+    iq_inverted: bool
+    crc: bool
+    preamble: int
+    payload: bytes
+
+    @property
+    def airtime_us(self) -> int:
+        """How long it occupies the air."""
+        return airtime_us(self.modulation, len(self.payload), preamble=self.preamble, crc=self.crc)
+
+    @property
+    def end_ns(self) -> int:
+        """When the last symbol leaves."""
+        return self.start_ns + self.airtime_us * 1000
+
+
+class JitQueue:
+    """Accepted transmissions in order of their start, and the one that is running."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._waiting: list[Transmission] = []
+        self._running: Transmission | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def offer(self, tx: Transmission, now_ns: int) -> TxError:
+        """Accept (TxError.NONE) or refuse; a full queue is a collision, as for the reference forwarder."""
+        if tx.start_ns - now_ns < MIN_LEAD_NS:
+            return TxError.TOO_LATE
+        if tx.start_ns - now_ns > MAX_ADVANCE_NS:
+            return TxError.TOO_EARLY
+        if len(self._waiting) >= self._capacity:
+            return TxError.COLLISION_PACKET
+        if any(_collide(tx, other) for other in self._taken()):
+            return TxError.COLLISION_PACKET
+        insort(self._waiting, tx, key=lambda waiting: waiting.start_ns)
+        return TxError.NONE
+
+    def earliest_start(self, airtime_us: int, now_ns: int) -> int:
+        """The first moment an order without a time of its own would be accepted."""
+        start_ns = now_ns + MIN_LEAD_NS
+        for other in self._taken():
+            if start_ns + airtime_us * 1000 + TAIL_NS <= other.start_ns - ARM_NS:
+                break
+            start_ns = max(start_ns, other.end_ns + TAIL_NS + ARM_NS)
+        return start_ns
+
+    def next_arm_ns(self) -> int | None:
+        """When the next transmission must go into the chip, or None while nothing waits."""
+        return self._waiting[0].start_ns - ARM_NS if self._waiting else None
+
+    def pop(self, now_ns: int) -> Transmission | None:
+        """The transmission to arm now, or None; it counts as running until `finished`."""
+        if not self._waiting or self._waiting[0].start_ns - ARM_NS > now_ns:
+            return None
+        self._running = self._waiting.pop(0)
+        return self._running
+
+    def finished(self) -> None:
+        """The running transmission is over, one way or the other."""
+        self._running = None
+
+    def _taken(self) -> list[Transmission]:
+        return self._waiting if self._running is None else [self._running, *self._waiting]
+
+
+def _collide(a: Transmission, b: Transmission) -> bool:
+    return a.start_ns - ARM_NS < b.end_ns + TAIL_NS and b.start_ns - ARM_NS < a.end_ns + TAIL_NS
