@@ -1,0 +1,186 @@
+"""The SX1276's registers: names, reset values, and which of them cannot be written.
+
+Two pages share 0x0D to 0x3F: FSK while LongRangeMode is 0 or AccessSharedReg is 1, else LoRa. LoRa values
+are what chips hold after a reset (post-reset dumps; 0x2F, 0x30 and 0x3A differ a little from part to part).
+"""
+
+from typing import Final
+
+FIFO: Final = 0x00
+OP_MODE: Final = 0x01
+FRF_MSB: Final = 0x06
+FRF_MID: Final = 0x07
+FRF_LSB: Final = 0x08
+PA_CONFIG: Final = 0x09
+PA_RAMP: Final = 0x0A
+OCP: Final = 0x0B
+LNA: Final = 0x0C
+FIFO_ADDR_PTR: Final = 0x0D
+FIFO_TX_BASE: Final = 0x0E
+FIFO_RX_BASE: Final = 0x0F
+FIFO_RX_CURRENT: Final = 0x10
+IRQ_FLAGS_MASK: Final = 0x11
+IRQ_FLAGS: Final = 0x12
+RX_NB_BYTES: Final = 0x13
+VALID_HEADER_CNT: Final = 0x14  # two bytes
+VALID_PACKET_CNT: Final = 0x16  # two bytes
+MODEM_STAT: Final = 0x18
+PKT_SNR: Final = 0x19
+PKT_RSSI: Final = 0x1A
+RSSI: Final = 0x1B
+HOP_CHANNEL: Final = 0x1C
+MODEM_CONFIG1: Final = 0x1D
+MODEM_CONFIG2: Final = 0x1E
+SYMB_TIMEOUT_LSB: Final = 0x1F
+PREAMBLE_MSB: Final = 0x20
+PREAMBLE_LSB: Final = 0x21
+PAYLOAD_LENGTH: Final = 0x22
+MAX_PAYLOAD_LENGTH: Final = 0x23
+HOP_PERIOD: Final = 0x24
+FIFO_RX_BYTE_ADDR: Final = 0x25
+MODEM_CONFIG3: Final = 0x26
+PPM_CORRECTION: Final = 0x27
+FEI: Final = 0x28  # three bytes
+RSSI_WIDEBAND: Final = 0x2C
+IF_FREQ1: Final = 0x2F
+IF_FREQ2: Final = 0x30
+DETECT_OPTIMIZE: Final = 0x31
+INVERT_IQ: Final = 0x33
+HIGH_BW_OPTIMIZE1: Final = 0x36
+DETECTION_THRESHOLD: Final = 0x37
+SYNC_WORD: Final = 0x39
+HIGH_BW_OPTIMIZE2: Final = 0x3A
+INVERT_IQ2: Final = 0x3B
+DIO_MAPPING1: Final = 0x40
+DIO_MAPPING2: Final = 0x41
+VERSION: Final = 0x42
+TCXO: Final = 0x4B
+PA_DAC: Final = 0x4D
+
+FSK_RSSI: Final = 0x11
+FSK_IMAGE_CAL: Final = 0x3B
+FSK_TEMP: Final = 0x3C
+FSK_IRQ_FLAGS1: Final = 0x3E
+FSK_IRQ_FLAGS2: Final = 0x3F
+
+PAGED: Final = range(0x0D, 0x40)
+
+# OpMode
+LONG_RANGE_MODE: Final = 0x80
+ACCESS_SHARED_REG: Final = 0x40
+LOW_FREQUENCY_MODE: Final = 0x08
+SLEEP, STDBY, FSTX, TX, FSRX, RXCONT, RXSINGLE, CAD = range(8)
+
+# IrqFlags
+RX_TIMEOUT: Final = 0x80
+RX_DONE: Final = 0x40
+PAYLOAD_CRC_ERROR: Final = 0x20
+VALID_HEADER: Final = 0x10
+TX_DONE: Final = 0x08
+CAD_DONE: Final = 0x04
+FHSS_CHANGE: Final = 0x02
+CAD_DETECTED: Final = 0x01
+
+# DIO sources that are states of the chip and not IRQ flags; above the eight bits of IrqFlags.
+PLL_LOCK: Final = 0x100
+MODE_READY: Final = 0x200
+
+# (mapping register, shift of the two mapping bits, sources for 00, 01, 10, 11); ClkOut is not modelled.
+DIO_MAP: Final[tuple[tuple[int, int, tuple[int, int, int, int]], ...]] = (
+    (DIO_MAPPING1, 6, (RX_DONE, TX_DONE, CAD_DONE, 0)),
+    (DIO_MAPPING1, 4, (RX_TIMEOUT, FHSS_CHANGE, CAD_DETECTED, 0)),
+    (DIO_MAPPING1, 2, (FHSS_CHANGE, FHSS_CHANGE, FHSS_CHANGE, 0)),
+    (DIO_MAPPING1, 0, (CAD_DONE, VALID_HEADER, PAYLOAD_CRC_ERROR, 0)),
+    (DIO_MAPPING2, 6, (CAD_DETECTED, PLL_LOCK, PLL_LOCK, 0)),
+    (DIO_MAPPING2, 4, (MODE_READY, 0, 0, 0)),
+)
+
+PA_RAMP_US: Final = (3400, 2000, 1000, 500, 250, 125, 100, 62, 50, 40, 31, 25, 20, 15, 12, 10)
+
+COMMON_RESET: Final[dict[int, int]] = {
+    0x01: 0x09,
+    0x02: 0x1A,
+    0x03: 0x0B,
+    0x04: 0x00,
+    0x05: 0x52,
+    0x06: 0x6C,
+    0x07: 0x80,
+    0x08: 0x00,
+    0x09: 0x4F,
+    0x0A: 0x09,
+    0x0B: 0x2B,
+    0x0C: 0x20,
+    0x40: 0x00,
+    0x41: 0x00,
+    0x42: 0x12,
+    0x44: 0x2D,
+    0x4B: 0x09,
+    0x4D: 0x84,
+    0x61: 0x1C,
+    0x62: 0x0E,
+    0x63: 0x5B,
+    0x64: 0xCC,
+    0x70: 0xD0,
+}
+LORA_RESET: Final[dict[int, int]] = {
+    0x0D: 0x00,
+    0x0E: 0x80,
+    0x0F: 0x00,
+    0x10: 0x00,
+    0x11: 0x00,
+    0x12: 0x00,
+    0x13: 0x00,
+    0x18: 0x10,
+    0x1D: 0x72,
+    0x1E: 0x70,
+    0x1F: 0x64,
+    0x20: 0x00,
+    0x21: 0x08,
+    0x22: 0x01,
+    0x23: 0xFF,
+    0x24: 0x00,
+    0x25: 0x00,
+    0x26: 0x04,
+    0x27: 0x00,
+    0x2F: 0x45,
+    0x30: 0x55,
+    0x31: 0xC3,
+    0x33: 0x27,
+    0x36: 0x03,
+    0x37: 0x0A,
+    0x39: 0x12,
+    0x3A: 0x49,
+    0x3B: 0x1D,
+}
+FSK_RESET: Final[dict[int, int]] = {
+    0x0D: 0x08,
+    0x0E: 0x02,
+    0x0F: 0x0A,
+    0x10: 0xFF,
+    0x12: 0x15,
+    0x13: 0x0B,
+    0x14: 0x28,
+    0x15: 0x0C,
+    0x16: 0x12,
+    0x17: 0x47,
+    0x18: 0x32,
+    0x19: 0x3E,
+    0x1F: 0x40,
+    0x24: 0x05,
+    0x26: 0x03,
+    0x27: 0x93,
+    **dict.fromkeys(range(0x28, 0x30), 0x55),
+    0x30: 0x90,
+    0x31: 0x40,
+    0x32: 0x40,
+    0x35: 0x0F,
+    0x39: 0xF5,
+    0x3A: 0x20,
+    0x3B: 0x82,
+    0x3D: 0x02,
+    0x3F: 0x40,
+}
+
+READ_ONLY: Final = frozenset({VERSION})
+LORA_READ_ONLY: Final = frozenset({0x10, *range(0x13, 0x1D), 0x25, 0x28, 0x29, 0x2A, 0x2C})
+FSK_READ_ONLY: Final = frozenset({FSK_RSSI, FSK_TEMP})
