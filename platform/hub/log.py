@@ -228,6 +228,16 @@ class Log:
             self._tell(self._on_append, messages)
         return list(range(first, seq))
 
+    @property
+    def pending_messages(self) -> int:
+        """Messages with a number that are not committed yet."""
+        return self._pending
+
+    @property
+    def pending_bytes(self) -> int:
+        """Payload bytes of `pending_messages`."""
+        return self._pending_bytes
+
     def _full(self, messages: Sequence[Message]) -> bool:
         if not self._pending:
             if len(messages) > MAX_PENDING:
