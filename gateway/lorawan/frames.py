@@ -97,6 +97,11 @@ class DataFrame(msgspec.Struct, frozen=True, gc=False):
         return bool(self.fctrl & _ACK)
 
     @property
+    def wants_answer(self) -> bool:
+        """An unconfirmed uplink to which a network reacts: it carries an ACK or asks for any downlink."""
+        return bool(self.fctrl & (_ACK | _ADR_ACK_REQ))
+
+    @property
     def fpending(self) -> bool:
         """In a downlink: more waits, send again soon (4.3.1.4). In an uplink the bit means class B."""
         return bool(self.fctrl & _FPENDING)

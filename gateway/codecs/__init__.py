@@ -1,0 +1,10 @@
+"""Payload codecs: the bytes an application port carried in, SenML records out.
+
+In: FPort, decrypted payload, time of reception, the device's base name. Out: resolved `hub.senml.Record`s.
+Not here: LoRaWAN (`gateway.lorawan`), publishing (`gateway.lorawan.publish`) and units of radio metadata.
+"""
+
+from gateway.codecs.base import Codec, CodecError
+from gateway.codecs.catalog import CODEC_NAMES, get_codec
+
+__all__ = ["CODEC_NAMES", "Codec", "CodecError", "get_codec"]

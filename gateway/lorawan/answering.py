@@ -1,0 +1,136 @@
+"""The answer to an uplink: which frame, and for which windows.
+
+One frame carries all there is to say: the ACK, MAC answers, MAC requests, and one waiting order. It is the
+same in both windows and has its own FCntDown; nothing is ever sent twice under one counter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from gateway.lorawan import mac, store
+from gateway.lorawan.clock import Instant
+from gateway.lorawan.device import Device, Order, OrderState, Session
+from gateway.lorawan.frames import MAX_FCNT, MAX_FOPTS, DataFrame, build_downlink
+from gateway.lorawan.maclayer import MacLayer
+from gateway.lorawan.outcome import Downlink, Writes
+from gateway.lorawan.settings import Settings
+from gateway.lorawan.windows import Window, data_windows
+from radio.gwmp import RxPacket
+from radio.regions import Region
+
+
+@dataclass(slots=True)
+class Answer:
+    """A downlink, or the reason there is none, with what has to be stored for it."""
+
+    downlink: Downlink | None = None
+    writes: Writes = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    durable: bool = False
+
+
+class Answerer:
+    def __init__(self, region: Region, settings: Settings, mac_layer: MacLayer, rng: Random) -> None:
+        self._region = region
+        self._settings = settings
+        self._mac = mac_layer
+        self._rng = rng
+
+    def new_id(self) -> str:
+        return f"{self._rng.getrandbits(64):016x}"
+
+    def answer(
+        self,
+        session: Session,
+        frame: DataFrame,
+        rx: RxPacket,
+        now: Instant,
+        answers: Sequence[mac.Command] = (),
+    ) -> Answer:
+        """Compose the downlink after an uplink that asks for one, or because something waits."""
+        result = Answer()
+        windows = data_windows(
+            self._region, self._settings, rx, session.rx1_delay_s, session.rx1_dr_offset, session.rx2_dr
+        )
+        if not windows:
+            result.notes.append("no receive window of this uplink can be used for an answer")
+            return result
+        fopts = b""
+        for command in answers:
+            if len(fopts) + 1 + command.SIZE <= MAX_FOPTS:
+                fopts += command.encode()
+        device = session.device
+        order = _waiting(device)
+        if order is not None and not any(_fits(window, fopts, order) for window in windows):
+            result.notes.append(f"downlink {order.id} waits: {len(order.payload)} bytes are too many here")
+            order = None
+        for block in self._mac.ask(session, frame, rx, now):
+            longer = fopts + mac.encode(block)
+            if len(longer) <= MAX_FOPTS and any(_fits(window, longer, order) for window in windows):
+                fopts = longer
+                self._mac.asked(session, block, now)
+                result.notes.append(f"asks {', '.join(command.name for command in block)}")
+        if not (frame.confirmed or frame.adr_ack_req or fopts or order):
+            return result
+        windows = tuple(window for window in windows if _fits(window, fopts, order)) or windows
+        self._compose(result, session, frame, windows, fopts, order)
+        return result
+
+    def _compose(
+        self,
+        result: Answer,
+        session: Session,
+        frame: DataFrame,
+        windows: tuple[Window, ...],
+        fopts: bytes,
+        order: Order | None,
+    ) -> None:
+        fcnt, covered, moved = session.fcnt_down.take()
+        if fcnt > MAX_FCNT:
+            result.notes.append("FCntDown is used up: the device has to join again")
+            return
+        if moved:
+            result.writes.append(store.fcnt_down(session))
+        result.durable = moved or frame.confirmed
+        device = session.device
+        phy = build_downlink(
+            session.crypto,
+            session.dev_addr,
+            fcnt,
+            fport=order.fport if order else None,
+            payload=order.payload if order else b"",
+            fopts=fopts,
+            confirmed=order.confirmed if order else False,
+            adr=frame.adr and self._settings.adr,
+            ack=frame.confirmed,
+            fpending=len(device.orders) > (1 if order else 0),
+        )
+        if order:
+            order.state = OrderState.IN_FLIGHT
+            order.attempts += 1
+        result.downlink = Downlink(
+            id=order.id if order else self.new_id(),
+            dev_eui=device.dev_eui,
+            rx1=windows[0].packet(phy),
+            rx2=windows[-1].packet(phy),
+            confirmed=order.confirmed if order else False,
+            fcnt=fcnt,
+            after_commit=frame.confirmed or not covered,
+        )
+
+
+def _fits(window: Window, fopts: bytes, order: Order | None) -> bool:
+    return len(fopts) + (len(order.payload) if order else 0) <= window.max_payload
+
+
+def _waiting(device: Device) -> Order | None:
+    """The first order, unless it is on its way and needs no repetition."""
+    if not device.orders:
+        return None
+    order = device.orders[0]
+    if order.state is OrderState.IN_FLIGHT and not order.confirmed:
+        return None
+    return order

@@ -1,0 +1,247 @@
+"""A device as the server knows it: what was registered, its sessions, its downlink orders, its radio link.
+
+These are the server's mutable state. Each collection has a bound, written beside it with its reason.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from dataclasses import dataclass, field
+
+from gateway.lorawan.crypto import SessionCrypto
+from gateway.lorawan.errors import OrderError
+from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
+from radio.gwmp import RxPacket
+
+MAX_ORDERS = 16  # downlinks waiting for one device: hours of its receive windows
+MAX_PENDING_SESSIONS = 4  # joins not yet confirmed by an uplink; a device retries, the last few may be live
+ADR_HISTORY = 20  # uplinks
+COUNTER_BLOCK = 64  # downlink counters reserved at a time
+COUNTER_AHEAD = 32  # a new block is reserved when this few are left
+
+
+class Activation(enum.StrEnum):
+    OTAA = "otaa"
+    ABP = "abp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceConfig:
+    """What was registered. Raises OrderError where keys or addresses of the activation are missing."""
+
+    dev_eui: DevEUI
+    activation: Activation = Activation.OTAA
+    name: str = ""
+    join_eui: JoinEUI | None = None  # OTAA; None accepts any
+    app_key: AES128Key | None = None  # OTAA
+    dev_addr: DevAddr | None = None  # ABP, as the next two
+    nwk_s_key: AES128Key | None = None
+    app_s_key: AES128Key | None = None
+    codec: str = "cayenne"
+    thing_id: str = ""
+    channel_id: str = ""
+
+    def __post_init__(self) -> None:
+        if self.activation is Activation.OTAA:
+            if self.app_key is None:
+                raise OrderError("an OTAA device needs its AppKey")
+        elif self.dev_addr is None or self.nwk_s_key is None or self.app_s_key is None:
+            raise OrderError("an ABP device needs DevAddr, NwkSKey and AppSKey")
+
+
+@dataclass(slots=True)
+class ReservedCounter:
+    """A counter that never goes back, without a write for each number.
+
+    `ceiling` is stored; after a restart counting goes on there. A new ceiling is asked for while
+    COUNTER_AHEAD numbers are still covered by the old one, so that no number waits for a commit.
+    """
+
+    next: int
+    ceiling: int  # numbers below are covered by what was handed to the store
+
+    def take(self) -> tuple[int, bool, bool]:
+        """The next number; whether it was covered already; whether `ceiling` has moved and must be stored."""
+        number = self.next
+        self.next = number + 1
+        covered = number < self.ceiling
+        moved = number + COUNTER_AHEAD >= self.ceiling
+        if moved:
+            self.ceiling = number + 1 + COUNTER_BLOCK
+        return number, covered, moved
+
+
+class DevNonces:
+    """Every DevNonce a device has used: 32 bytes for each high byte seen, 8 KiB at most."""
+
+    __slots__ = ("_pages",)
+
+    def __init__(self) -> None:
+        self._pages: dict[int, bytearray] = {}
+
+    def restore(self, high: int, used: bytes) -> None:
+        """Take back what `add` gave to store."""
+        self._pages[high] = bytearray(used.ljust(32, b"\0"))
+
+    def __contains__(self, dev_nonce: int) -> bool:
+        page = self._pages.get(dev_nonce >> 8)
+        return page is not None and bool(page[dev_nonce >> 3 & 31] & 1 << (dev_nonce & 7))
+
+    def add(self, dev_nonce: int) -> tuple[int, bytes]:
+        """Remember it; returns the (high byte, bitmap) to store."""
+        high = dev_nonce >> 8
+        page = self._pages.setdefault(high, bytearray(32))
+        page[dev_nonce >> 3 & 31] |= 1 << (dev_nonce & 7)
+        return high, bytes(page)
+
+
+class OrderState(enum.Enum):
+    QUEUED = enum.auto()
+    IN_FLIGHT = enum.auto()  # handed to a gateway, which has not yet answered
+    AWAITING_ACK = enum.auto()  # confirmed, sent
+
+
+@dataclass(slots=True)
+class Order:
+    """A downlink that a user or an application wants sent."""
+
+    id: str
+    fport: int
+    payload: bytes
+    confirmed: bool
+    number: int  # place in the order of arrival, across all devices
+    state: OrderState = OrderState.QUEUED
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkAdr:
+    """A LinkADRReq block that was sent and not yet answered."""
+
+    data_rate: int
+    tx_power: int
+    nb_trans: int
+    steers: bool  # it also sets the channels of the steering setting
+
+
+@dataclass(slots=True)
+class MacState:
+    """What the network has agreed with a device by MAC commands (LoRaWAN 1.0.2, 5)."""
+
+    tx_power: int = 0  # TXPower index in force
+    nb_trans: int = 1
+    steered: bool = False  # the device has accepted the channels of the steering setting
+    link_adr: LinkAdr | None = None
+    attempts: int = 0  # of the LinkADRReq in question
+    max_dr: int | None = None  # the device refused more
+    max_tx_power: int | None = None  # the device refused weaker
+    quiet_until_fcnt: int = 0  # no LinkADRReq before this uplink: the last ones were refused or unanswered
+    uplinks_since_adr: int = 0
+    snr_db: deque[float] = field(default_factory=lambda: deque(maxlen=ADR_HISTORY))
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One activation: an address with its keys, counters and agreed settings."""
+
+    id: int
+    device: Device
+    dev_addr: DevAddr
+    nwk_s_key: AES128Key = field(repr=False)
+    app_s_key: AES128Key = field(repr=False)
+    rx1_delay_s: int
+    rx1_dr_offset: int
+    rx2_dr: int
+    fcnt_down: ReservedCounter
+    fcnt_up: int | None = None  # of the last accepted uplink, 32 bits
+    mac: MacState = field(default_factory=MacState)
+    last_mic: bytes = b""  # of the last accepted uplink; empty after a restart
+    last_heard_ns: int = 0  # monotonic; 0 after a restart
+    repeats: int = 0  # how often the last uplink was heard again
+    _crypto: SessionCrypto | None = field(default=None, repr=False)
+
+    @property
+    def crypto(self) -> SessionCrypto:
+        """Made on the session's first frame: a silent device costs no contexts."""
+        crypto = self._crypto
+        if crypto is None:
+            crypto = self._crypto = SessionCrypto(self.dev_addr, self.nwk_s_key, self.app_s_key)
+        return crypto
+
+
+@dataclass(slots=True, eq=False)
+class Device:
+    """A registered device. Its repr shows neither keys nor sessions."""
+
+    config: DeviceConfig = field(repr=False)
+    dev_eui: DevEUI
+    session: Session | None = field(default=None, repr=False)
+    pending: list[Session] = field(default_factory=list, repr=False)  # oldest first
+    dev_nonces: DevNonces = field(default_factory=DevNonces, repr=False)
+    last_join_ns: int = 0  # monotonic
+    last_join_nonce: int | None = None  # since the start
+    orders: deque[Order] = field(default_factory=deque, repr=False)
+    uplinks: int = 0
+    last_seen_ns: int | None = None  # UTC
+    last_rx: RxPacket | None = field(default=None, repr=False)
+    battery: int | None = None  # DevStatusAns; None: never told
+    margin_db: int | None = None
+    status_due_ns: int = 0  # monotonic: when to ask again
+    problem: str = ""  # why this device's frames were refused last; "" once one was accepted
+    topic: str = ""  # DevEUI in hex: the subtopic its messages go to
+    base_name: str = ""  # of its SenML records (RFC 9039)
+
+    def __post_init__(self) -> None:
+        self.topic = str(self.dev_eui)
+        self.base_name = f"urn:dev:mac:{self.topic}:"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """A device as pages and API show it: no keys."""
+
+    dev_eui: DevEUI
+    name: str
+    activation: Activation
+    join_eui: JoinEUI | None
+    dev_addr: DevAddr | None
+    codec: str
+    thing_id: str
+    channel_id: str
+    last_seen_ns: int | None
+    rssi_dbm: int | None
+    snr_db: float | None
+    sf: int | None
+    fcnt_up: int | None
+    fcnt_down: int | None
+    uplinks: int
+    battery: int | None
+    margin_db: int | None
+    queued: int
+    problem: str
+
+
+def status_of(device: Device) -> DeviceStatus:
+    config, session, rx = device.config, device.session, device.last_rx
+    return DeviceStatus(
+        dev_eui=config.dev_eui,
+        name=config.name,
+        activation=config.activation,
+        join_eui=config.join_eui,
+        dev_addr=session.dev_addr if session else None,
+        codec=config.codec,
+        thing_id=config.thing_id,
+        channel_id=config.channel_id,
+        last_seen_ns=device.last_seen_ns,
+        rssi_dbm=rx.rssi_dbm if rx else None,
+        snr_db=rx.lsnr_db if rx else None,
+        sf=rx.modulation.sf if rx else None,
+        fcnt_up=session.fcnt_up if session else None,
+        fcnt_down=session.fcnt_down.next if session else None,
+        uplinks=device.uplinks,
+        battery=device.battery,
+        margin_db=device.margin_db,
+        queued=len(device.orders),
+        problem=device.problem,
+    )

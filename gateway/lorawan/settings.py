@@ -1,0 +1,34 @@
+"""How the network is run: the choices a gateway's owner has beyond the region's fixed values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STATUS_INTERVAL_S = 24 * 3600  # battery and margin change slowly, downlinks are scarce
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Raises ValueError for a value outside its range."""
+
+    rx1_delay_s: int = 1  # 1..15; more where the backhaul is slow
+    rx1_dr_offset: int = 0
+    rx2_dr: int | None = None  # None: the region's
+    max_eirp_dbm: float | None = None  # of downlinks; None: the region's; the sub-band limits it further
+    cflist_hz: tuple[int, ...] = ()  # up to five further uplink channels, in regions where they can be added
+    uplink_channels: tuple[int, ...] | None = None  # indices to steer devices to; None: all
+    adr: bool = True
+    adr_margin_db: float = 10.0  # installation margin
+    adr_max_dr: int | None = None  # highest that the gateway's radios listen to; None: the region's
+    status_interval_s: int = STATUS_INTERVAL_S  # between DevStatusReq; 0 never asks
+    max_devices: int = 10_000  # about 4 KB of memory each
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rx1_delay_s <= 15:
+            raise ValueError("rx1_delay_s is 1 to 15 seconds")
+        if not 0 <= self.rx1_dr_offset <= 7:
+            raise ValueError("rx1_dr_offset is 0 to 7")
+        if len(self.cflist_hz) > 5:
+            raise ValueError("a CFList holds five channels")
+        if self.uplink_channels is not None and not self.uplink_channels:
+            raise ValueError("uplink_channels needs at least one channel")

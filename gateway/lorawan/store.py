@@ -1,0 +1,318 @@
+"""Devices, sessions, counters and orders in SQLite: the schema, the way in, and writes as values.
+
+The server never touches a database. What has to be kept leaves it as (SQL, parameters) pairs, which the hub's
+log commits in one transaction with the messages they belong to: so a counter and the uplink it counts are
+stored both or not at all. `load` reads everything back at start.
+
+`lorawan_uplink` is written at every uplink and therefore apart from the keys: many of its small rows share a
+page, and a page is what a flash card wears out by.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gateway.lorawan.device import (
+    Activation,
+    Device,
+    DeviceConfig,
+    MacState,
+    Order,
+    ReservedCounter,
+    Session,
+)
+from gateway.lorawan.errors import LorawanError
+from gateway.lorawan.outcome import Writes
+from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
+from hub.database import Migration
+from hub.log import Write
+
+Seal = Callable[[bytes, bytes], bytes]  # (key bytes, context) -> what is stored, and the reverse
+
+JOIN_NONCE = "join_nonce"  # lorawan_counter
+
+
+_SCHEMA = (
+    """CREATE TABLE lorawan_device (
+        dev_eui TEXT PRIMARY KEY,        -- 16 hex digits, as all EUIs here
+        activation TEXT NOT NULL,        -- otaa, abp
+        name TEXT NOT NULL,
+        join_eui TEXT,
+        app_key BLOB,                    -- sealed, as all keys here
+        codec TEXT NOT NULL,
+        thing_id TEXT NOT NULL,
+        channel_id TEXT NOT NULL,
+        battery INTEGER,                 -- DevStatusAns
+        margin_db INTEGER
+    ) WITHOUT ROWID""",
+    """CREATE TABLE lorawan_session (
+        id INTEGER PRIMARY KEY,
+        dev_eui TEXT NOT NULL,
+        pending INTEGER NOT NULL,        -- 1: joined, no uplink yet
+        dev_addr INTEGER NOT NULL,
+        nwk_s_key BLOB NOT NULL,
+        app_s_key BLOB NOT NULL,
+        rx1_delay_s INTEGER NOT NULL,
+        rx1_dr_offset INTEGER NOT NULL,
+        rx2_dr INTEGER NOT NULL,
+        fcnt_down INTEGER NOT NULL,      -- reserved up to here; counting goes on here after a restart
+        tx_power INTEGER NOT NULL,
+        nb_trans INTEGER NOT NULL,
+        steered INTEGER NOT NULL
+    )""",
+    """CREATE TABLE lorawan_uplink (
+        session INTEGER PRIMARY KEY,
+        fcnt_up INTEGER NOT NULL,        -- last accepted, 32 bits
+        last_seen_ns INTEGER NOT NULL,   -- UTC
+        uplinks INTEGER NOT NULL         -- of the device, over all its sessions
+    )""",
+    """CREATE TABLE lorawan_dev_nonce (
+        dev_eui TEXT NOT NULL,
+        high INTEGER NOT NULL,           -- high byte of the DevNonce
+        used BLOB NOT NULL,              -- 256 bits by low byte, least significant first
+        PRIMARY KEY (dev_eui, high)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE lorawan_counter (
+        name TEXT PRIMARY KEY,
+        ceiling INTEGER NOT NULL         -- reserved up to here
+    ) WITHOUT ROWID""",
+    """CREATE TABLE lorawan_downlink (
+        id TEXT PRIMARY KEY,
+        number INTEGER NOT NULL,         -- order of arrival
+        dev_eui TEXT NOT NULL,
+        fport INTEGER NOT NULL,
+        payload BLOB NOT NULL,
+        confirmed INTEGER NOT NULL
+    ) WITHOUT ROWID""",
+)
+
+MIGRATIONS = (Migration("lorawan: devices, sessions, counters, DevNonces, downlink orders", _SCHEMA),)
+
+_UPLINK = "INSERT OR REPLACE INTO lorawan_uplink VALUES (?, ?, ?, ?)"
+
+
+@dataclass(slots=True)
+class Stored:
+    """What `load` found."""
+
+    devices: list[Device] = field(default_factory=list)
+    join_nonce: int = 1  # counting goes on here; devices of 1.0.4 take 0 for a repetition
+    unreadable: list[str] = field(default_factory=list)  # DevEUIs whose keys could not be opened
+
+
+def uplink(session: Session, last_seen_ns: int) -> Write:
+    """The one write of an ordinary uplink."""
+    return _UPLINK, (session.id, session.fcnt_up, last_seen_ns, session.device.uplinks)
+
+
+def dev_nonce(dev_eui: DevEUI, high: int, used: bytes) -> Write:
+    return "INSERT OR REPLACE INTO lorawan_dev_nonce VALUES (?, ?, ?)", (str(dev_eui), high, used)
+
+
+def counter(name: str, ceiling: int) -> Write:
+    return "INSERT OR REPLACE INTO lorawan_counter VALUES (?, ?)", (name, ceiling)
+
+
+def fcnt_down(session: Session) -> Write:
+    return "UPDATE lorawan_session SET fcnt_down = ? WHERE id = ?", (session.fcnt_down.ceiling, session.id)
+
+
+def mac_state(session: Session) -> Write:
+    mac = session.mac
+    return (
+        "UPDATE lorawan_session SET tx_power = ?, nb_trans = ?, steered = ? WHERE id = ?",
+        (mac.tx_power, mac.nb_trans, int(mac.steered), session.id),
+    )
+
+
+def dev_status(device: Device) -> Write:
+    return (
+        "UPDATE lorawan_device SET battery = ?, margin_db = ? WHERE dev_eui = ?",
+        (device.battery, device.margin_db, str(device.dev_eui)),
+    )
+
+
+def session_active(session: Session) -> Write:
+    return "UPDATE lorawan_session SET pending = 0 WHERE id = ?", (session.id,)
+
+
+def session_gone(session: Session) -> Writes:
+    return [
+        ("DELETE FROM lorawan_session WHERE id = ?", (session.id,)),
+        ("DELETE FROM lorawan_uplink WHERE session = ?", (session.id,)),
+    ]
+
+
+def order_queued(dev_eui: DevEUI, order: Order) -> Write:
+    return (
+        "INSERT INTO lorawan_downlink VALUES (?, ?, ?, ?, ?, ?)",
+        (order.id, order.number, str(dev_eui), order.fport, order.payload, int(order.confirmed)),
+    )
+
+
+def order_done(order_id: str) -> Write:
+    return "DELETE FROM lorawan_downlink WHERE id = ?", (order_id,)
+
+
+def device_gone(device: Device) -> Writes:
+    """Everything about the device, its DevNonces too: adding it again is how one starts from nothing."""
+    eui = (str(device.dev_eui),)
+    return [
+        (
+            "DELETE FROM lorawan_uplink WHERE session IN (SELECT id FROM lorawan_session WHERE dev_eui = ?)",
+            eui,
+        ),
+        *((f"DELETE FROM {table} WHERE dev_eui = ?", eui) for table in _TABLES_OF_DEVICE),
+    ]
+
+
+_TABLES_OF_DEVICE = ("lorawan_session", "lorawan_dev_nonce", "lorawan_downlink", "lorawan_device")
+
+
+class Store:
+    """The writes and reads that hold keys. `seal` and `unseal` keep them unreadable at rest."""
+
+    def __init__(self, seal: Seal | None = None, unseal: Seal | None = None) -> None:
+        self._seal = seal or _as_it_is
+        self._unseal = unseal or _as_it_is
+
+    def device_added(self, device: Device) -> Write:
+        config = device.config
+        return (
+            "INSERT INTO lorawan_device VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
+            (
+                str(config.dev_eui),
+                config.activation.value,
+                config.name,
+                None if config.join_eui is None else str(config.join_eui),
+                self._sealed(config.app_key, config.dev_eui, "app_key"),
+                config.codec,
+                config.thing_id,
+                config.channel_id,
+            ),
+        )
+
+    def session_added(self, session: Session, *, pending: bool) -> Write:
+        eui = session.device.dev_eui
+        return (
+            "INSERT INTO lorawan_session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                session.id,
+                str(eui),
+                int(pending),
+                int(session.dev_addr),
+                self._sealed(session.nwk_s_key, eui, "nwk_s_key"),
+                self._sealed(session.app_s_key, eui, "app_s_key"),
+                session.rx1_delay_s,
+                session.rx1_dr_offset,
+                session.rx2_dr,
+                session.fcnt_down.ceiling,
+                session.mac.tx_power,
+                session.mac.nb_trans,
+                int(session.mac.steered),
+            ),
+        )
+
+    def load(self, conn: sqlite3.Connection) -> Stored:
+        """Everything, as it was committed. A device whose keys cannot be opened is listed and left out."""
+        stored = Stored()
+        for row in conn.execute("SELECT ceiling FROM lorawan_counter WHERE name = ?", (JOIN_NONCE,)):
+            stored.join_nonce = row[0]
+        devices: dict[str, Device] = {}
+        for row in conn.execute(
+            "SELECT dev_eui, activation, name, join_eui, app_key, codec, thing_id, channel_id,"
+            " battery, margin_db FROM lorawan_device ORDER BY dev_eui"
+        ):
+            self._load_device(conn, row, stored, devices)
+        stored.devices.extend(devices.values())
+        for eui, high, used in conn.execute("SELECT dev_eui, high, used FROM lorawan_dev_nonce"):
+            if eui in devices:
+                devices[eui].dev_nonces.restore(high, used)
+        for order_id, number, eui, fport, payload, confirmed in conn.execute(
+            "SELECT id, number, dev_eui, fport, payload, confirmed FROM lorawan_downlink ORDER BY number"
+        ):
+            if eui in devices:
+                devices[eui].orders.append(Order(order_id, fport, payload, bool(confirmed), number))
+        return stored
+
+    def _load_device(
+        self, conn: sqlite3.Connection, row: tuple[object, ...], stored: Stored, devices: dict[str, Device]
+    ) -> None:
+        eui_text, activation, name, join_eui, app_key, codec, thing_id, channel_id, battery, margin_db = row
+        dev_eui = DevEUI.parse(str(eui_text))
+        sessions = conn.execute(
+            "SELECT id, pending, dev_addr, nwk_s_key, app_s_key, rx1_delay_s, rx1_dr_offset, rx2_dr,"
+            " fcnt_down, tx_power, nb_trans, steered, fcnt_up, last_seen_ns, uplinks"
+            " FROM lorawan_session LEFT JOIN lorawan_uplink ON session = id WHERE dev_eui = ? ORDER BY id",
+            (eui_text,),
+        ).fetchall()
+        try:
+            abp = Activation(str(activation)) is Activation.ABP
+            first = sessions[0] if abp and sessions else None
+            config = DeviceConfig(
+                dev_eui=dev_eui,
+                activation=Activation(str(activation)),
+                name=str(name),
+                join_eui=None if join_eui is None else JoinEUI.parse(str(join_eui)),
+                app_key=self._opened(app_key, dev_eui, "app_key") if app_key is not None else None,
+                dev_addr=DevAddr(first[2]) if first else None,
+                nwk_s_key=self._opened(first[3], dev_eui, "nwk_s_key") if first else None,
+                app_s_key=self._opened(first[4], dev_eui, "app_s_key") if first else None,
+                codec=str(codec),
+                thing_id=str(thing_id),
+                channel_id=str(channel_id),
+            )
+            device = Device(config, dev_eui)
+            device.battery = battery if isinstance(battery, int) else None
+            device.margin_db = margin_db if isinstance(margin_db, int) else None
+            for values in sessions:
+                self._load_session(device, values)
+        except (LorawanError, ValueError):
+            stored.unreadable.append(str(dev_eui))
+            return
+        devices[str(eui_text)] = device
+
+    def _load_session(self, device: Device, row: tuple[int | bytes, ...]) -> None:
+        eui = device.dev_eui
+        (number, pending, dev_addr, nwk_s_key, app_s_key, *settings) = row
+        delay_s, dr_offset, rx2_dr, down, tx_power, nb_trans, steered, fcnt_up, seen_ns, uplinks = settings
+        assert isinstance(down, int)
+        session = Session(
+            id=int(number),
+            device=device,
+            dev_addr=DevAddr(dev_addr),
+            nwk_s_key=self._opened(nwk_s_key, eui, "nwk_s_key"),
+            app_s_key=self._opened(app_s_key, eui, "app_s_key"),
+            rx1_delay_s=int(delay_s),
+            rx1_dr_offset=int(dr_offset),
+            rx2_dr=int(rx2_dr),
+            fcnt_down=ReservedCounter(down, down),
+            fcnt_up=None if fcnt_up is None else int(fcnt_up),
+            mac=MacState(tx_power=int(tx_power), nb_trans=int(nb_trans), steered=bool(steered)),
+        )
+        if pending:
+            device.pending.append(session)
+            return
+        device.session = session
+        if fcnt_up is not None:
+            device.last_seen_ns, device.uplinks = int(seen_ns), int(uplinks)
+
+    def _sealed(self, key: AES128Key | None, dev_eui: DevEUI, what: str) -> bytes | None:
+        return None if key is None else self._seal(key.value, _context(dev_eui, what))
+
+    def _opened(self, sealed: object, dev_eui: DevEUI, what: str) -> AES128Key:
+        """Raises ValueError where the bytes are not what was sealed for this device and purpose."""
+        if not isinstance(sealed, bytes):
+            raise ValueError(f"no {what} is stored for {dev_eui}")
+        return AES128Key(self._unseal(sealed, _context(dev_eui, what)))
+
+
+def _context(dev_eui: DevEUI, what: str) -> bytes:
+    """Bound to the sealed key, so that a row copied to another device or column does not open."""
+    return f"lorawan/{dev_eui}/{what}".encode()
+
+
+def _as_it_is(data: bytes, _context: bytes) -> bytes:
+    return data
