@@ -145,6 +145,11 @@ class Log:
         await asyncio.to_thread(self._writer.stop)
         self._reader.close()
 
+    @property
+    def pending(self) -> int:
+        """Messages that have a number and are not committed yet."""
+        return self._pending
+
     # Appending
 
     async def append(self, messages: Sequence[Message], also: Sequence[Write] = ()) -> list[int]:

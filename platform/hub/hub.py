@@ -1,0 +1,232 @@
+"""The hub: opens log, history, registry and access in one data directory, and takes messages in.
+
+Doors call `publish`, `submit` or `post`; all three ask access, check the content and give the message to the
+log. The LoRaWAN server, which has checked and decoded already, asks `access` itself and uses `log` directly.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import content
+from .access import Access, Action, Principal, Resource
+from .database import Migration
+from .errors import AccessDenied, HubError, LogFailed, TooLarge
+from .history import History
+from .keys import ServerKey
+from .log import MAX_BYTES, MAX_MESSAGES, Log, Write
+from .message import Message, TimeQuality
+from .registry import Registry
+from .router import Router
+from .topics import parse_subtopic
+
+MAX_PAYLOAD = 256 * 1024  # bytes; a day of one sensor's values every minute as SenML is 60 KB
+
+Clock = Callable[[], tuple[int, TimeQuality]]
+
+
+def system_clock() -> tuple[int, TimeQuality]:
+    """UTC nanoseconds of the system clock, of unknown quality."""
+    return time.time_ns(), TimeQuality.UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    """What a gateway may set; defaults suit a Pi with a 16 GB card."""
+
+    commit_interval_s: float = 1.0  # how long messages nobody waits for may gather; up to 60 spares the card
+    max_messages: int = MAX_MESSAGES
+    max_bytes: int = MAX_BYTES  # of the log's file
+    history_max_bytes: int = 2 << 30
+    max_payload: int = MAX_PAYLOAD
+
+
+@dataclass(slots=True)
+class HubCounters:
+    """Messages since this start, by what became of them at the door."""
+
+    accepted: int = 0
+    denied: int = 0
+    bad: int = 0
+    too_large: int = 0
+
+
+class Hub:
+    """One per process; all methods belong to the event loop's thread."""
+
+    def __init__(
+        self,
+        log: Log,
+        registry: Registry,
+        history: History,
+        settings: HubSettings,
+        clock: Clock,
+        boot: str,
+    ) -> None:
+        self.log = log
+        self.registry = registry
+        self.history = history
+        self.access = Access(registry)
+        self.router: Router[object] = Router()
+        self.settings = settings
+        self.counters = HubCounters()
+        self.clock = clock
+        self.boot = boot
+
+    @classmethod
+    def open(
+        cls,
+        data_dir: Path | str,
+        *,
+        migrations: Sequence[Migration] = (),
+        settings: HubSettings | None = None,
+        clock: Clock = system_clock,
+        on_failure: Callable[[LogFailed], None] | None = None,
+        connection: type[sqlite3.Connection] = sqlite3.Connection,
+    ) -> Hub:
+        """Open or create everything in `data_dir`, inside the running loop; blocks while it recovers.
+
+        `migrations` are of other parts' tables in the log's file. `on_failure` is called when the log has
+        failed and the process should end. `close` is awaited at the end.
+        """
+        folder = Path(data_dir)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings = settings or HubSettings()
+        registry = Registry.open(folder / "registry.db", ServerKey.load(folder / "server.key"))
+        log = Log.open(
+            folder / "log.db",
+            migrations=migrations,
+            commit_interval_s=settings.commit_interval_s,
+            max_messages=settings.max_messages,
+            max_bytes=settings.max_bytes,
+            on_failure=on_failure,
+            connection=connection,
+        )
+        history = History.open(folder / "history.db", log, max_bytes=settings.history_max_bytes)
+        return cls(log, registry, history, settings, clock, _boot_id())
+
+    async def close(self) -> None:
+        """Make everything taken in durable and close the files."""
+        await self.history.close()
+        await self.log.close()
+        self.registry.close()
+
+    def authenticate_thing(self, key: str) -> Principal | None:
+        """The principal of the thing that holds `key`; it loses its rights when the key is replaced."""
+        thing = self.registry.thing_by_key(key)
+        return Principal.of_thing(thing) if thing else None
+
+    def authenticate_user(self, token: str, now_s: float) -> Principal | None:
+        """The principal of the user a live token belongs to."""
+        user = self.registry.user_by_token(token, now_s)
+        return Principal.of_user(user) if user else None
+
+    async def publish(
+        self,
+        principal: Principal,
+        protocol: str,
+        channel: str,
+        subtopic: str,
+        content_type: str,
+        payload: bytes,
+        *,
+        also: Sequence[Write] = (),
+        qos: int = 2,
+    ) -> int:
+        """Take a message in; returns its number once it is durable.
+
+        Raises AccessDenied, BadMessage (TooLarge, UnsupportedType), TopicError, LogFailed, WriteRefused.
+        """
+        message = self._admit(principal, protocol, channel, subtopic, content_type, payload, qos)
+        return (await self.log.append((message,), also))[0]
+
+    def submit(
+        self,
+        principal: Principal,
+        protocol: str,
+        channel: str,
+        subtopic: str,
+        content_type: str,
+        payload: bytes,
+        done: Callable[[HubError | None], None],
+        *,
+        also: Sequence[Write] = (),
+        qos: int = 2,
+    ) -> int:
+        """As `publish`, for a door that has no task per message: `done` is called on the loop when it is
+        durable.
+
+        Raises what `publish` raises, and Busy.
+        """
+        message = self._admit(principal, protocol, channel, subtopic, content_type, payload, qos)
+        return self.log.submit((message,), also, done)[0]
+
+    def post(
+        self,
+        principal: Principal,
+        protocol: str,
+        channel: str,
+        subtopic: str,
+        content_type: str,
+        payload: bytes,
+        *,
+        also: Sequence[Write] = (),
+        qos: int = 2,
+    ) -> int:
+        """As `publish`, promising nothing.
+
+        Durable with the next commit. Raises what `publish` raises, and Busy.
+        """
+        message = self._admit(principal, protocol, channel, subtopic, content_type, payload, qos)
+        return self.log.post((message,), also)[0]
+
+    def _admit(
+        self,
+        principal: Principal,
+        protocol: str,
+        channel: str,
+        subtopic: str,
+        content_type: str,
+        payload: bytes,
+        qos: int,
+    ) -> Message:
+        """The message to store, or the refusal: access first, so that a stranger learns nothing else."""
+        decision = self.access.decide(principal, Action.PUBLISH, Resource(channel, subtopic))
+        if not decision.allowed:
+            self.counters.denied += 1
+            raise AccessDenied(decision.reason)
+        if len(payload) > self.settings.max_payload:
+            self.counters.too_large += 1
+            raise TooLarge(f"a payload has at most {self.settings.max_payload} bytes")
+        now_ns, quality = self.clock()
+        try:
+            subtopic = parse_subtopic(subtopic)
+            content_type = content.check(content_type, payload, now_ns / 1e9)
+        except HubError:
+            self.counters.bad += 1
+            raise
+        self.counters.accepted += 1
+        return Message(
+            channel,
+            subtopic,
+            principal.id,
+            protocol,
+            content_type,
+            payload,
+            now_ns,
+            time=quality,
+            boot=self.boot,
+            qos=qos,
+        )
+
+
+def _boot_id() -> str:
+    """The kernel's id of this boot; "" where there is none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

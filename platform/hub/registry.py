@@ -1,0 +1,445 @@
+"""Who and what the gateway knows: things, channels, connections between them, and people.
+
+All of it is in memory for the hot path and in `registry.db` before it counts. Changes are rare and each is
+one durable transaction, so a caller on the event loop hands them to a thread (`asyncio.to_thread`); every
+method may be called from any thread. Listeners are told on the loop the registry was opened in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from .errors import Conflict, Invalid, NotFound
+from .keys import ServerKey, new_secret
+from .registry_file import RegistryFile
+from .registry_items import (
+    MAX_KEY,
+    Change,
+    ChangeKind,
+    Channel,
+    Metadata,
+    Page,
+    Thing,
+    checked_id,
+    checked_key,
+    checked_metadata,
+    checked_name,
+    edited,
+    found,
+    page,
+    to_json,
+)
+from .users import User, Users, check_password, hash_password
+
+__all__ = ["Change", "ChangeKind", "Channel", "Metadata", "Page", "Registry", "Thing", "User"]
+
+MAX_THINGS = 100_000
+MAX_CHANNELS = 100_000
+MAX_CONNECTIONS = 1_000_000
+
+
+class Registry:
+    """`epoch` rises with every change after it took effect; whoever caches what it read compares it."""
+
+    def __init__(self, path: Path, key: ServerKey) -> None:
+        self._key = key
+        self._file = RegistryFile(path)
+        self._lock = threading.RLock()
+        self._listeners: list[Callable[[Change], None]] = []
+        self._loop, self._thread = _running_loop(), threading.get_ident()
+        self.epoch = 1
+        self.set_aside = self._file.set_aside
+        self._things: dict[str, Thing] = {}
+        self._things_by_key: dict[bytes, str] = {}
+        self._key_hashes: dict[str, bytes] = {}
+        self._channels: dict[str, Channel] = {}
+        self._channels_of: dict[str, dict[str, None]] = {}  # by thing; ordered as connected
+        self._things_of: dict[str, dict[str, None]] = {}  # by channel
+        self._connections = 0
+        self._users = Users(key, self._file.write)
+        self._load()
+
+    @classmethod
+    def open(cls, path: Path | str, key: ServerKey) -> Registry:
+        """Open or create the registry; blocks. A damaged file is set aside and the copy beside it taken.
+
+        The copy is made whenever the registry has opened well and when it closes.
+        """
+        return cls(Path(path), key)
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._file.failed:
+                self._file.write(self._users.last_uses())
+            self._file.close()
+
+    # Things
+
+    def create_thing(
+        self,
+        name: str = "",
+        metadata: Metadata | None = None,
+        id: str | None = None,  # noqa: A002
+        key: str | None = None,
+    ) -> tuple[Thing, str]:
+        """Add a thing; returns it and its key, which can never be read again.
+
+        Raises Conflict where id or key is taken, Invalid.
+        """
+        key = checked_key(key) if key is not None else new_secret()
+        thing = Thing(checked_id(id), checked_name(name), checked_metadata(metadata))
+        digest = self._key.digest("thing", key)
+        with self._lock:
+            if thing.id in self._things or digest in self._things_by_key:
+                raise Conflict("a thing has that id or key")
+            if len(self._things) >= MAX_THINGS:
+                raise Invalid(f"at most {MAX_THINGS} things")
+            row = (thing.id, thing.name, to_json(thing.metadata), digest, thing.key_version)
+            self._file.write([("INSERT INTO thing VALUES (?, ?, ?, ?, ?)", row)])
+            self._keep_thing(thing, digest)
+            self._changed(Change(ChangeKind.GRANTED, things=frozenset({thing.id})))
+        return thing, key
+
+    def thing(self, thing_id: str) -> Thing | None:
+        return self._things.get(thing_id)
+
+    def thing_by_key(self, key: str) -> Thing | None:
+        """The thing that holds `key`.
+
+        The look-up is by keyed hash, so its time tells nothing of other keys.
+        """
+        if len(key) > MAX_KEY:
+            return None
+        thing_id = self._things_by_key.get(self._key.digest("thing", key))
+        return self._things.get(thing_id) if thing_id else None
+
+    def things(
+        self,
+        *,
+        offset: int = 0,
+        limit: int = 10,
+        name: str = "",
+        metadata: Metadata | None = None,
+        order: str = "",
+        descending: bool = False,
+    ) -> Page[Thing]:
+        """Things whose name contains `name` (any case) and whose metadata contains `metadata`.
+
+        In the order they were made, or by `order` "name" or "id".
+        """
+        return page(list(self._things.values()), offset, limit, name, metadata, order, descending)
+
+    def update_thing(self, thing_id: str, name: str | None = None, metadata: Metadata | None = None) -> Thing:
+        """Give a thing another name or metadata. Raises NotFound, Invalid."""
+        with self._lock:
+            thing = edited(self._things.get(thing_id), "thing", name, metadata)
+            row = (thing.name, to_json(thing.metadata), thing.id)
+            self._file.write([("UPDATE thing SET name = ?, metadata = ? WHERE id = ?", row)])
+            self._things[thing.id] = thing
+            self._changed(Change(ChangeKind.EDITED, things=frozenset({thing.id})))
+        return thing
+
+    def rotate_key(self, thing_id: str, key: str | None = None) -> str:
+        """Replace a thing's key and return the new one; sessions opened with the old one end.
+
+        Raises NotFound, Conflict where another thing has `key`, Invalid.
+        """
+        key = checked_key(key) if key is not None else new_secret()
+        digest = self._key.digest("thing", key)
+        with self._lock:
+            thing = found(self._things.get(thing_id), "thing")
+            if self._things_by_key.get(digest, thing_id) != thing_id:
+                raise Conflict("another thing has that key")
+            thing = msgspec.structs.replace(thing, key_version=thing.key_version + 1)
+            row = (digest, thing.key_version, thing_id)
+            self._file.write([("UPDATE thing SET key_hash = ?, key_version = ? WHERE id = ?", row)])
+            del self._things_by_key[self._key_hashes[thing_id]]
+            self._keep_thing(thing, digest)
+            self._changed(Change(ChangeKind.REVOKED, things=frozenset({thing_id})))
+        return key
+
+    def remove_thing(self, thing_id: str) -> None:
+        """Remove a thing and its connections. Raises NotFound."""
+        with self._lock:
+            found(self._things.get(thing_id), "thing")
+            self._file.write([("DELETE FROM thing WHERE id = ?", (thing_id,))])
+            for channel_id in self._channels_of.pop(thing_id, {}):
+                del self._things_of[channel_id][thing_id]
+                self._connections -= 1
+            del self._things_by_key[self._key_hashes.pop(thing_id)]
+            del self._things[thing_id]
+            self._changed(Change(ChangeKind.REVOKED, things=frozenset({thing_id})))
+
+    # Channels
+
+    def create_channel(
+        self,
+        name: str = "",
+        metadata: Metadata | None = None,
+        id: str | None = None,  # noqa: A002
+    ) -> Channel:
+        """Add a channel. Raises Conflict where the id is taken, Invalid."""
+        channel = Channel(checked_id(id), checked_name(name), checked_metadata(metadata))
+        with self._lock:
+            if channel.id in self._channels:
+                raise Conflict("a channel has that id")
+            if len(self._channels) >= MAX_CHANNELS:
+                raise Invalid(f"at most {MAX_CHANNELS} channels")
+            row = (channel.id, channel.name, to_json(channel.metadata))
+            self._file.write([("INSERT INTO channel VALUES (?, ?, ?)", row)])
+            self._channels[channel.id] = channel
+            self._changed(Change(ChangeKind.GRANTED, channels=frozenset({channel.id})))
+        return channel
+
+    def channel(self, channel_id: str) -> Channel | None:
+        return self._channels.get(channel_id)
+
+    def channels(
+        self,
+        *,
+        offset: int = 0,
+        limit: int = 10,
+        name: str = "",
+        metadata: Metadata | None = None,
+        order: str = "",
+        descending: bool = False,
+    ) -> Page[Channel]:
+        """As `things`, of channels."""
+        return page(list(self._channels.values()), offset, limit, name, metadata, order, descending)
+
+    def update_channel(
+        self, channel_id: str, name: str | None = None, metadata: Metadata | None = None
+    ) -> Channel:
+        """Give a channel another name or metadata. Raises NotFound, Invalid."""
+        with self._lock:
+            channel = edited(self._channels.get(channel_id), "channel", name, metadata)
+            row = (channel.name, to_json(channel.metadata), channel.id)
+            self._file.write([("UPDATE channel SET name = ?, metadata = ? WHERE id = ?", row)])
+            self._channels[channel.id] = channel
+            self._changed(Change(ChangeKind.EDITED, channels=frozenset({channel.id})))
+        return channel
+
+    def remove_channel(self, channel_id: str) -> None:
+        """Remove a channel and its connections.
+
+        Its messages stay until retention takes them. Raises NotFound.
+        """
+        with self._lock:
+            found(self._channels.get(channel_id), "channel")
+            self._file.write([("DELETE FROM channel WHERE id = ?", (channel_id,))])
+            things = self._things_of.pop(channel_id, {})
+            for thing_id in things:
+                del self._channels_of[thing_id][channel_id]
+                self._connections -= 1
+            del self._channels[channel_id]
+            self._changed(Change(ChangeKind.REVOKED, frozenset(things), frozenset({channel_id})))
+
+    # Connections
+
+    def connect(self, channel_ids: Iterable[str], thing_ids: Iterable[str]) -> None:
+        """Connect each thing to each channel.
+
+        Connected ones stay so. All or nothing. Raises NotFound, Invalid.
+        """
+        with self._lock:
+            pairs = self._pairs(channel_ids, thing_ids)
+            new = [pair for pair in pairs if not self.connected(*pair)]
+            if self._connections + len(new) > MAX_CONNECTIONS:
+                raise Invalid(f"at most {MAX_CONNECTIONS} connections")
+            self._file.write([("INSERT INTO connection VALUES (?, ?)", pair) for pair in new])
+            for channel_id, thing_id in new:
+                self._keep_connection(channel_id, thing_id)
+            self._changed(_of_pairs(ChangeKind.GRANTED, new))
+
+    def disconnect(self, channel_ids: Iterable[str], thing_ids: Iterable[str]) -> None:
+        """End the connection of each thing with each channel. Raises NotFound where one is not there."""
+        with self._lock:
+            pairs = self._pairs(channel_ids, thing_ids)
+            if not all(self.connected(*pair) for pair in pairs):
+                raise NotFound("no such connection")
+            self._file.write(
+                [("DELETE FROM connection WHERE channel = ? AND thing = ?", pair) for pair in pairs]
+            )
+            for channel_id, thing_id in pairs:
+                del self._channels_of[thing_id][channel_id], self._things_of[channel_id][thing_id]
+                self._connections -= 1
+            self._changed(_of_pairs(ChangeKind.REVOKED, pairs))
+
+    def connected(self, channel_id: str, thing_id: str) -> bool:
+        return channel_id in self._channels_of.get(thing_id, ())
+
+    def channels_of(self, thing_id: str) -> list[Channel]:
+        """The channels a thing is connected to, in the order it was."""
+        ids = list(self._channels_of.get(thing_id, ()))
+        return [channel for channel_id in ids if (channel := self._channels.get(channel_id))]
+
+    def things_of(self, channel_id: str) -> list[Thing]:
+        """The things connected to a channel, in the order they were."""
+        ids = list(self._things_of.get(channel_id, ()))
+        return [thing for thing_id in ids if (thing := self._things.get(thing_id))]
+
+    def _pairs(self, channel_ids: Iterable[str], thing_ids: Iterable[str]) -> list[tuple[str, str]]:
+        channels, things = list(dict.fromkeys(channel_ids)), list(dict.fromkeys(thing_ids))
+        for channel_id in channels:
+            found(self._channels.get(channel_id), "channel")
+        for thing_id in things:
+            found(self._things.get(thing_id), "thing")
+        return [(channel_id, thing_id) for channel_id in channels for thing_id in things]
+
+    # People
+
+    @property
+    def claimed(self) -> bool:
+        """True once the gateway has an owner."""
+        return self._users.claimed
+
+    def claim_code(self) -> str | None:
+        """The code that makes its holder the owner; None once claimed. Show it, and never store it."""
+        with self._lock:
+            return self._users.claim_code()
+
+    def claim(self, code: str, email: str, password: str) -> User:
+        """Make the first account. Takes tens of ms: call it in a thread.
+
+        Raises Invalid (wrong code, address or password), TooManyTries once a new code is needed, Conflict
+        when claimed.
+        """
+        encoded = hash_password(password)
+        with self._lock:
+            self._users.check_code(code)
+            user = self._users.create(email, encoded, [("DELETE FROM claim", ())])
+            self._users.end_claim()
+            self._changed(Change(ChangeKind.GRANTED, users=frozenset({user.id})))
+        return user
+
+    def create_user(self, email: str, password: str) -> User:
+        """Add an account. Takes tens of ms: call it in a thread. Raises Conflict, Invalid, Busy."""
+        encoded = hash_password(password)
+        with self._lock:
+            user = self._users.create(email, encoded)
+            self._changed(Change(ChangeKind.GRANTED, users=frozenset({user.id})))
+        return user
+
+    def verify_password(self, email: str, password: str, now_s: float) -> User | None:
+        """The account, or None for a wrong address or password. Takes tens of ms: call it in a thread.
+
+        Raises TooManyTries while the account's pause lasts, Busy.
+        """
+        with self._lock:
+            user, encoded = self._users.begin_try(email, now_s)
+        right = check_password(encoded, password)
+        with self._lock:
+            return self._users.end_try(user, right)
+
+    def change_password(self, user_id: str, password: str) -> None:
+        """Give an account another password and end its tokens.
+
+        Call it in a thread. Raises NotFound, Invalid.
+        """
+        encoded = hash_password(password)
+        with self._lock:
+            self._users.set_password(user_id, encoded)
+            self._changed(Change(ChangeKind.REVOKED, users=frozenset({user_id})))
+
+    def remove_user(self, user_id: str) -> None:
+        """Remove an account and its tokens. Raises NotFound, Invalid for the last one."""
+        with self._lock:
+            self._users.remove(user_id)
+            self._changed(Change(ChangeKind.REVOKED, users=frozenset({user_id})))
+
+    def user(self, user_id: str) -> User | None:
+        return self._users.get(user_id)
+
+    def user_by_email(self, email: str) -> User | None:
+        return self._users.by_email(email)
+
+    def users(self) -> list[User]:
+        return self._users.all()
+
+    def issue_token(self, user_id: str, now_s: float) -> str:
+        """A new token of 256 random bits, good until unused for 10 h or 7 days old. Raises NotFound."""
+        with self._lock:
+            return self._users.issue_token(user_id, now_s)
+
+    def user_by_token(self, token: str, now_s: float) -> User | None:
+        """The account a live token belongs to; notes that it was used."""
+        with self._lock:
+            return self._users.by_token(token, now_s)
+
+    def revoke_token(self, token: str) -> bool:
+        """End a token; False where there is no such."""
+        with self._lock:
+            revoked = self._users.revoke_token(token)
+            if revoked:
+                self._changed(Change(ChangeKind.REVOKED))
+            return revoked
+
+    # Changes
+
+    def on_change(self, fn: Callable[[Change], None]) -> Callable[[], None]:
+        """Have `fn` called on the loop after each change. Returns an unsubscriber."""
+        self._listeners.append(fn)
+
+        def unsubscribe() -> None:
+            if fn in self._listeners:
+                self._listeners.remove(fn)
+
+        return unsubscribe
+
+    def _changed(self, change: Change) -> None:
+        self.epoch += 1  # after the change, so that who reads the new epoch reads the new state
+        if self._loop is None or threading.get_ident() == self._thread:
+            self._tell(change)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._tell, change)
+
+    def _tell(self, change: Change) -> None:
+        for listener in list(self._listeners):
+            listener(change)
+
+    # Loading
+
+    def _load(self) -> None:
+        conn = self._file.conn
+        for thing_id, name, metadata, digest, version in conn.execute("SELECT * FROM thing ORDER BY rowid"):
+            self._keep_thing(Thing(thing_id, name, msgspec.json.decode(metadata), version), digest)
+        for channel_id, name, metadata in conn.execute("SELECT * FROM channel ORDER BY rowid"):
+            self._channels[channel_id] = Channel(channel_id, name, msgspec.json.decode(metadata))
+        for channel_id, thing_id in conn.execute("SELECT channel, thing FROM connection"):
+            self._keep_connection(channel_id, thing_id)
+        for user_id, email, role, password in conn.execute(
+            "SELECT id, email, role, password FROM user ORDER BY rowid"
+        ):
+            self._users.load_user(User(user_id, email, role), password)
+        for row in conn.execute("SELECT hash, user, issued_s, used_s FROM token"):
+            self._users.load_token(*row)
+        for code, tries in conn.execute("SELECT code, tries FROM claim"):
+            self._users.load_claim(code, tries)
+        self._file.copy()
+
+    def _keep_thing(self, thing: Thing, digest: bytes) -> None:
+        self._things[thing.id] = thing
+        self._things_by_key[digest] = thing.id
+        self._key_hashes[thing.id] = digest
+
+    def _keep_connection(self, channel_id: str, thing_id: str) -> None:
+        self._channels_of.setdefault(thing_id, {})[channel_id] = None
+        self._things_of.setdefault(channel_id, {})[thing_id] = None
+        self._connections += 1
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _of_pairs(kind: ChangeKind, pairs: Sequence[tuple[str, str]]) -> Change:
+    channels, things = frozenset(c for c, _ in pairs), frozenset(t for _, t in pairs)
+    return Change(kind, things, channels)

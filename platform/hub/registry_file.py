@@ -1,0 +1,136 @@
+"""The registry's file.
+
+Its schema, durable changes, and a second copy for the day the first one is damaged.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from .database import Migration, check, migrate, open_writer, set_aside, sync_directory
+from .errors import HubError
+from .log_reader import is_damage, primary_code
+from .users import Statement
+
+log = logging.getLogger("hub.registry")
+
+_MIGRATIONS = (
+    Migration(
+        "registry/1",
+        (
+            """CREATE TABLE thing(
+                id TEXT PRIMARY KEY, name TEXT NOT NULL, metadata TEXT NOT NULL,
+                key_hash BLOB NOT NULL UNIQUE, key_version INTEGER NOT NULL)""",
+            "CREATE TABLE channel(id TEXT PRIMARY KEY, name TEXT NOT NULL, metadata TEXT NOT NULL)",
+            """CREATE TABLE connection(
+                channel TEXT NOT NULL REFERENCES channel ON DELETE CASCADE,
+                thing TEXT NOT NULL REFERENCES thing ON DELETE CASCADE,
+                PRIMARY KEY (channel, thing)) WITHOUT ROWID""",
+            "CREATE INDEX connection_by_thing ON connection(thing)",
+            """CREATE TABLE user(
+                id TEXT PRIMARY KEY, email TEXT NOT NULL UNIQUE, role TEXT NOT NULL, password TEXT NOT
+                NULL)""",
+            """CREATE TABLE token(
+                hash BLOB PRIMARY KEY, user TEXT NOT NULL REFERENCES user ON DELETE CASCADE,
+                issued_s REAL NOT NULL, used_s REAL NOT NULL) WITHOUT ROWID""",
+            "CREATE TABLE claim(id INTEGER PRIMARY KEY, code BLOB NOT NULL, tries INTEGER NOT NULL)",
+        ),
+    ),
+)
+
+
+class RegistryFailed(HubError):
+    """The registry's file could not be written; the change did not happen."""
+
+    http_status = 503
+
+
+class RegistryFile:
+    """One connection; callers hold the registry's lock."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.set_aside: Path | None = None
+        self.failed = False
+        self.conn = self._open()
+
+    def write(self, statements: Sequence[Statement]) -> None:
+        """Run `statements` in one durable transaction; after a failed commit no more changes are taken.
+
+        Raises RegistryFailed.
+        """
+        if self.failed:
+            raise RegistryFailed("the registry cannot be written; the gateway must start again")
+        if not statements:
+            return
+        conn = self.conn
+        try:
+            conn.execute("BEGIN IMMEDIATE")
+            for sql, parameters in statements:
+                conn.execute(sql, parameters)
+            conn.execute("COMMIT")
+        except sqlite3.Error as error:
+            self.failed = primary_code(error) != sqlite3.SQLITE_FULL
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+            raise RegistryFailed(f"the registry cannot be written: {error}") from error
+
+    def copy(self) -> None:
+        """Keep a second copy beside the file.
+
+        It is renamed into place, so that there is always a whole one.
+        """
+        target = self._copy_path()
+        temporary = target.with_name(target.name + ".new")
+        temporary.unlink(missing_ok=True)
+        copy = sqlite3.connect(temporary)
+        try:
+            self.conn.backup(copy)
+        finally:
+            copy.close()
+        temporary.chmod(0o600)
+        temporary.replace(target)
+        sync_directory(target.parent)
+
+    def close(self) -> None:
+        if not self.failed:
+            self.copy()
+        self.conn.close()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._open_checked()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error) and primary_code(error) != -1:
+                raise
+            log.error("the registry does not open: %s", error)
+        self.set_aside = set_aside(self._path)
+        copy = self._copy_path()
+        if copy.exists():
+            shutil.copyfile(copy, self._path)
+            try:
+                conn = self._open_checked()
+            except sqlite3.DatabaseError:
+                log.error("its copy is damaged as well")
+                self._path.unlink()
+            else:
+                log.error("took the copy of the registry: changes since the last start may be missing")
+                return conn
+        return self._open_checked()
+
+    def _open_checked(self) -> sqlite3.Connection:
+        conn = open_writer(self._path)
+        try:
+            check(conn, self._path, thorough=True)
+            migrate(conn, _MIGRATIONS)
+        except BaseException:
+            conn.close()
+            raise
+        return conn
+
+    def _copy_path(self) -> Path:
+        return self._path.with_name(self._path.name + ".copy")
