@@ -5,6 +5,6 @@ Not here: LoRaWAN (`gateway.lorawan`), publishing (`gateway.lorawan.publish`) an
 """
 
 from gateway.codecs.base import Codec, CodecError
-from gateway.codecs.catalog import CODEC_NAMES, get_codec
+from gateway.codecs.catalog import CODECS, get_codec
 
-__all__ = ["CODEC_NAMES", "Codec", "CodecError", "get_codec"]
+__all__ = ["CODECS", "Codec", "CodecError", "get_codec"]

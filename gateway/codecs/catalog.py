@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from gateway.codecs.base import Codec, CodecError
 from gateway.codecs.cayenne import Cayenne
 from gateway.codecs.raw import Raw
 from gateway.codecs.senml import Senml
 
-_CODECS: dict[str, Codec] = {codec.name: codec for codec in (Cayenne(), Senml(), Raw())}
-CODEC_NAMES = tuple(_CODECS)
+_ALL: tuple[Codec, ...] = (Cayenne(), Senml(), Raw())
+CODECS: Mapping[str, Codec] = MappingProxyType({codec.name: codec for codec in _ALL})
 
 
 def get_codec(name: str) -> Codec:
-    """Raises CodecError for a name that is not in CODEC_NAMES."""
-    codec = _CODECS.get(name)
+    """Raises CodecError for a name that is not in CODECS."""
+    codec = CODECS.get(name)
     if codec is None:
-        raise CodecError(f"codec {name!r} is not one of {', '.join(CODEC_NAMES)}")
+        raise CodecError(f"codec {name!r} is not one of {', '.join(CODECS)}")
     return codec

@@ -7,11 +7,12 @@ codec `raw`, is published as it came, as an octet stream: nothing a device said 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
-from gateway.codecs import Codec, CodecError
+from gateway.codecs import CODECS, CodecError
 from gateway.lorawan.outcome import Uplink
 from hub.message import OCTET_STREAM, SENML_JSON, Message
 from hub.senml import PackRecord, Record, encode_json
@@ -27,29 +28,54 @@ class Published:
     """What is to be appended to the log with the uplink's writes."""
 
     messages: list[Message]
-    records: list[Record]  # the decoded values, for the live view; empty where there are none
+    records: int = 0  # SenML records of the payload
+    values: list[dict[str, Any]] = field(default_factory=list)  # the same for a page: n, u and v, vs or vb
     problem: str = ""  # why the payload stayed bytes; "" where it was decoded, or was to stay so
 
 
-def publish(uplink: Uplink, codec: Codec, boot: str = "") -> Published:
-    """The messages of an uplink. One without an application payload has radio metadata only."""
-    device = uplink.device
-    time_s = uplink.at.wall_ns / _NS
-    records: list[Record] = []
-    problem = ""
-    messages: list[Message] = []
-    if uplink.fport:
-        content_type, body = OCTET_STREAM, uplink.payload
-        if codec.name != RAW_CODEC:
-            try:
-                records = codec.decode(uplink.fport, uplink.payload, time_s, device.base_name)
-                content_type, body = SENML_JSON, encode_json(records, base_name=device.base_name)
-            except CodecError as error:
-                problem = f"codec {codec.name}: {error}"
-        messages.append(_message(uplink, device.topic, content_type, body, boot))
-    radio = _encode_pack(radio_pack(uplink, time_s))
-    messages.append(_message(uplink, device.topic + ".radio", SENML_JSON, radio, boot))
-    return Published(messages, records, problem)
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Makes the messages of uplinks. `boot` is the boot id that goes into each."""
+
+    boot: str = ""
+
+    def messages(self, uplink: Uplink) -> Published:
+        """What an uplink has to say; one without an application payload has radio metadata only."""
+        device = uplink.device
+        time_s = uplink.at.wall_ns / _NS
+        made = Published([])
+        if uplink.fport:
+            content_type, body = OCTET_STREAM, uplink.payload
+            codec = CODECS.get(device.config.codec)
+            if codec is None:
+                made.problem = f"there is no codec {device.config.codec!r}"
+            elif codec.name != RAW_CODEC:
+                try:
+                    records = codec.decode(uplink.fport, uplink.payload, time_s, device.base_name)
+                    content_type, body = SENML_JSON, encode_json(records, base_name=device.base_name)
+                except CodecError as error:
+                    made.problem = f"codec {codec.name}: {error}"
+                else:
+                    made.records = len(records)
+                    made.values = [_value(record, len(device.base_name)) for record in records]
+            made.messages.append(self._message(uplink, device.topic, content_type, body))
+        radio = _encode_pack(radio_pack(uplink, time_s))
+        made.messages.append(self._message(uplink, device.topic + ".radio", SENML_JSON, radio))
+        return made
+
+    def _message(self, uplink: Uplink, subtopic: str, content_type: str, payload: bytes) -> Message:
+        config, at = uplink.device.config, uplink.at
+        return Message(
+            config.channel_id,
+            subtopic,
+            config.thing_id,
+            PROTOCOL,
+            content_type,
+            payload,
+            at.wall_ns,
+            time=at.quality,
+            boot=self.boot,
+        )
 
 
 def radio_pack(uplink: Uplink, time_s: float) -> list[PackRecord]:
@@ -67,16 +93,17 @@ def radio_pack(uplink: Uplink, time_s: float) -> list[PackRecord]:
     ]
 
 
-def _message(uplink: Uplink, subtopic: str, content_type: str, payload: bytes, boot: str) -> Message:
-    config, at = uplink.device.config, uplink.at
-    return Message(
-        config.channel_id,
-        subtopic,
-        config.thing_id,
-        PROTOCOL,
-        content_type,
-        payload,
-        at.wall_ns,
-        time=at.quality,
-        boot=boot,
-    )
+def _value(record: Record, base_size: int) -> dict[str, Any]:
+    """A record as pages show it: short name, unit, value; bytes as hex."""
+    value: dict[str, Any] = {"n": record.name[base_size:], "u": record.unit}
+    if record.value is not None:
+        value["v"] = record.value
+    elif record.string_value is not None:
+        value["vs"] = record.string_value
+    elif record.bool_value is not None:
+        value["vb"] = record.bool_value
+    elif record.data_value is not None:
+        value["vs"] = record.data_value.hex()
+    elif record.sum is not None:
+        value["v"] = record.sum
+    return value
