@@ -5,3 +5,9 @@ messages of the log to whoever subscribed. `packets` (codec) and `session` (stat
 `retained` are rows in the log's database; `connection` and `door` move the bytes.
 Not here: who may do what (`hub.access`), what a topic means (`hub.topics`), the messages (`hub.log`).
 """
+
+from hub.mqtt.door import MqttDoor
+from hub.mqtt.limits import Limits
+from hub.mqtt.store import MIGRATIONS
+
+__all__ = ["MIGRATIONS", "Limits", "MqttDoor"]

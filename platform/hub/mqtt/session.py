@@ -2,19 +2,21 @@
 
 Between the packets and the log: the door asks the session for packet ids and tells it what the client
 acknowledged. A session is a reader of the log: `cursor` is the last sequence number it has dealt with, and
-the messages themselves stay in the log. Pure; it belongs to one (identity, client id), never to two identities.
+the messages themselves stay in the log. Pure; belongs to one (identity, client id), never to two identities.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from typing import Annotated, TypeAlias
 
 import msgspec
 
 from hub.mqtt.packets import PacketError
 
 MAX_PACKET_ID = 65_535
+PacketId: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_PACKET_ID)]
 
 
 class Subscription(msgspec.Struct):
@@ -29,8 +31,10 @@ class Flight(msgspec.Struct, gc=False):
 
     seq: int  # in the log
     qos: int  # 1 or 2
-    retain: bool = False  # it was sent because of a new subscription (3.3.1.3)
     released: bool = False  # QoS 2: PUBREC has come, PUBREL is what is owed (4.3.3)
+    retained: str = (
+        ""  # where it was sent because of a new subscription (3.3.1.3): key of the retained message
+    )
 
 
 class SessionState(msgspec.Struct):
@@ -38,9 +42,9 @@ class SessionState(msgspec.Struct):
 
     subscriptions: dict[str, Subscription]
     cursor: int
-    in_flight: dict[int, Flight]
-    receiving: list[int]
-    waiting: list[int]
+    in_flight: dict[PacketId, Flight]
+    receiving: list[PacketId]
+    waiting: list[str]
 
 
 class Session:
@@ -52,6 +56,7 @@ class Session:
 
     __slots__ = (
         "_next_id",
+        "behind",
         "client_id",
         "cursor",
         "identity",
@@ -73,10 +78,11 @@ class Session:
         self.window = window
         self.max_receiving = max_receiving
         self.cursor = cursor
+        self.behind = False  # the log holds committed messages that this session has not looked at
         self.subscriptions: dict[str, Subscription] = {}  # by filter, as the client wrote it
         self.in_flight: dict[int, Flight] = {}  # by packet id, in the order of sending
         self.receiving: set[int] = set()  # QoS 2 ids received, not released: a message counts once
-        self.waiting: deque[int] = deque()  # seqs of retained messages that wait for room in the window
+        self.waiting: deque[str] = deque()  # keys of retained messages that wait for room in the window
         self._next_id = 1
 
     @property
@@ -84,13 +90,13 @@ class Session:
         """How many more QoS 1 and 2 messages may be in flight."""
         return self.window - len(self.in_flight)
 
-    def send(self, seq: int, qos: int, *, retain: bool = False) -> int:
+    def send(self, seq: int, qos: int, *, retained: str = "") -> int:
         """Put a message in flight and return its packet id, 1..65535. The caller has seen `room`."""
         packet_id = self._next_id
         while packet_id in self.in_flight:
             packet_id = packet_id % MAX_PACKET_ID + 1
         self._next_id = packet_id % MAX_PACKET_ID + 1
-        self.in_flight[packet_id] = Flight(seq, qos, retain)
+        self.in_flight[packet_id] = Flight(seq, qos, retained=retained)
         return packet_id
 
     def acknowledged(self, packet_id: int) -> bool:
@@ -158,7 +164,7 @@ class Session:
 
     def needed_from(self) -> int:
         """The last sequence number this session needs no more: what retention may take without a loss."""
-        owed = (f.seq - 1 for f in self.in_flight.values() if not f.released and not f.retain)
+        owed = (f.seq - 1 for f in self.in_flight.values() if not f.released and not f.retained)
         return min(self.cursor, min(owed, default=self.cursor))
 
     def state(self) -> bytes:
@@ -174,10 +180,11 @@ class Session:
         )
 
     def load(self, row: bytes) -> None:
-        """Take over what `state` wrote. Raises msgspec.DecodeError where the row is damaged."""
+        """Take over what `state` wrote. Raises ValueError where the row is damaged."""
         state = msgspec.json.decode(row, type=SessionState)
         self.subscriptions = state.subscriptions
         self.cursor = state.cursor
+        self.behind = True
         self.in_flight = state.in_flight
         self.receiving = set(state.receiving)
         self.waiting = deque(state.waiting)

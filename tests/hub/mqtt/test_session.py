@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 
-import msgspec
 import pytest
 
 from hub.mqtt.packets import PacketError
@@ -42,7 +41,7 @@ def test_qos_2_goes_from_sent_over_released_to_done() -> None:
     assert not session.completed(packet_id)
     assert session.received(packet_id)
     assert not session.received(packet_id)
-    assert list(session.to_resend()) == [(packet_id, Flight(7, 2, False, True))]
+    assert list(session.to_resend()) == [(packet_id, Flight(7, 2, released=True))]
     assert session.completed(packet_id)
     assert not session.completed(packet_id)
     assert session.room == 4
@@ -101,7 +100,7 @@ def test_kept_session_reads_back_what_it_wrote() -> None:
     session.send(98, 1)
     session.received(session.send(99, 2))
     session.begin_receiving(12)
-    session.waiting.append(3)
+    session.waiting.append("c/a.b")
     other = a_session()
     other.load(session.state())
     assert other.state() == session.state()
@@ -121,7 +120,7 @@ def test_damaged_row_is_one_error() -> None:
         damaged[rng.randrange(len(damaged))] = rng.randrange(256)
         try:
             a_session().load(bytes(damaged))
-        except msgspec.DecodeError:
+        except ValueError:
             continue
 
 
@@ -129,7 +128,7 @@ def test_retention_waits_for_what_is_in_flight_but_not_for_retained_copies() -> 
     session = a_session()
     session.cursor = 50
     assert session.needed_from() == 50
-    session.send(5, 1, retain=True)
+    session.send(5, 1, retained="c/a")
     assert session.needed_from() == 50
     session.send(40, 1)
     two = session.send(30, 2)

@@ -1,0 +1,62 @@
+"""The bounds of the MQTT door, and the counters that show where one was reached.
+
+Every buffer, map and wait of the door is bounded here; `docs/mqtt.md` lists the same table for integrators.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one door. What happens at each is said beside it, with the counter that rises."""
+
+    connect_timeout_s: float = 10.0  # from accept to CONNECT; closed: connect_timeouts
+    connect_bytes: int = 8 << 10  # a CONNECT, will included; closed: malformed
+    unauthenticated: int = 64  # connections still without CONNECT; closed: refused_connections
+    connections: int = 1000  # CONNACK 3: refused_connections
+    connections_per_thing: int = 32  # CONNACK 3: refused_connections
+    packet_bytes: int = 264 << 10  # after CONNECT: the largest payload and its topic; closed: malformed
+    subscriptions: int = 100  # per session; SUBACK 0x80: refused_subscriptions
+    sessions: int = 2000  # kept sessions; CONNACK 3: refused_sessions
+    sessions_per_thing: int = 16  # CONNACK 3: refused_sessions
+    in_flight: int = 256  # QoS 1 and 2 towards one client; the rest waits in the log
+    receiving: int = 1000  # QoS 2 ids one client holds open; closed: malformed
+    buffered_bytes: int = (
+        1 << 20
+    )  # towards one client; QoS 0 dropped: dropped_qos0; QoS 1 and 2 wait in the log
+    uncommitted_bytes: int = 16 << 20  # published and not yet in the log; reading pauses: paused_reads
+    uncommitted_messages: int = 50_000  # the same, for small messages
+    retained_messages: int = 10_000  # delivered, not retained: refused_retained
+    retained_bytes: int = 16 << 20  # the same, by payload
+
+
+COUNTERS = (
+    "connections_accepted",
+    "connections_now",
+    "connect_timeouts",
+    "refused_connections",
+    "refused_credentials",
+    "refused_sessions",
+    "refused_subscriptions",
+    "refused_publishes",
+    "refused_contents",
+    "refused_retained",
+    "malformed",
+    "keepalive_timeouts",
+    "takeovers",
+    "revoked",
+    "wills",
+    "received_qos0",
+    "received_qos1",
+    "received_qos2",
+    "sent_qos0",
+    "sent_qos1",
+    "sent_qos2",
+    "resent",
+    "dropped_qos0",
+    "lost_to_retention",
+    "paused_reads",
+    "log_failures",
+)

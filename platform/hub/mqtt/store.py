@@ -1,0 +1,61 @@
+"""The rows of the MQTT door in the log's database: kept sessions and retained messages.
+
+Statements only; the log's writer runs them, in the transaction of the messages they belong to.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from hub.database import Migration
+from hub.message import Message
+from hub.mqtt.session import Session
+
+Write: TypeAlias = tuple[str, tuple[Any, ...]]
+
+MIGRATIONS = (
+    Migration(
+        "mqtt: kept sessions and retained messages",
+        (
+            "CREATE TABLE mqtt_session("
+            "thing TEXT NOT NULL, client TEXT NOT NULL, state TEXT NOT NULL, PRIMARY KEY(thing, client)"
+            ") WITHOUT ROWID",
+            "CREATE TABLE mqtt_retained("  # message: hub.message.Message as a msgpack array
+            "channel TEXT NOT NULL, subtopic TEXT NOT NULL, message BLOB NOT NULL, "
+            "PRIMARY KEY(channel, subtopic)) WITHOUT ROWID",
+        ),
+    ),
+)
+
+SELECT_SESSIONS = "SELECT thing, client, state FROM mqtt_session"
+SELECT_RETAINED = "SELECT channel, subtopic, message FROM mqtt_retained"
+
+
+def save_session(session: Session) -> Write:
+    """Write the state of a kept session as it is now."""
+    return (
+        "INSERT INTO mqtt_session(thing, client, state) VALUES (?, ?, ?) "
+        "ON CONFLICT(thing, client) DO UPDATE SET state = excluded.state",
+        (session.identity, session.client_id, session.state().decode()),
+    )
+
+
+def delete_session(identity: str, client_id: str) -> Write:
+    """Forget a kept session."""
+    return "DELETE FROM mqtt_session WHERE thing = ? AND client = ?", (identity, client_id)
+
+
+def save_retained(message: Message) -> Write:
+    """Keep `message` as the retained one of its address."""
+    return (
+        "INSERT INTO mqtt_retained(channel, subtopic, message) VALUES (?, ?, ?) "
+        "ON CONFLICT(channel, subtopic) DO UPDATE SET message = excluded.message",
+        (message.channel, message.subtopic, msgspec.msgpack.encode(message)),
+    )
+
+
+def delete_retained(channel: str, subtopic: str) -> Write:
+    """Clear the retained message of an address."""
+    return "DELETE FROM mqtt_retained WHERE channel = ? AND subtopic = ?", (channel, subtopic)
