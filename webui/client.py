@@ -1,0 +1,280 @@
+"""The gateway's REST API as the pages see it: typed answers and three kinds of failure.
+
+Only this module knows paths and field names of the API. Unknown fields are ignored and missing ones have
+defaults, so a page keeps working with a gateway that is a little older or newer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+
+from webui.errors import GatewayDown, Refused, SignedOut
+
+MAX_ANSWER_BYTES = 4 * 1024 * 1024  # a thousand frames with values stay well below 1 MB
+FRAMES_SHOWN = 100
+
+T = TypeVar("T")
+
+
+class PacketForwarder(msgspec.Struct, frozen=True):
+    eui: str
+    last_seen_s_ago: float | None = None
+    rx_ok: int = 0
+    tx: int = 0
+    modules: list[dict[str, Any]] = []
+
+
+class RadioState(msgspec.Struct, frozen=True):
+    connected: bool = False
+    gateways: list[PacketForwarder] = []
+
+
+class StoreState(msgspec.Struct, frozen=True):
+    messages: int = 0
+    committed_seq: int = 0
+    first_seq: int = 0
+    bytes: int = 0
+
+
+class Upstream(msgspec.Struct, frozen=True):
+    name: str
+    state: str = ""
+    detail: str = ""
+    queued: int = 0
+    delivered: int = 0
+    since: float | str | None = None  # unix seconds of the last change of state
+
+
+class Counters(msgspec.Struct, frozen=True):
+    uplinks: int = 0
+    joins: int = 0
+    downlinks_sent: int = 0
+    rejected: dict[str, int] = {}
+    senml_records: int = 0
+
+    @property
+    def refused(self) -> int:
+        return sum(self.rejected.values())
+
+    @property
+    def heard(self) -> int:
+        return self.uplinks + self.joins + self.refused
+
+
+class Status(msgspec.Struct, frozen=True):
+    version: str = ""
+    uptime_s: float = 0.0
+    name: str = ""
+    region: str = ""
+    radio: RadioState = RadioState()
+    store: StoreState = StoreState()
+    upstream: list[Upstream] = []
+    counters: Counters = Counters()
+
+
+class Device(msgspec.Struct, frozen=True):
+    dev_eui: str
+    name: str = ""
+    activation: str = ""
+    dev_addr: str | None = None
+    codec: str = ""
+    thing_id: str = ""
+    channel_id: str = ""
+    last_seen: float | None = None  # unix seconds
+    rssi_dbm: float | None = None
+    snr_db: float | None = None
+    sf: int | None = None
+    fcnt_up: int | None = None
+    uplinks: int = 0
+    battery: int | None = None  # DevStatusAns: 0 mains, 1..254 charge, 255 unknown
+    margin_db: int | None = None  # DevStatusAns: how well the device hears us
+
+
+class NewDevice(msgspec.Struct, frozen=True):
+    dev_eui: str
+    thing_id: str = ""
+    thing_key: str = ""
+    channel_id: str = ""
+
+
+class Value(msgspec.Struct, frozen=True):
+    """One decoded reading of a frame (SenML labels, RFC 8428, 4.3)."""
+
+    n: str
+    u: str | None = None
+    v: float | None = None
+    vs: str | None = None
+    vb: bool | None = None
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """A frame the gateway heard or sent; `n` counts them since the gateway started."""
+
+    n: int
+    time: float  # unix seconds
+    kind: str  # join uplink downlink rejected
+    dev_eui: str | None = None
+    dev_addr: str | None = None
+    name: str | None = None
+    freq_hz: int | None = None
+    datr: str | None = None
+    rssi_dbm: float | None = None
+    snr_db: float | None = None
+    fcnt: int | None = None
+    fport: int | None = None
+    size: int | None = None
+    reason: str | None = None
+    detail: str | None = None
+    values: list[Value] | None = None
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    claimed: bool
+
+
+class _Token(msgspec.Struct, frozen=True):
+    token: str
+
+
+class _Frames(msgspec.Struct, frozen=True):
+    frames: list[Frame]
+
+
+class _Devices(msgspec.Struct, frozen=True):
+    devices: list[Device]
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    title: str = ""
+    detail: str = ""
+    error: str = ""
+
+
+class _Queued(msgspec.Struct, frozen=True):
+    id: str | int = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The API, asked as nobody or (`signed_in`) as the holder of a user token.
+
+    Every method raises GatewayDown, SignedOut or Refused and nothing else.
+    """
+
+    http: httpx.Client
+    token: str = ""
+
+    @classmethod
+    def connect(cls, api_url: str, timeout_s: float) -> Gateway:
+        # Proxy variables of the environment must not lead the token away from this machine.
+        timeout = httpx.Timeout(timeout_s, connect=min(2.0, timeout_s))
+        return cls(httpx.Client(base_url=api_url, timeout=timeout, trust_env=False))
+
+    def signed_in(self, token: str) -> Gateway:
+        return replace(self, token=token)
+
+    # -- identity
+
+    def claimed(self) -> bool:
+        return self._ask(_Claim, "GET", "/claim").claimed
+
+    def claim(self, code: str, email: str, password: str) -> str:
+        """Make the first user with the one-time code; returns a token."""
+        return self._ask(_Token, "POST", "/claim", {"code": code, "email": email, "password": password}).token
+
+    def sign_in(self, email: str, password: str) -> str:
+        return self._ask(_Token, "POST", "/tokens", {"email": email, "password": password}).token
+
+    def sign_out(self) -> None:
+        self._send("DELETE", "/tokens")
+
+    # -- the gateway
+
+    def status(self) -> Status:
+        return self._ask(Status, "GET", "/gateway/status")
+
+    # -- devices
+
+    def devices(self) -> list[Device]:
+        body = self._send("GET", "/lorawan/devices")
+        # A bare list and a wrapped one are both in use among LoRaWAN servers; ours wraps.
+        if body.lstrip()[:1] == b"[":
+            return _decode(list[Device], body)
+        return _decode(_Devices, body).devices
+
+    def device(self, dev_eui: str) -> Device:
+        return self._ask(Device, "GET", f"/lorawan/devices/{dev_eui}")
+
+    def add_device(self, fields: Mapping[str, str]) -> NewDevice:
+        return self._ask(NewDevice, "POST", "/lorawan/devices", dict(fields))
+
+    def remove_device(self, dev_eui: str) -> None:
+        self._send("DELETE", f"/lorawan/devices/{dev_eui}")
+
+    def queue_downlink(self, dev_eui: str, fport: int, payload: bytes, confirmed: bool) -> str:
+        order = {"fport": fport, "payload": payload.hex(), "confirmed": confirmed}
+        return str(self._ask(_Queued, "POST", f"/lorawan/devices/{dev_eui}/downlinks", order).id)
+
+    # -- frames
+
+    def frames(self, after: int | None = None, limit: int = FRAMES_SHOWN, dev_eui: str = "") -> list[Frame]:
+        """Newest first; with `after`, only frames with a greater number."""
+        params: dict[str, str] = {"limit": str(limit)}
+        if after is not None:
+            params["after"] = str(after)
+        if dev_eui:
+            params["dev_eui"] = dev_eui
+        found = _decode(_Frames, self._send("GET", "/lorawan/frames", params=params)).frames
+        if dev_eui:
+            found = [frame for frame in found if (frame.dev_eui or "").lower() == dev_eui.lower()]
+        return sorted(found, key=lambda frame: frame.n, reverse=True)
+
+    # -- the wire
+
+    def _ask(self, kind: type[T], method: str, path: str, body: dict[str, Any] | None = None) -> T:
+        return _decode(kind, self._send(method, path, body))
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> bytes:
+        headers = {"Accept": "application/json"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        try:
+            answer = self.http.request(method, path, json=body, params=params, headers=headers)
+        except httpx.HTTPError as error:
+            raise GatewayDown(type(error).__name__) from error
+        if len(answer.content) > MAX_ANSWER_BYTES:
+            raise GatewayDown(f"answer of {len(answer.content)} bytes")
+        if answer.status_code == 401 and self.token:
+            raise SignedOut
+        if answer.status_code >= 500:
+            raise GatewayDown(f"status {answer.status_code}")
+        if answer.status_code >= 400:
+            raise _refusal(answer)
+        return answer.content
+
+
+def _decode(kind: type[T], body: bytes) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        raise GatewayDown(f"answer not understood: {error}") from error
+
+
+def _refusal(answer: httpx.Response) -> Refused:
+    try:
+        problem = msgspec.json.decode(answer.content, type=_Problem)
+    except msgspec.MsgspecError:
+        problem = _Problem()
+    title = problem.title or answer.reason_phrase
+    return Refused(answer.status_code, title, problem.detail or problem.error or title)

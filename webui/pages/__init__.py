@@ -1,0 +1,30 @@
+"""One module per noun of the admin UI, each with its `blueprint`; templates lie under the same name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import current_app, g, render_template
+
+from webui.client import Gateway, Status
+from webui.security import session
+
+
+def gateway() -> Gateway:
+    """The API, as the person who is signed in (or as nobody)."""
+    found = session()
+    plain: Gateway = current_app.extensions["gateway"]
+    return plain.signed_in(found.token) if found else plain
+
+
+def status() -> Status:
+    """The gateway's state, asked once per page."""
+    if "status" not in g:
+        g.status = gateway().status()
+    found: Status = g.status
+    return found
+
+
+def page(template: str, **context: Any) -> str:
+    """A page with the header that all of them share."""
+    return render_template(template, status=status(), **context)

@@ -1,0 +1,85 @@
+"""Signing in and out."""
+
+from __future__ import annotations
+
+import time
+
+from flask import Blueprint, current_app, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from webui import words
+from webui.errors import GatewayError, Refused
+from webui.forms import Form, read_sign_in
+from webui.pages import gateway
+from webui.security import begin_session, end_session, open_page, safe_next, session
+from webui.throttle import Throttle
+
+blueprint = Blueprint("account", __name__)
+
+
+@blueprint.get("/login")
+@open_page
+def sign_in() -> str | Response:
+    if session() is not None:
+        return redirect(safe_next(request.args.get("next", "/")), 303)
+    if not gateway().claimed():
+        return redirect(url_for("claim.show"), 303)
+    return _form(Form(), request.args.get("next", "/"), ended="ended" in request.args)
+
+
+@blueprint.post("/login")
+@open_page
+def do_sign_in() -> str | Response | tuple[str, int]:
+    form = read_sign_in(request.form)
+    target = request.form.get("next", "/")
+    if not form.errors and (wait := must_wait()):
+        form.errors["password"] = wait
+        return _form(form, target), 429
+    if form.errors:
+        return _form(form, target), 422
+    email = form.values["email"]
+    try:
+        token = gateway().sign_in(email, form.values["password"])
+    except Refused as refusal:
+        count_failure()
+        wrong = refusal.status in {400, 401, 403, 404, 422}
+        form.errors["password"] = "E-mail or passphrase is not right." if wrong else refusal.detail
+        return _form(form, target), 403
+    forgive()
+    begin_session(email, token)
+    return redirect(safe_next(target), 303)
+
+
+@blueprint.post("/logout")
+def sign_out() -> Response:
+    try:
+        gateway().sign_out()
+    except GatewayError as error:  # signed out here all the same; the token expires on its own
+        current_app.logger.warning("token not revoked at sign-out: %s", type(error).__name__)
+    end_session()
+    answer = redirect(url_for("account.sign_in"), 303)
+    answer.headers["Clear-Site-Data"] = '"cache"'
+    return answer
+
+
+def must_wait() -> str:
+    """A sentence while this address has to wait after too many failures, else nothing."""
+    wait_s = _throttle().wait_s(request.remote_addr or "", time.monotonic())
+    return f"Too many tries. Try again in {words.duration(wait_s + 0.99)}." if wait_s else ""
+
+
+def count_failure() -> None:
+    _throttle().failed(request.remote_addr or "", time.monotonic())
+
+
+def forgive() -> None:
+    _throttle().succeeded(request.remote_addr or "")
+
+
+def _throttle() -> Throttle:
+    found: Throttle = current_app.extensions["throttle"]
+    return found
+
+
+def _form(form: Form, target: str, ended: bool = False) -> str:
+    return render_template("account/sign_in.html", form=form, next=safe_next(target), ended=ended)

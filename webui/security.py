@@ -1,0 +1,135 @@
+"""What guards every page: session, form token, origin, headers. Views not marked `open_page` are closed."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, abort, current_app, g, redirect, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from webui.config import WebuiConfig
+from webui.sessions import Session, Sessions, form_token, is_id, new_id
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def open_page(view: View) -> View:
+    """Mark a view that people see before they are signed in."""
+    view.open_page = True  # type: ignore[attr-defined]
+    return view
+
+
+def cookie_name(config: WebuiConfig) -> str:
+    """`__Host-` ties the cookie to this host and to TLS; browsers take it over TLS only."""
+    return "__Host-fluxgate" if config.secure_cookies else "fluxgate"
+
+
+def sessions() -> Sessions:
+    found: Sessions = current_app.extensions["sessions"]
+    return found
+
+
+def session() -> Session | None:
+    found: Session | None = g.get("session")
+    return found
+
+
+def csrf_token() -> str:
+    """The token for the forms of this answer; a visitor without a cookie gets one with it."""
+    if not g.visitor_id:
+        g.visitor_id = g.new_cookie = new_id()
+    return form_token(g.visitor_id)
+
+
+def begin_session(email: str, token: str) -> None:
+    """Signed in: a fresh id, whatever the browser sent before."""
+    end_session()
+    g.visitor_id = g.new_cookie = sessions().open(email, token, time.monotonic())
+
+
+def end_session() -> None:
+    if g.visitor_id:
+        sessions().end(g.visitor_id)
+    g.session = None
+    g.visitor_id = ""
+    g.new_cookie = new_id()  # overwrites the old cookie with an id that means nothing
+
+
+def safe_next(target: str) -> str:
+    """A path of this site to go on to after the sign-in; anything else becomes Home."""
+    parts = urlsplit(target)
+    local = target.startswith("/") and not target.startswith("//") and not parts.scheme and not parts.netloc
+    plain = target.isprintable() and "\\" not in target and len(target) < 512
+    return target if local and plain else "/"
+
+
+def install(app: Flask, config: WebuiConfig) -> None:
+    name = cookie_name(config)
+
+    def before() -> AnyResponse | None:
+        cookie = request.cookies.get(name, "")
+        g.visitor_id = cookie if is_id(cookie) else ""
+        g.new_cookie = ""
+        g.session = sessions().find(cookie, time.monotonic()) if g.visitor_id else None
+        if request.method in _CHANGES:
+            _refuse_forged()
+        return None if g.session is not None or _is_open() else _to_sign_in()
+
+    def after(response: Response) -> Response:
+        for header, value in HEADERS.items():
+            response.headers[header] = value
+        response.headers.setdefault("Cache-Control", "no-store")
+        if g.get("new_cookie"):
+            response.set_cookie(
+                name, g.new_cookie, httponly=True, samesite="Strict", secure=config.secure_cookies, path="/"
+            )
+        return response
+
+    app.before_request(before)
+    app.after_request(after)
+
+
+def _is_open() -> bool:
+    if request.endpoint is None:  # no such page: 404 tells nothing
+        return True
+    view = current_app.view_functions.get(request.endpoint)
+    return request.blueprint == "assets" or bool(getattr(view, "open_page", False))
+
+
+def _to_sign_in() -> AnyResponse:
+    if request.headers.get("X-Fragment") or request.method in _CHANGES:
+        abort(401)
+    here = request.full_path.rstrip("?")
+    return redirect(url_for("account.sign_in", next=here if here != "/" else None), 303)
+
+
+def _refuse_forged() -> None:
+    """A form must come from our own page: by the browser's word where given, and by the form's token."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None and site != "same-origin":
+        abort(403, "This form was sent from another site.")
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        abort(403, "This form was sent from another site.")
+    given = request.form.get("form_token", "")
+    expected = form_token(g.visitor_id) if g.visitor_id else ""
+    if not expected or not hmac.compare_digest(given.encode(), expected.encode()):
+        abort(403, "This form is too old or was not ours. Go back, reload the page and send it again.")
