@@ -253,27 +253,27 @@ def document() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def show(config: Config) -> str:
-    """The configuration in force as TOML; passwords are not shown."""
+def show(config: Config, *, secrets: bool = False) -> str:
+    """The configuration in force as TOML; passwords only where `secrets` are wanted."""
     lines: list[str] = []
     for name in config.__struct_fields__:
         section = getattr(config, name)
         if name == "upstream":
             for upstream in section:
-                lines += ["[[upstream]]", *_values(upstream), ""]
+                lines += ["[[upstream]]", *_values(upstream, secrets), ""]
             continue
-        lines += [f"[{name}]", *_values(section), ""]
+        lines += [f"[{name}]", *_values(section, secrets), ""]
         for module in config.radio.module if name == "radio" else ():
-            lines += ["[[radio.module]]", *_values(module), ""]
+            lines += ["[[radio.module]]", *_values(module, secrets), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _values(section: _Section) -> Iterator[str]:
+def _values(section: _Section, secrets: bool) -> Iterator[str]:
     for name in section.__struct_fields__:
         value = getattr(section, name)
         if isinstance(value, tuple):
             continue
-        if name == "password" and value:
+        if name == "password" and value and not secrets:
             yield "# password is set and not shown"
         else:
             yield f"{name} = {_toml(value)}"

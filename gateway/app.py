@@ -1,0 +1,265 @@
+"""The gateway process: opens the hub, wires the LoRaWAN server between link and log, opens the doors, relays.
+
+Start equals recovery: nothing here depends on how the last run ended. The first part that fails ends the process,
+and its supervisor starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from gateway import __version__
+from gateway.api import Api
+from gateway.clock import SystemClock
+from gateway.commands import Commands
+from gateway.config import Config, UpstreamSection
+from gateway.link import UdpLink
+from gateway.live import LiveFrames
+from gateway.lorawan import store
+from gateway.lorawan.publish import Publisher
+from gateway.lorawan.seal import SEAL_KEY_SIZE, Sealer
+from gateway.lorawan.server import NetworkServer
+from gateway.lorawan.settings import Settings
+from gateway.machine import gateway_eui
+from gateway.status import StatusFiles, StatusSource
+from gateway.uplinks import Uplinks
+from gateway.upstream.config import UpstreamMqttConfig
+from gateway.upstream.mqtt import MqttSink
+from gateway.upstream.relay import Relay
+from hub import mqtt
+from hub.database import write_durably
+from hub.errors import LogFailed
+from hub.http.app import create_app
+from hub.http.door import HttpDoor
+from hub.hub import Hub, HubSettings
+from hub.message import TimeQuality
+from radio.regions import get_region
+
+log = logging.getLogger(__name__)
+
+SEAL_KEY_FILE = "lorawan.key"
+
+
+class StartFailed(Exception):
+    """The process cannot start; the text says what to mend."""
+
+
+@dataclass(slots=True)
+class Core:
+    """The parts behind the doors: what tools use that work on a data directory without a running gateway."""
+
+    hub: Hub
+    server: NetworkServer
+    failure: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class Gateway:
+    """A running gateway, with the ports its doors really have."""
+
+    core: Core
+    uplinks: Uplinks
+    link: UdpLink
+    mqtt: mqtt.MqttDoor
+    http: HttpDoor
+    gwmp_port: int
+    relays: list[Relay]
+    source: StatusSource
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def failure(self) -> None:
+        """Wait until a part fails. Raises what it failed with."""
+        done, _ = await asyncio.wait([*self.tasks, self.core.failure], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+
+@contextlib.asynccontextmanager
+async def opened_core(config: Config) -> AsyncIterator[Core]:
+    """Open data directory, hub and LoRaWAN server. Raises StartFailed."""
+    folder = Path(config.gateway.data_dir)
+    clock = SystemClock()
+    failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def failed(error: LogFailed) -> None:
+        if not failure.done():
+            failure.set_exception(error)
+
+    def hub_clock() -> tuple[int, TimeQuality]:
+        now = clock.now()
+        return now.wall_ns, now.quality
+
+    try:
+        hub = Hub.open(
+            folder,
+            migrations=(*store.MIGRATIONS, *mqtt.MIGRATIONS),
+            settings=HubSettings(
+                commit_interval_s=config.hub.commit_interval_s, max_messages=config.hub.max_messages
+            ),
+            clock=hub_clock,
+            on_failure=failed,
+        )
+        sealer = Sealer(_seal_key(folder / SEAL_KEY_FILE))
+    except (OSError, sqlite3.Error) as error:
+        raise StartFailed(
+            f"data directory {folder} cannot be used: {error}; set gateway.data_dir to a folder of this user"
+        ) from error
+    except ValueError as error:
+        raise StartFailed(
+            f"{error}; restore the file from a backup, or remove it and register devices anew"
+        ) from error
+    try:
+        writer = store.Store(sealer.seal, sealer.unseal)
+        with contextlib.closing(sqlite3.connect(f"file:{hub.log.path}?mode=ro", uri=True)) as reader:
+            stored = writer.load(reader)
+        for eui in stored.unreadable:
+            log.error("the keys of device %s cannot be opened: register it again", eui)
+        server = _server(config, writer, stored)
+        yield Core(hub, server, failure)
+    finally:
+        await hub.close()
+
+
+@contextlib.asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Gateway]:
+    """The whole gateway between its first and its last breath. Raises StartFailed."""
+    clock = SystemClock()
+    async with opened_core(config) as core, contextlib.AsyncExitStack() as stack:
+        hub, server = core.hub, core.server
+        live = LiveFrames()
+        uplinks = Uplinks(server, Publisher(hub.boot), hub.access, hub.log, live, clock.now)
+        link = UdpLink(uplinks, lambda: clock.now().mono_ns)
+        uplinks.transmitter = link
+        commands = Commands(server, hub.log, live, lambda: clock.now().wall_ns / 1e9)
+        stack.callback(commands.close)
+        eui = gateway_eui(config.gateway.eui)
+        relays = [Relay(hub.log, MqttSink(_upstream(section), eui.hex())) for section in config.upstream]
+        source = StatusSource(
+            config.gateway.name,
+            __version__,
+            hub,
+            server,
+            link.link,
+            uplinks.counters,
+            live,
+            relays,
+            clock.now,
+        )
+        app = create_app(hub, Api(hub, server, source, live).routes(), version=__version__)
+        app.add_counters(source.metrics)
+        mqtt_door = mqtt.MqttDoor(hub, config.mqtt.host, config.mqtt.port)
+        http = HttpDoor(hub, app, config.http.host, config.http.port)
+        with _address_in_use("mqtt.port", config.mqtt.port):
+            await mqtt_door.start()
+        stack.push_async_callback(mqtt_door.close)
+        with _address_in_use("http.port", config.http.port):
+            await http.start()
+        stack.push_async_callback(http.close)
+        if config.http.workshop_port:
+            workshop = HttpDoor(hub, app, config.http.host, config.http.workshop_port)
+            with _address_in_use("http.workshop_port", config.http.workshop_port):
+                await workshop.start()
+            stack.push_async_callback(workshop.close)
+        with _address_in_use("lorawan.port", config.lorawan.port):
+            gwmp_port = await link.start(config.lorawan.host, config.lorawan.port)
+        stack.callback(link.close)
+        gateway = Gateway(core, uplinks, link, mqtt_door, http, gwmp_port, relays, source)
+        files = StatusFiles(Path(config.gateway.runtime_dir), source, hub.registry.claim_code)
+        gateway.tasks = [
+            *(asyncio.create_task(relay.run(), name=f"upstream {relay.status().name}") for relay in relays),
+            asyncio.create_task(files.run(), name="status files"),
+            asyncio.create_task(http.failed(), name="http door"),
+        ]
+        stack.push_async_callback(_cancel, gateway.tasks)
+        log.info(
+            "gateway %s: MQTT on port %d, HTTP on %d, GWMP on %d",
+            eui.hex(),
+            mqtt_door.port,
+            http.port,
+            gwmp_port,
+        )
+        yield gateway
+
+
+async def serve(config: Config) -> None:
+    """Run until SIGINT or SIGTERM. Raises StartFailed, or what a part failed with."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with running(config) as gateway:
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        failed = asyncio.create_task(gateway.failure(), name="failure")
+        done, _ = await asyncio.wait({stopped, failed}, return_when=asyncio.FIRST_COMPLETED)
+        await _cancel([stopped, failed])
+        if failed in done:
+            failed.result()
+
+
+def run(config: Config) -> None:
+    """The `fluxgate gateway` command."""
+    logging.basicConfig(level=config.gateway.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    try:
+        uvloop.run(serve(config))
+    except LogFailed as error:
+        # Nothing that was acknowledged is in doubt; what the disk does next is for the next start to see.
+        raise StartFailed(f"the store failed and the process stops: {error}") from error
+    except OSError as error:
+        raise StartFailed(str(error)) from error
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def _address_in_use(key: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StartFailed(f"cannot listen on port {port} ({error.strerror or error}); set {key}") from error
+
+
+def _server(config: Config, writer: store.Store, stored: store.Stored) -> NetworkServer:
+    settings = config.lorawan
+    try:
+        return NetworkServer(
+            get_region(config.gateway.region),
+            settings.net_id,
+            settings=Settings(
+                rx1_delay_s=settings.rx1_delay_s, adr=settings.adr, adr_margin_db=settings.adr_margin_db
+            ),
+            writer=writer,
+            stored=stored,
+        )
+    except (KeyError, ValueError) as error:
+        raise StartFailed(f"gateway.region, [lorawan]: {error}") from error
+
+
+def _upstream(section: UpstreamSection) -> UpstreamMqttConfig:
+    try:
+        return UpstreamMqttConfig(**{name: getattr(section, name) for name in section.__struct_fields__})
+    except ValueError as error:
+        raise StartFailed(f"[[upstream]] {section.name}: {error}") from error
+
+
+def _seal_key(path: Path) -> bytes:
+    """The key that LoRaWAN keys are sealed with; made at the first start."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        key = secrets.token_bytes(SEAL_KEY_SIZE)
+        write_durably(path, key)
+        return key

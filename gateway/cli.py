@@ -1,0 +1,189 @@
+"""The `fluxgate` command: what an installer, a technician on SSH and systemd type."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from gateway import __version__
+from gateway import config as configuration
+
+DEFAULT_CONFIG = Path("/etc/fluxgate/fluxgate.toml")
+
+app = typer.Typer(
+    name="fluxgate",
+    help="LoRa end-to-end gateway: radio, LoRaWAN server, broker and store, relay, admin pages.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+radio_app = typer.Typer(
+    help="The radio process, and what it knows about boards.", invoke_without_command=True
+)
+config_app = typer.Typer(help="Show and check the configuration file.", no_args_is_help=True)
+app.add_typer(radio_app, name="radio")
+app.add_typer(config_app, name="config")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", help=f"Configuration file; {DEFAULT_CONFIG} where it exists.", show_default=False
+    ),
+]
+
+
+def main() -> None:
+    """Entry point of the `fluxgate` command."""
+    try:
+        app()
+    except configuration.ConfigError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"fluxgate: {message}", file=sys.stderr)  # noqa: T201
+    raise SystemExit(1)
+
+
+def _load(path: Path | None) -> configuration.Config:
+    if path is None:
+        return configuration.load(DEFAULT_CONFIG) if DEFAULT_CONFIG.exists() else configuration.Config()
+    return configuration.load(path)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"fluxgate {__version__}")
+
+
+@app.command()
+def run(config: ConfigOption = None) -> None:
+    """Run all processes on this machine under one supervisor (on a Raspberry Pi systemd does it)."""
+    from gateway import run as everything
+
+    try:
+        asyncio.run(everything.run(_load(config), config))
+    except everything.RunFailed as error:
+        _fail(str(error))
+
+
+@app.command()
+def gateway(config: ConfigOption = None) -> None:
+    """Run the gateway process: LoRaWAN server, hub with its doors, upstream relays."""
+    from gateway import app as process
+
+    try:
+        process.run(_load(config))
+    except process.StartFailed as error:
+        _fail(str(error))
+
+
+@radio_app.callback()
+def radio(context: typer.Context, config: ConfigOption = None) -> None:
+    """Run the radio process, unless a command follows."""
+    if context.invoked_subcommand is not None:
+        return
+    from gateway import radio_process
+
+    try:
+        radio_process.run(_load(config))
+    except radio_process.RadioFailed as error:
+        _fail(str(error))
+
+
+@radio_app.command()
+def boards() -> None:
+    """List the boards this version knows, with their wiring."""
+    from gateway import radio_process
+
+    for line in radio_process.describe_boards():
+        typer.echo(line)
+
+
+@app.command()
+def webui(config: ConfigOption = None) -> None:
+    """Run the admin pages, a process of its own that talks to the gateway over HTTP."""
+    settings = _load(config)
+    page = settings.webui
+    api_url = page.api_url or f"http://{settings.http.host}:{settings.http.port}"
+    command = [sys.executable, "-m", "webui", "--host", page.host, "--port", str(page.port), "--api", api_url]
+    os.execv(sys.executable, command)
+
+
+@app.command()
+def demo(
+    speed: Annotated[float, typer.Option(min=0.1, max=50, help="How much faster than life.")] = 1.0,
+    headless: Annotated[bool, typer.Option(help="No table; for scripts.")] = False,
+    seconds: Annotated[float, typer.Option(min=0, help="End after this long; 0: on Ctrl-C.")] = 0.0,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the counts to this file as JSON at the end.")
+    ] = None,
+    scenario: Annotated[str, typer.Option(help="A shipped scenario's name, or a TOML file.")] = "demo",
+    keep: Annotated[Path | None, typer.Option(help="Keep data and logs in this folder.")] = None,
+) -> None:
+    """Run the whole gateway on simulated hardware: nodes join, send, and are heard upstream."""
+    from gateway.demo import demo as demonstration
+
+    options = demonstration.Options(
+        speed=speed, headless=headless, seconds=seconds, report=report, scenario=scenario, keep=keep
+    )
+    try:
+        asyncio.run(demonstration.run(options))
+    except demonstration.DemoFailed as error:
+        _fail(str(error))
+
+
+@app.command("claim-code")
+def claim_code(config: ConfigOption = None) -> None:
+    """Print the one-time code that makes the first visitor of the pages their owner."""
+    from gateway.status import CLAIM_FILE
+
+    path = Path(_load(config).gateway.runtime_dir) / CLAIM_FILE
+    try:
+        typer.echo(path.read_text().strip())
+    except FileNotFoundError:
+        _fail("there is no claim code: the gateway is claimed already, or its process is not running")
+    except PermissionError:
+        _fail(f"{path} may only be read by root: try `sudo fluxgate claim-code`")
+
+
+@app.command()
+def status(config: ConfigOption = None) -> None:
+    """Print the state of the running gateway as JSON."""
+    from gateway.status import STATUS_FILE
+
+    path = Path(_load(config).gateway.runtime_dir) / STATUS_FILE
+    try:
+        typer.echo(json.dumps(json.loads(path.read_text()), indent=2))
+    except FileNotFoundError:
+        _fail(f"no status in {path}: is the gateway process running?")
+    except PermissionError:
+        _fail(f"{path} may only be read by root: try `sudo fluxgate status`")
+
+
+@config_app.command("show")
+def config_show(
+    config: ConfigOption = None,
+    defaults: Annotated[
+        bool, typer.Option("--defaults", help="Every setting with its default and meaning.")
+    ] = False,
+) -> None:
+    """Print the configuration in force, or the documented defaults."""
+    if defaults:
+        typer.echo(configuration.document(), nl=False)
+    else:
+        typer.echo(configuration.show(_load(config)), nl=False)
+
+
+@config_app.command("check")
+def config_check(config: ConfigOption = None) -> None:
+    """Check the configuration file; names line and key of the first error."""
+    _load(config)
+    typer.echo("the configuration is valid")

@@ -1,0 +1,104 @@
+"""Downlink orders that arrive as messages: an application publishes to `commands/<DevEUI>` on the device's channel.
+
+The body is JSON, `{"fport": 10, "payload": "01ff", "confirmed": true}`. The right to order is the right to publish
+on that channel, which `hub.access` has checked. An order is taken once its message is durable, and only from
+the device's own channel. This is a reader of the log with a cursor: a command that was acknowledged before a
+crash is carried out after it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from gateway.live import LiveFrames
+from gateway.lorawan.errors import LorawanError
+from gateway.lorawan.server import NetworkServer, Queued
+from gateway.lorawan.types import DevEUI
+from hub.errors import HubError
+from hub.log import Log
+from hub.message import Message
+
+log = logging.getLogger(__name__)
+
+PREFIX = "commands."
+CURSOR = "commands"
+BACKLOG_STEP = 100  # commands taken at a time at start
+MAX_LAG = 10_000  # messages read again at start; moving the cursor at every commit would cost a commit each
+
+
+class CommandError(Exception):
+    """A command that cannot be carried out; the text says why."""
+
+
+class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a command."""
+
+    fport: int
+    payload: str = ""  # hex
+    confirmed: bool = False
+
+
+def order(server: NetworkServer, dev_eui: str, command: Command) -> Queued:
+    """Queue a downlink. Raises CommandError; UnknownDevice, QueueFull and OrderError of the server."""
+    try:
+        eui, payload = DevEUI.parse(dev_eui), bytes.fromhex(command.payload)
+    except ValueError as error:
+        raise CommandError(f"not hex: {error}") from None
+    return server.queue_downlink(eui, command.fport, payload, command.confirmed)
+
+
+def is_command(message: Message) -> bool:
+    """Whether a message orders a downlink."""
+    return message.protocol != "lora" and message.subtopic.startswith(PREFIX)
+
+
+class Commands:
+    """Follows the log for commands."""
+
+    def __init__(
+        self, server: NetworkServer, hub_log: Log, live: LiveFrames, clock: Callable[[], float]
+    ) -> None:
+        """`clock` gives Unix time, for the live view."""
+        self._server = server
+        self._log = hub_log
+        self._live = live
+        self._clock = clock
+        self.accepted = 0
+        self.refused = 0
+        after = hub_log.cursor(CURSOR, start=hub_log.committed_seq)
+        while backlog := hub_log.read(after, is_command, BACKLOG_STEP):
+            for message in backlog:
+                self._take(message)
+            after = backlog[-1].seq
+        hub_log.move_cursor(CURSOR, hub_log.committed_seq)
+        self.close = hub_log.on_commit(self._committed)
+
+    def _committed(self, messages: Sequence[Message]) -> None:
+        commands = [message for message in messages if is_command(message)]
+        for message in commands:
+            self._take(message)
+        last = messages[-1].seq
+        if commands or last - self._log.cursor(CURSOR) > MAX_LAG:
+            self._log.move_cursor(CURSOR, last)
+
+    def _take(self, message: Message) -> None:
+        dev_eui = message.subtopic[len(PREFIX) :]
+        try:
+            command = msgspec.json.decode(message.payload, type=Command)
+            if self._server.device(DevEUI.parse(dev_eui)).channel_id != message.channel:
+                raise CommandError("the device belongs to another channel")
+            self._log.post((), order(self._server, dev_eui, command).writes)
+        except (CommandError, LorawanError, HubError, msgspec.DecodeError, ValueError) as error:
+            self.refused += 1
+            self._live.add(
+                "rejected",
+                self._clock(),
+                dev_eui=dev_eui,
+                reason="command",
+                detail=f"command refused: {error}",
+            )
+        else:
+            self.accepted += 1

@@ -1,0 +1,211 @@
+"""The gateway's state as one value: for the API, for `fluxgate status`, and for the pages' lamps.
+
+`StatusFiles` keeps it in the runtime directory, which only root and the gateway's user can read, beside the claim
+code: who can read these files is on the machine already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway.link import Link
+from gateway.live import LiveFrames
+from gateway.lorawan.clock import Instant
+from gateway.lorawan.device import DeviceStatus
+from gateway.lorawan.server import NetworkServer
+from gateway.uplinks import UplinkCounters
+from gateway.upstream.relay import Relay
+from hub.hub import Hub
+
+STATUS_FILE = "status.json"
+CLAIM_FILE = "claim-code"
+WRITE_INTERVAL_S = 1.0
+SHOWN_FRAMES = 20
+RADIO_SILENT_S = 30.0  # a forwarder sends PULL_DATA every 5 s
+
+Status = dict[str, Any]
+
+
+class StatusSource:
+    """Gathers the state of the parts."""
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        hub: Hub,
+        server: NetworkServer,
+        link: Link,
+        uplinks: UplinkCounters,
+        live: LiveFrames,
+        relays: list[Relay],
+        clock: Callable[[], Instant],
+    ) -> None:
+        self._name, self._version = name, version
+        self._hub, self._server, self._link = hub, server, link
+        self._uplinks, self._live, self._relays = uplinks, live, relays
+        self._clock = clock
+        self._started_ns = clock().mono_ns
+
+    def status(self) -> Status:
+        """The body of GET /gateway/status."""
+        now = self._clock()
+        log = self._hub.log
+        return {
+            "name": self._name,
+            "version": self._version,
+            "region": self._server.region.name,
+            "uptime_s": (now.mono_ns - self._started_ns) // 1_000_000_000,
+            "time": now.wall_ns / 1e9,
+            "time_quality": now.quality.value,
+            "radio": self._radio(now.mono_ns),
+            "store": {
+                "messages": log.message_count,
+                "committed_seq": log.committed_seq,
+                "first_seq": log.first_seq,
+                "pending": log.pending,
+                "bytes": log.size_bytes,
+                "set_aside": str(log.set_aside) if log.set_aside else None,
+                "gap_messages": log.counters.gap_messages,
+            },
+            "upstream": self.upstream(),
+            "counters": self.counters(),
+        }
+
+    def upstream(self) -> list[Status]:
+        """The body of GET /upstream."""
+        return [asdict(relay.status()) for relay in self._relays]
+
+    def counters(self) -> Status:
+        """What happened since the start, by kind."""
+        server = self._server.counters
+        return {
+            "uplinks": server.uplinks,
+            "joins": server.joins,
+            "downlinks_sent": server.downlinks_sent,
+            "downlinks_failed": server.downlinks_failed,
+            "downlinks_acked": server.orders_acked,
+            "downlinks_dropped": server.orders_dropped,
+            "rejected": {str(reason): count for reason, count in server.rejected.items() if count},
+            **asdict(self._uplinks),
+            "gwmp": dict(self._link.counters),
+        }
+
+    def metrics(self) -> dict[str, float]:
+        """The counters in Prometheus' naming."""
+        flat: dict[str, float] = {}
+        for name, value in self.counters().items():
+            if isinstance(value, dict):
+                label = "reason" if name == "rejected" else "kind"
+                for kind, count in value.items():
+                    flat[f'fluxgate_{name}_total{{{label}="{kind}"}}'] = count
+            else:
+                flat[f"fluxgate_{name}_total"] = value
+        for relay in self._relays:
+            state = relay.status()
+            flat[f'fluxgate_upstream_queued{{name="{state.name}"}}'] = state.queued
+            flat[f'fluxgate_upstream_delivered_total{{name="{state.name}"}}'] = state.delivered
+        flat["fluxgate_log_messages"] = self._hub.log.message_count
+        flat["fluxgate_log_bytes"] = self._hub.log.size_bytes
+        flat["fluxgate_log_pending"] = self._hub.log.pending
+        flat["fluxgate_log_gap_messages_total"] = self._hub.log.counters.gap_messages
+        return flat
+
+    def local(self) -> Status:
+        """What local tools are shown: the status with devices and the last frames."""
+        return {
+            **self.status(),
+            "devices": [device_view(device) for device in self._server.devices()],
+            "frames": self._live.after(0, SHOWN_FRAMES),
+        }
+
+    def _radio(self, now_ns: int) -> Status:
+        gateways = []
+        for forwarder in self._link.forwarders.values():
+            silent_s = (now_ns - forwarder.last_seen_ns) / 1e9
+            gateways.append(
+                {
+                    "eui": forwarder.eui.hex(),
+                    "last_seen_s_ago": round(silent_s, 1),
+                    "rx_ok": forwarder.received,
+                    "tx": forwarder.sent,
+                }
+            )
+        return {
+            "connected": any(gateway["last_seen_s_ago"] < RADIO_SILENT_S for gateway in gateways),
+            "gateways": gateways,
+        }
+
+
+def device_view(device: DeviceStatus) -> Status:
+    """A device as the API shows it: no keys."""
+    return {
+        "dev_eui": str(device.dev_eui),
+        "name": device.name,
+        "activation": device.activation.value,
+        "join_eui": None if device.join_eui is None else str(device.join_eui),
+        "dev_addr": None if device.dev_addr is None else str(device.dev_addr),
+        "codec": device.codec,
+        "thing_id": device.thing_id,
+        "channel_id": device.channel_id,
+        "last_seen": None if device.last_seen_ns is None else device.last_seen_ns / 1e9,
+        "rssi_dbm": device.rssi_dbm,
+        "snr_db": device.snr_db,
+        "sf": device.sf,
+        "fcnt_up": device.fcnt_up,
+        "fcnt_down": device.fcnt_down,
+        "uplinks": device.uplinks,
+        "battery": device.battery,
+        "margin_db": device.margin_db,
+        "queued": device.queued,
+        "problem": device.problem,
+    }
+
+
+class StatusFiles:
+    """Writes status and claim code to the runtime directory while `run` runs, and removes them at the end."""
+
+    def __init__(self, folder: Path, source: StatusSource, claim_code: Callable[[], str | None]) -> None:
+        self._folder = folder
+        self._source = source
+        self._claim_code = claim_code
+
+    async def run(self) -> None:
+        """Write now and every WRITE_INTERVAL_S until cancelled."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            while True:
+                status = msgspec.json.encode(self._source.local())
+                await asyncio.to_thread(self._write, status)
+                await asyncio.sleep(WRITE_INTERVAL_S)
+        finally:
+            _replace(self._folder / STATUS_FILE, msgspec.json.encode(self._source.local()))
+            (self._folder / CLAIM_FILE).unlink(missing_ok=True)
+
+    def _write(self, status: bytes) -> None:
+        _replace(self._folder / STATUS_FILE, status)
+        code = self._claim_code()
+        path = self._folder / CLAIM_FILE
+        if code is None:
+            path.unlink(missing_ok=True)
+        elif not path.exists() or path.read_text() != code:
+            _replace(path, code.encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Replace a file so that a reader sees the old or the new one, and nobody else's eyes see either."""
+    new = path.with_name(path.name + ".new")
+    with contextlib.suppress(FileNotFoundError):
+        new.unlink()
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    new.replace(path)

@@ -1,0 +1,205 @@
+"""From the link's frames to the hub's log: verify, decode, authorise, append, answer.
+
+One call per frame and no task: what has to wait for a commit is a callback of it. A downlink that acknowledges
+leaves only after the commit of what it acknowledges.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.live import LiveFrames, heard, spoken
+from gateway.lorawan.clock import Instant
+from gateway.lorawan.errors import UnknownDevice
+from gateway.lorawan.outcome import Downlink, Joined, Rejected, Uplink, Writes
+from gateway.lorawan.publish import Publisher
+from gateway.lorawan.server import NetworkServer
+from hub.access import Access, Action, Principal, Resource
+from hub.errors import Busy, HubError, LogFailed
+from hub.log import Log
+from radio.gwmp import RxPacket, TxError
+
+log = logging.getLogger(__name__)
+
+RADIO_RECORDS = 5  # SenML records of how a frame was heard, beside its values
+
+
+class Transmitter(Protocol):
+    """The link, as far as downlinks go."""
+
+    def transmit(self, downlink: Downlink, eui: bytes) -> None: ...
+
+
+@dataclass(slots=True)
+class UplinkCounters:
+    """Since the start of the process; the LoRaWAN server counts what it decides itself."""
+
+    frames: int = 0
+    messages: int = 0
+    senml_records: int = 0
+    undecodable: int = 0  # stored raw, because the device's codec refused the payload
+    denied: int = 0  # the device's thing may not publish on its channel
+    store_busy: int = 0  # verified, and not kept: the log had no room
+
+
+@dataclass(slots=True)
+class Uplinks:
+    """`gateway.link.Receiver` over the LoRaWAN server and the hub."""
+
+    server: NetworkServer
+    publisher: Publisher
+    access: Access
+    log: Log
+    live: LiveFrames
+    clock: Callable[[], Instant]
+    counters: UplinkCounters = field(default_factory=UplinkCounters)
+    transmitter: Transmitter | None = None
+
+    def receive(self, packets: tuple[RxPacket, ...], eui: bytes) -> None:
+        """Take the frames of one PUSH_DATA."""
+        now = self.clock()
+        for rx in packets:
+            self.counters.frames += 1
+            outcome = self.server.handle(rx, eui, now)
+            if type(outcome) is Uplink:
+                self._uplink(outcome, eui)
+            elif type(outcome) is Joined:
+                self._joined(outcome, eui)
+            elif type(outcome) is Rejected:
+                self._rejected(outcome, eui, now)
+
+    def sent(self, downlink: Downlink, window: int) -> None:
+        """A forwarder has taken a downlink for sending in RX1 or RX2."""
+        self._keep(self.server.sent(downlink.id))
+        packet = downlink.rx1 if window == 1 else downlink.rx2
+        self._show_downlink(downlink, f"sent in RX{window}", **spoken(packet))
+
+    def failed(self, downlink: Downlink, error: TxError) -> None:
+        """Neither window could be used."""
+        self._keep(self.server.failed(downlink.id, error))
+        self._show_downlink(downlink, f"not sent: {TX_ERROR_WORDS.get(error, str(error))}", reason=str(error))
+
+    def _uplink(self, uplink: Uplink, eui: bytes) -> None:
+        config = uplink.device.config
+        made = self.publisher.messages(uplink)
+        detail, messages = made.problem, made.messages
+        decision = self.access.decide(
+            Principal("thing", config.thing_id), Action.PUBLISH, Resource(config.channel_id)
+        )
+        if not decision.allowed:
+            self.counters.denied += 1
+            messages, detail = [], f"not published: {decision.reason}"
+        if made.problem:
+            self.counters.undecodable += 1
+        try:
+            if uplink.durable or uplink.downlink is not None:
+                self.log.submit(messages, uplink.writes, self._answer(uplink.downlink, eui))
+            else:
+                self.log.post(messages, uplink.writes)
+        except Busy:
+            self.counters.store_busy += 1
+            detail = "not stored: the disk is too slow or full"
+        except LogFailed:
+            return  # the process is about to end; the device repeats what matters to it
+        else:
+            self.counters.messages += len(messages)
+            self.counters.senml_records += made.records + RADIO_RECORDS if messages else 0
+        self.live.add(
+            "uplink",
+            uplink.at.wall_ns / 1e9,
+            **heard(uplink.rx),
+            dev_eui=str(uplink.device.dev_eui),
+            dev_addr=str(uplink.dev_addr),
+            name=config.name,
+            fcnt=uplink.fcnt,
+            fport=uplink.fport,
+            detail=detail or "; ".join(uplink.notes) or None,
+            values=made.values,
+        )
+
+    def _joined(self, joined: Joined, eui: bytes) -> None:
+        try:
+            self.log.submit((), joined.writes, self._answer(joined.downlink, eui))
+        except HubError as error:
+            log.error("a join could not be stored and is not answered: %s", error)
+            return
+        self.live.add(
+            "join",
+            joined.at.wall_ns / 1e9,
+            **heard(joined.rx),
+            dev_eui=str(joined.device.dev_eui),
+            dev_addr=str(joined.dev_addr),
+            name=joined.device.config.name,
+            detail="; ".join(joined.notes) or f"joined with DevNonce {joined.dev_nonce}",
+        )
+
+    def _rejected(self, rejected: Rejected, eui: bytes, now: Instant) -> None:
+        if rejected.downlink is not None:
+            try:
+                self.log.submit((), rejected.writes, self._answer(rejected.downlink, eui))
+            except HubError as error:
+                log.error("a repeated ACK is not sent: %s", error)
+        self.live.add(
+            "rejected",
+            now.wall_ns / 1e9,
+            **heard(rejected.rx),
+            dev_eui=None if rejected.dev_eui is None else str(rejected.dev_eui),
+            dev_addr=None if rejected.dev_addr is None else str(rejected.dev_addr),
+            fcnt=rejected.fcnt,
+            reason=str(rejected.reason),
+            detail=rejected.detail,
+        )
+
+    def _answer(self, downlink: Downlink | None, eui: bytes) -> Callable[[HubError | None], None]:
+        """What to do after the commit: send the downlink, unless the commit failed."""
+
+        def done(error: HubError | None) -> None:
+            if error is not None:
+                log.error("no answer is sent, as the uplink was not stored: %s", error)
+            elif downlink is not None:
+                self._transmit(downlink, eui)
+
+        if downlink is not None and not downlink.after_commit:
+            self._transmit(downlink, eui)
+            downlink = None
+        return done
+
+    def _transmit(self, downlink: Downlink, eui: bytes) -> None:
+        if self.transmitter is not None:
+            self.transmitter.transmit(downlink, eui)
+
+    def _keep(self, writes: Writes) -> None:
+        if writes:
+            try:
+                self.log.post((), writes)
+            except HubError as error:
+                log.error("the state of a downlink is not stored: %s", error)
+
+    def _show_downlink(self, downlink: Downlink, detail: str, **details: object) -> None:
+        try:
+            name = self.server.device(downlink.dev_eui).name
+        except UnknownDevice:  # removed while the downlink was under way
+            name = ""
+        self.live.add(
+            "downlink",
+            self.clock().wall_ns / 1e9,
+            dev_eui=str(downlink.dev_eui),
+            name=name,
+            fcnt=downlink.fcnt,
+            detail=detail,
+            **details,
+        )
+
+
+TX_ERROR_WORDS = {
+    TxError.TOO_LATE: "the order came too late for the receive window, or the forwarder is gone",
+    TxError.TOO_EARLY: "the order was too far ahead, or late for a forwarder that restarted",
+    TxError.COLLISION_PACKET: "another downlink had that time already",
+    TxError.COLLISION_BEACON: "a beacon had that time already",
+    TxError.TX_FREQ: "the forwarder may not send on that frequency now (band or duty cycle)",
+    TxError.TX_POWER: "the forwarder cannot send with that power",
+    TxError.GPS_UNLOCKED: "the forwarder has no GPS time",
+}
