@@ -1,0 +1,91 @@
+"""Before the demonstration's processes start: devices, things and channels of a scenario in a fresh data directory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.app import opened_core
+from gateway.config import Config, GatewaySection, HttpSection, LorawanSection, MqttSection, show
+from gateway.lorawan.device import Activation, DeviceConfig
+from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
+from gateway.provision import register
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What was registered, and the login of a thing that may listen and send commands on every channel."""
+
+    scenario: str
+    channels: tuple[str, ...]
+    thing_id: str
+    thing_key: str
+
+
+class ScenarioFailed(Exception):
+    """The scenario cannot be read; the text is the simulator's."""
+
+
+async def scenario_devices(scenario: str) -> list[DeviceConfig]:
+    """The devices of a scenario, as the simulator process lists them. Raises ScenarioFailed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "hw_sim", "devices", "--scenario", scenario),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    if process.returncode:
+        raise ScenarioFailed(errors.decode(errors="replace").strip())
+    return [_device(entry) for entry in json.loads(output)]
+
+
+async def prepare(config: Config, scenario: str) -> Prepared:
+    """Register a scenario's devices in the data directory of `config`."""
+    devices = await scenario_devices(scenario)
+    async with opened_core(config) as core:
+        registry = core.hub.registry
+        channels = [(await register(core.hub, core.server, device)).channel_id for device in devices]
+        thing, key = await asyncio.to_thread(registry.create_thing, "demonstration")
+        await asyncio.to_thread(registry.connect, channels, [thing.id])
+    return Prepared(scenario, tuple(channels), thing.id, key)
+
+
+async def prepare_upstream(folder: Path, channels: tuple[str, ...], mqtt_port: int) -> tuple[str, str]:
+    """Make a second hub that takes those channels; returns user name and password for its MQTT door."""
+    config = Config(
+        gateway=GatewaySection(name="upstream", data_dir=str(folder / "data"), runtime_dir=str(folder)),
+        lorawan=LorawanSection(port=0),
+        mqtt=MqttSection(port=mqtt_port),
+        http=HttpSection(port=0),
+    )
+    async with opened_core(config) as core:
+        registry = core.hub.registry
+        for channel in channels:
+            await asyncio.to_thread(registry.create_channel, "", None, channel)
+        thing, key = await asyncio.to_thread(registry.create_thing, "gateway", None, str(uuid.uuid4()))
+        await asyncio.to_thread(registry.connect, channels, [thing.id])
+    (folder / "fluxgate.toml").write_text(show(config))
+    return thing.id, key
+
+
+def _device(entry: dict[str, str]) -> DeviceConfig:
+    if entry["activation"] == "otaa":
+        return DeviceConfig(
+            dev_eui=DevEUI.parse(entry["dev_eui"]),
+            name=entry["name"],
+            join_eui=JoinEUI.parse(entry["join_eui"]),
+            app_key=AES128Key.parse(entry["app_key"]),
+        )
+    return DeviceConfig(
+        dev_eui=DevEUI.parse(entry["dev_eui"]),
+        activation=Activation.ABP,
+        name=entry["name"],
+        dev_addr=DevAddr.parse(entry["dev_addr"]),
+        nwk_s_key=AES128Key.parse(entry["nwk_s_key"]),
+        app_s_key=AES128Key.parse(entry["app_s_key"]),
+    )
