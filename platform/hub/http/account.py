@@ -1,0 +1,110 @@
+"""People: claiming the gateway, logging in and out, accounts and passwords (Mainflux 0.13, users service).
+
+Password hashing takes tens of milliseconds, so it runs in a thread; the registry bounds how many at a time and how
+often one may guess.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hub.http.auth import hub_of, now_s, require_user, token_of
+from hub.http.body import read_json
+from hub.http.problem import Problem
+from hub.http.service import json_response
+from hub.http.table import Endpoint, Needs
+from hub.registry import User
+
+
+class Claim(msgspec.Struct):
+    code: str
+    email: str
+    password: str
+
+
+class Login(msgspec.Struct):
+    email: str
+    password: str
+
+
+class NewPassword(msgspec.Struct):
+    old_password: str
+    password: str
+
+
+async def claim_state(request: Request) -> Response:
+    """`GET /claim`: whether the gateway has an owner; the one thing an unclaimed gateway tells."""
+    return json_response({"claimed": hub_of(request).registry.claimed})
+
+
+async def claim(request: Request) -> Response:
+    """`POST /claim`: the holder of the code shown by the gateway becomes its owner and is logged in."""
+    registry = hub_of(request).registry
+    if registry.claimed:
+        raise Problem(409, "this gateway is claimed; log in with POST /tokens")
+    wanted = await read_json(request, Claim)
+    user = await asyncio.to_thread(registry.claim, wanted.code, wanted.email, wanted.password)
+    return await _token(request, user)
+
+
+async def create_token(request: Request) -> Response:
+    """`POST /tokens`: log in."""
+    login = await read_json(request, Login)
+    registry = hub_of(request).registry
+    user = await asyncio.to_thread(registry.verify_password, login.email, login.password, now_s(request))
+    if user is None:
+        raise Problem(401, "e-mail address or password is wrong")
+    return await _token(request, user)
+
+
+async def revoke_token(request: Request) -> Response:
+    """`DELETE /tokens`: end the token this request carries."""
+    await asyncio.to_thread(hub_of(request).registry.revoke_token, token_of(request))
+    return Response(status_code=204)
+
+
+async def create_user(request: Request) -> Response:
+    """`POST /users`: add an account."""
+    login = await read_json(request, Login)
+    user = await asyncio.to_thread(hub_of(request).registry.create_user, login.email, login.password)
+    return json_response(_shown(user), 201, {"location": f"/users/{user.id}"})
+
+
+async def profile(request: Request) -> Response:
+    """`GET /users/profile`: the account of this token."""
+    return json_response(_shown(require_user(request)))
+
+
+async def change_password(request: Request) -> Response:
+    """`PATCH /password`: ends all tokens of the account, this one too."""
+    user = require_user(request)
+    change = await read_json(request, NewPassword)
+    registry = hub_of(request).registry
+    if not await asyncio.to_thread(registry.verify_password, user.email, change.old_password, now_s(request)):
+        raise Problem(401, "the old password is wrong")
+    await asyncio.to_thread(registry.change_password, user.id, change.password)
+    return json_response({"response": "password changed; log in again"}, 201)
+
+
+async def _token(request: Request, user: User) -> Response:
+    token = await asyncio.to_thread(hub_of(request).registry.issue_token, user.id, now_s(request))
+    return json_response({"token": token}, 201)
+
+
+def _shown(user: User) -> dict[str, str]:
+    return {"id": user.id, "email": user.email, "role": user.role}
+
+
+ENDPOINTS = [
+    Endpoint("GET", "/claim", claim_state, Needs.NOTHING),
+    Endpoint("POST", "/claim", claim, Needs.NOTHING),  # the code is the credential
+    Endpoint("POST", "/tokens", create_token, Needs.NOTHING),  # the password is
+    Endpoint("DELETE", "/tokens", revoke_token, Needs.USER),
+    Endpoint("POST", "/users", create_user, Needs.ADMIN),
+    Endpoint("GET", "/users/profile", profile, Needs.USER),
+    Endpoint("PATCH", "/password", change_password, Needs.USER),
+]

@@ -1,0 +1,162 @@
+"""The app behind the HTTP door: a dispatcher for the hot path, Starlette for everything else.
+
+Order of a request: strip `/http` -> publish.py for a message -> the route table (service, account, things, messages,
+workshop) -> routes handed in by the gateway. Whatever is raised on the way leaves as a problem document.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+from starlette.types import Message, Receive, Scope, Send
+
+from hub.errors import HubError
+from hub.http import account, messages, service, things, workshop
+from hub.http.auth import Credentials
+from hub.http.body import MAX_BODY, ClientGone, bounded
+from hub.http.problem import Problem, of_hub_error, problem
+from hub.http.publish import Publisher
+from hub.http.service import Counters
+from hub.http.sse import Streams
+from hub.http.table import Endpoint, Needs, routes
+from hub.hub import Hub
+
+log = logging.getLogger("hub.http")
+
+# The hot path has its own dispatcher; it stands here so that the table, and what is made from it, is whole.
+PUBLISHING = [
+    ("POST", "/channels/{channel_id}/messages", Needs.ANY),
+    ("POST", "/channels/{channel_id}/messages/{subtopic:path}", Needs.ANY),
+    ("POST", "/channels/{channel_id}/msg", Needs.ANY),
+]
+ENDPOINTS: list[Endpoint] = [
+    *service.ENDPOINTS,
+    *account.ENDPOINTS,
+    *things.ENDPOINTS,
+    *messages.ENDPOINTS,
+    *workshop.ENDPOINTS,
+]
+
+
+class HttpApp:
+    """The ASGI app; `streams`, `publisher` and `add_counters` are for those who wire it."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        extra_routes: Sequence[BaseRoute] = (),
+        *,
+        version: str | None = None,
+    ) -> None:
+        self.streams = Streams()
+        self._credentials = Credentials(hub)
+        self.publisher = Publisher(hub, self._credentials, hub.settings.max_payload)
+        self._answers: dict[int, int] = {}
+        self._starlette = Starlette(
+            routes=[*routes(ENDPOINTS), *extra_routes],
+            exception_handlers={
+                Problem: _on_problem,
+                HubError: _on_hub_error,
+                HTTPException: _on_http_exception,
+                ClientGone: _on_client_gone,
+                Exception: _on_our_bug,
+            },
+        )
+        self._starlette.router.redirect_slashes = False
+        state = self._starlette.state
+        state.hub = hub
+        state.credentials = self._credentials
+        state.streams = self.streams
+        state.version = version or _installed_version()
+        state.counters = [self.counters]
+        state.reads = 0
+
+    def add_counters(self, counters: Counters) -> None:
+        """Have `/metrics` show what `counters()` returns, too."""
+        self._starlette.state.counters.append(counters)
+
+    def close_streams(self) -> None:
+        """End all event streams, for a shutdown that does not wait for browsers."""
+        self.streams.close()
+
+    def counters(self) -> Mapping[str, float]:
+        """The door's own numbers; answers are by status."""
+        numbers: dict[str, float] = {
+            "fluxgate_http_streams": self.streams.open,
+            "fluxgate_http_streams_refused_total": self.streams.refused,
+            "fluxgate_http_stream_events_lost_total": self.streams.lost,
+        }
+        for name, counts in (("publish", self.publisher.counts), ("request", self._answers)):
+            for status, count in counts.items():
+                numbers[f'fluxgate_http_{name}_answers_total{{status="{status}"}}'] = count
+        return numbers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI: HTTP only; other scopes are Starlette's to refuse."""
+        if scope["type"] != "http":
+            await self._starlette(scope, receive, send)
+            return
+        path: str = scope["path"]
+        if path.startswith("/http/"):  # the prefix under which nginx serves Mainflux's HTTP adapter
+            path = scope["path"] = path[len("/http") :]
+        if Publisher.wants(scope["method"], path):
+            await self.publisher(scope, receive, send)
+            return
+        await self._starlette(scope, bounded(receive, MAX_BODY), self._counting(send))
+
+    def _counting(self, send: Send) -> Send:
+        async def count(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._answers[status] = self._answers.get(status, 0) + 1
+            await send(message)
+
+        return count
+
+
+def create_app(hub: Hub, extra_routes: Sequence[BaseRoute] = (), *, version: str | None = None) -> HttpApp:
+    """The app of `hub`, with the gateway's own Starlette routes behind it."""
+    return HttpApp(hub, extra_routes, version=version)
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return problem(error.status, error.detail, headers=error.headers)
+
+
+async def _on_hub_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HubError)
+    return await _on_problem(request, of_hub_error(error))
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    """What Starlette itself refuses: no such path, or a method the path does not know."""
+    assert isinstance(error, HTTPException)
+    detail = {
+        404: "nothing is served at this path",
+        405: f"this path takes {(error.headers or {}).get('Allow', 'other methods')}",
+    }.get(error.status_code, error.detail)
+    return problem(error.status_code, detail, headers=error.headers)
+
+
+async def _on_client_gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # goes nowhere
+
+
+async def _on_our_bug(request: Request, error: Exception) -> Response:
+    """Starlette raises `error` again after this answer, and uvicorn logs it with its traceback."""
+    return problem(500, "this is our fault; please report what you asked for")
+
+
+def _installed_version() -> str:
+    try:
+        return metadata.version("fluxgate")
+    except metadata.PackageNotFoundError:  # run from a checkout that was never installed
+        return "0"

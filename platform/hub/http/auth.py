@@ -1,0 +1,153 @@
+"""Who is asking: the Authorization header to a principal, and what endpoints demand of it.
+
+Forms: `Thing <key>` and `Bearer <token>` (Mainflux 0.13), Basic with the key as password, and the bare key or token
+of releases before. Rights are not decided here: `hub.access` does, for every door.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import cast
+
+from starlette.requests import Request
+
+from hub.access import Action, Principal, Resource
+from hub.http.problem import Problem
+from hub.hub import Hub
+from hub.registry import User
+
+MAX_CREDENTIAL = 1024  # bytes; ours have 43, a caller's own key at most 256
+
+
+class Credentials:
+    """Reads Authorization headers for one hub."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def principal(self, header: bytes) -> Principal | None:
+        """The principal that this header's value authenticates, or None."""
+        if header.startswith(b"Thing "):  # first, and without more ado: the hot path
+            return self._hub.authenticate_thing(header[6:].decode("latin-1"))
+        scheme, secret = _split(header)
+        match scheme:
+            case "thing":
+                return self._hub.authenticate_thing(secret)
+            case "bearer":
+                return self._hub.authenticate_user(secret, self.now_s())
+            case "basic":
+                return self._hub.authenticate_thing(_basic_password(secret))
+            case "bare":
+                return self._hub.authenticate_thing(secret) or self._hub.authenticate_user(
+                    secret, self.now_s()
+                )
+        return None
+
+    def token(self, header: bytes) -> str:
+        """The user token in this header's value, "" where it holds none."""
+        scheme, secret = _split(header)
+        return secret if scheme in ("bearer", "bare") else ""
+
+    def now_s(self) -> float:
+        """UTC seconds by the hub's clock."""
+        return self._hub.clock()[0] / 1e9
+
+    @staticmethod
+    def refusal(header: bytes) -> Problem:
+        """The 401 for a header that authenticates nobody."""
+        if header:
+            detail = "the credential is not valid: it is wrong, was replaced or has expired"
+        else:
+            detail = "send a credential: 'Authorization: Thing <key>' or 'Authorization: Bearer <token>'"
+        return Problem(401, detail, headers={"www-authenticate": 'Bearer realm="fluxgate"'})
+
+
+def hub_of(request: Request) -> Hub:
+    """The hub behind the app that serves `request`."""
+    return cast(Hub, request.app.state.hub)
+
+
+def authorization(request: Request) -> bytes:
+    """The Authorization header's value; b"" where there is none or, against RFC 9110, more than one."""
+    values = [value for name, value in request.scope["headers"] if name == b"authorization"]
+    return values[0] if len(values) == 1 else b""
+
+
+def principal_of(request: Request) -> Principal | None:
+    """Who asks, thing or user; None without a valid credential. Looks again each time, so it sees a revocation."""
+    return _credentials(request).principal(authorization(request))
+
+
+def require(request: Request) -> Principal:
+    """Who asks, thing or user. Raises Problem 401."""
+    principal = principal_of(request)
+    if principal is None:
+        raise Credentials.refusal(authorization(request))
+    return principal
+
+
+def require_user(request: Request, role: str | None = None) -> User:
+    """The user who asks, of `role` where one is given.
+
+    Raises Problem 401 without a valid credential, 403 for a thing, another role or a gateway nobody has claimed.
+    """
+    registry = hub_of(request).registry
+    if not registry.claimed:
+        raise Problem(403, "this gateway has no owner yet: claim it with POST /claim")
+    principal = require(request)
+    user = registry.user(principal.id) if principal.kind == "user" else None
+    if user is None:
+        raise Problem(403, "this needs a user's token (POST /tokens), not a thing's key")
+    if role is not None and user.role != role:
+        raise Problem(403, f"this needs the role {role}")
+    return user
+
+
+def require_manager(request: Request) -> User:
+    """The user who asks, who may manage things and channels. Raises Problem 401 or 403."""
+    user = require_user(request)
+    demand(request, Principal.of_user(user), Action.MANAGE, Resource())
+    return user
+
+
+def demand(request: Request, principal: Principal, action: Action, resource: Resource) -> None:
+    """Ask the access seam. Raises Problem 403 with its reason."""
+    decision = hub_of(request).access.decide(principal, action, resource)
+    if not decision.allowed:
+        raise Problem(403, f"denied: {decision.reason}")
+
+
+def token_of(request: Request) -> str:
+    """The user token that `request` carries."""
+    return _credentials(request).token(authorization(request))
+
+
+def now_s(request: Request) -> float:
+    """UTC seconds by the hub's clock."""
+    return _credentials(request).now_s()
+
+
+def _credentials(request: Request) -> Credentials:
+    return cast(Credentials, request.app.state.credentials)
+
+
+def _split(header: bytes) -> tuple[str, str]:
+    """Scheme in lower case and secret; scheme "bare" for a single word, "" for nothing usable."""
+    if not header or len(header) > MAX_CREDENTIAL:
+        return "", ""
+    words = header.decode("latin-1").split()
+    if len(words) == 1:
+        return "bare", words[0]
+    if len(words) == 2:
+        return words[0].lower(), words[1]
+    return "", ""
+
+
+def _basic_password(encoded: str) -> str:
+    """The password of RFC 7617 credentials, "" where they are not."""
+    try:
+        text = base64.b64decode(encoded, validate=True).decode()
+    except (binascii.Error, ValueError):
+        return ""
+    return text.partition(":")[2]

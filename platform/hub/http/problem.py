@@ -1,0 +1,64 @@
+"""Errors as the HTTP door answers them: RFC 9457 problem documents with Mainflux's `error` beside.
+
+Every refusal of this door is one of these, whatever raised it; `detail` says what the caller can do about it.
+"""
+
+from __future__ import annotations
+
+import http
+import math
+from collections.abc import Mapping
+
+import msgspec
+from starlette.responses import Response
+
+from hub.errors import HubError, LogFailed, TooManyTries
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class Problem(Exception):
+    """Raised anywhere below the door to answer with `status` and a sentence a caller can act on."""
+
+    def __init__(self, status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers
+
+
+def problem_body(status: int, detail: str) -> bytes:
+    """The JSON document (RFC 9457, 3.1); `error` repeats the detail for clients written for Mainflux."""
+    return msgspec.json.encode(
+        {
+            "type": "about:blank",  # RFC 9457, 4.2.1: the status says it all, title is its phrase
+            "title": _phrase(status),
+            "status": status,
+            "detail": detail,
+            "error": detail,
+        }
+    )
+
+
+def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem document as a response."""
+    return Response(problem_body(status, detail), status, dict(headers or {}), PROBLEM_JSON)
+
+
+def of_hub_error(error: HubError) -> Problem:
+    """The problem that a hub error stands for: the error knows its status and its sentence."""
+    headers: dict[str, str] = {}
+    # Clients know to try again after a 503; few know 507 (RFC 4918), which says the same for a full disk.
+    status = 503 if isinstance(error, LogFailed) else error.http_status
+    if isinstance(error, TooManyTries) and error.retry_after_s is not None:
+        headers["retry-after"] = str(math.ceil(error.retry_after_s))
+    elif status == 503:
+        headers["retry-after"] = "1"
+    return Problem(status, error.reason or _phrase(status), headers=headers)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return http.HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"

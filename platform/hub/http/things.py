@@ -1,0 +1,430 @@
+"""Things, channels and the connections between them (Mainflux 0.13, things service).
+
+Keys are stored hashed, so a key is shown when it is made and never again: `GET /things/<id>` has none.
+Changes are durable transactions and run in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hub.access import Action, Principal, Resource
+from hub.errors import NotFound
+from hub.http.auth import demand, hub_of
+from hub.http.body import decode_json, read_json
+from hub.http.problem import Problem
+from hub.http.service import json_response
+from hub.http.table import Endpoint, Needs
+from hub.registry import Channel, Page, Registry, Thing
+
+MAX_PAGE = 100  # Mainflux's limit of a list
+MAX_BULK = 1000  # items of one request: each is a transaction of its own, some seconds on a card
+MAX_PAIRS = 10_000  # connections that one request makes or ends in its transaction
+MAX_OFFSET = 1 << 31
+
+Metadata = dict[str, Any]
+W = TypeVar("W")
+M = TypeVar("M")
+
+
+class NewThing(Struct):
+    """A thing to be made; id and key are the caller's or, left out, the gateway's. A key has 16..256 characters."""
+
+    name: str = ""
+    metadata: Metadata | None = None
+    id: str | None = None
+    key: str | None = None
+
+
+class NewChannel(Struct):
+    name: str = ""
+    metadata: Metadata | None = None
+    id: str | None = None
+
+
+class Edit(Struct):
+    """What PUT changes; what is left out stays."""
+
+    name: str | None = None
+    metadata: Metadata | None = None
+
+
+class NewKey(Struct):
+    """A key of the caller's own, or none for one the gateway makes."""
+
+    key: str | None = None
+
+
+class Pairs(Struct):
+    channel_ids: list[str]
+    thing_ids: list[str]
+
+
+class Search(Struct):
+    """Which items of a list, and in which order (Mainflux 0.13; `order` "" is the order they were made in)."""
+
+    offset: Annotated[int, Meta(ge=0, le=MAX_OFFSET)] = 0
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 10
+    name: str = ""
+    order: Annotated[str, Meta(pattern="^(name|id)?$")] = ""
+    dir: Annotated[str, Meta(pattern="^(asc|desc)$")] = "asc"
+    metadata: Metadata | None = None
+
+
+class ByKey(Struct):
+    token: str
+
+
+class ById(Struct):
+    thing_id: str
+
+
+# Things
+
+
+async def create_thing(request: Request) -> Response:
+    """`POST /things`: 201 with Location and, this one time, the key."""
+    wanted = await read_json(request, NewThing)
+    thing, key = await asyncio.to_thread(_make_thing, registry_of(request), wanted)
+    return json_response(_with_key(thing, key), 201, {"location": f"/things/{thing.id}"})
+
+
+async def create_things(request: Request) -> Response:
+    """`POST /things/bulk`: all or none."""
+    wanted = _bulk(await read_json(request, list[NewThing]))
+    registry = registry_of(request)
+
+    def make_all() -> list[dict[str, Any]]:
+        made = _all_or_none(
+            wanted, lambda one: _make_thing(registry, one), lambda it: registry.remove_thing(it[0].id)
+        )
+        return [_with_key(thing, key) for thing, key in made]
+
+    return json_response({"things": await asyncio.to_thread(make_all)}, 201)
+
+
+async def list_things(request: Request) -> Response:
+    """`GET /things`."""
+    return _things_page(request, _search(request))
+
+
+async def search_things(request: Request) -> Response:
+    """`POST /things/search`: the list's parameters as a JSON body."""
+    return _things_page(request, await read_json(request, Search))
+
+
+async def get_thing(request: Request) -> Response:
+    """`GET /things/<id>`: without the key, which nobody can read again."""
+    return json_response(_shown(_thing(request)))
+
+
+async def edit_thing(request: Request) -> Response:
+    """`PUT /things/<id>`."""
+    edit = await read_json(request, Edit)
+    thing = await asyncio.to_thread(
+        registry_of(request).update_thing, request.path_params["thing_id"], edit.name, edit.metadata
+    )
+    return json_response(_shown(thing))
+
+
+async def remove_thing(request: Request) -> Response:
+    """`DELETE /things/<id>`: 204 also where there was none, as in Mainflux."""
+    await remove(registry_of(request).remove_thing, request.path_params["thing_id"])
+    return Response(status_code=204)
+
+
+async def rotate_key(request: Request) -> Response:
+    """`PATCH /things/<id>/key`: the old key stops working at once, on live sessions too."""
+    wanted = await read_json(request, NewKey)
+    thing_id = request.path_params["thing_id"]
+    key = await asyncio.to_thread(registry_of(request).rotate_key, thing_id, wanted.key)
+    return json_response({"id": thing_id, "key": key})
+
+
+async def channels_of_thing(request: Request) -> Response:
+    """`GET /things/<id>/channels[?disconnected=true]`."""
+    registry = registry_of(request)
+    connected = registry.channels_of(_thing(request).id)
+    return _related(request, "channels", connected, lambda: registry.channels(limit=MAX_OFFSET))
+
+
+# Channels
+
+
+async def create_channel(request: Request) -> Response:
+    """`POST /channels`: 201 with Location; `response` is for clients of 2017."""
+    wanted = await read_json(request, NewChannel)
+    channel = await asyncio.to_thread(_make_channel, registry_of(request), wanted)
+    body = {"response": "created", **_shown(channel)}
+    return json_response(body, 201, {"location": f"/channels/{channel.id}"})
+
+
+async def create_channels(request: Request) -> Response:
+    """`POST /channels/bulk`: all or none."""
+    wanted = _bulk(await read_json(request, list[NewChannel]))
+    registry = registry_of(request)
+
+    def make_all() -> list[Channel]:
+        return _all_or_none(
+            wanted,
+            lambda one: _make_channel(registry, one),
+            lambda channel: registry.remove_channel(channel.id),
+        )
+
+    return json_response({"channels": await asyncio.to_thread(make_all)}, 201)
+
+
+async def list_channels(request: Request) -> Response:
+    """`GET /channels`."""
+    search = _search(request)
+    return _page("channels", registry_of(request).channels(**_arguments(search)), search)
+
+
+async def get_channel(request: Request) -> Response:
+    """`GET /channels/<id>`."""
+    return json_response(_shown(_channel(request)))
+
+
+async def edit_channel(request: Request) -> Response:
+    """`PUT /channels/<id>`."""
+    edit = await read_json(request, Edit)
+    channel = await asyncio.to_thread(
+        registry_of(request).update_channel, request.path_params["channel_id"], edit.name, edit.metadata
+    )
+    return json_response(_shown(channel))
+
+
+async def remove_channel(request: Request) -> Response:
+    """`DELETE /channels/<id>`: its messages stay until retention takes them."""
+    await remove(registry_of(request).remove_channel, request.path_params["channel_id"])
+    return Response(status_code=204)
+
+
+async def things_of_channel(request: Request) -> Response:
+    """`GET /channels/<id>/things[?disconnected=true]`."""
+    registry = registry_of(request)
+    connected = registry.things_of(_channel(request).id)
+    return _related(request, "things", connected, lambda: registry.things(limit=MAX_OFFSET))
+
+
+# Connections
+
+
+async def connect(request: Request) -> Response:
+    """`POST /connect`: each thing to each channel, all or none."""
+    await _join(request, registry_of(request).connect)
+    return json_response({})
+
+
+async def disconnect(request: Request) -> Response:
+    """`PUT /disconnect`: live sessions lose the channel at once."""
+    await _join(request, registry_of(request).disconnect)
+    return json_response({})
+
+
+async def connect_one(request: Request) -> Response:
+    """`PUT /channels/<c>/things/<t>`."""
+    channel_id, thing_id = request.path_params["channel_id"], request.path_params["thing_id"]
+    await asyncio.to_thread(registry_of(request).connect, [channel_id], [thing_id])
+    return json_response({})
+
+
+async def disconnect_one(request: Request) -> Response:
+    """`DELETE /channels/<c>/things/<t>`: 204."""
+    channel_id, thing_id = request.path_params["channel_id"], request.path_params["thing_id"]
+    await asyncio.to_thread(registry_of(request).disconnect, [channel_id], [thing_id])
+    return Response(status_code=204)
+
+
+# Who is it, and may it
+
+
+async def identify(request: Request) -> Response:
+    """`POST /identify {"token": <thing key>}`: the thing's id; the key itself is the credential."""
+    return json_response({"id": (await _thing_by_key(request)).id})
+
+
+async def access_by_key(request: Request) -> Response:
+    """`POST /identify/channels/<c>/access-by-key {"token": <thing key>}`: 200 where the thing is connected."""
+    thing = await _thing_by_key(request)
+    _demand_access(request, thing.id)
+    return json_response({"id": thing.id})
+
+
+async def access_by_id(request: Request) -> Response:
+    """`POST /identify/channels/<c>/access-by-id {"thing_id": ...}`: 200 where the thing is connected."""
+    wanted = await read_json(request, ById)
+    _demand_access(request, wanted.thing_id)
+    return json_response({})
+
+
+# Shared with the workshop's forms
+
+
+def registry_of(request: Request) -> Registry:
+    return hub_of(request).registry
+
+
+async def remove(remover: Callable[[str], None], item_id: str) -> None:
+    """Remove what may be gone already."""
+    with contextlib.suppress(NotFound):
+        await asyncio.to_thread(remover, item_id)
+
+
+# Details
+
+
+def _make_thing(registry: Registry, wanted: NewThing) -> tuple[Thing, str]:
+    return registry.create_thing(wanted.name, wanted.metadata, wanted.id, wanted.key)
+
+
+def _make_channel(registry: Registry, wanted: NewChannel) -> Channel:
+    return registry.create_channel(wanted.name, wanted.metadata, wanted.id)
+
+
+def _all_or_none(wanted: Iterable[W], make: Callable[[W], M], undo: Callable[[M], None]) -> list[M]:
+    """Make one after the other; where one fails, take the made ones back and raise its error."""
+    made: list[M] = []
+    try:
+        made.extend(make(one) for one in wanted)
+    except Exception:
+        for one_made in reversed(made):
+            undo(one_made)
+        raise
+    return made
+
+
+def _bulk(wanted: list[W]) -> list[W]:
+    if not 1 <= len(wanted) <= MAX_BULK:
+        raise Problem(400, f"send 1 to {MAX_BULK} items in one request")
+    return wanted
+
+
+async def _join(request: Request, join: Callable[[Iterable[str], Iterable[str]], None]) -> None:
+    pairs = await read_json(request, Pairs)
+    if not pairs.channel_ids or not pairs.thing_ids:
+        raise Problem(400, "name at least one channel in channel_ids and one thing in thing_ids")
+    if len(pairs.channel_ids) * len(pairs.thing_ids) > MAX_PAIRS:
+        raise Problem(400, f"at most {MAX_PAIRS} connections in one request")
+    await asyncio.to_thread(join, pairs.channel_ids, pairs.thing_ids)
+
+
+async def _thing_by_key(request: Request) -> Thing:
+    wanted = await read_json(request, ByKey)
+    thing = registry_of(request).thing_by_key(wanted.token)
+    if thing is None:
+        raise Problem(401, "no thing has this key")
+    return thing
+
+
+def _demand_access(request: Request, thing_id: str) -> None:
+    demand(request, Principal("thing", thing_id), Action.PUBLISH, Resource(request.path_params["channel_id"]))
+
+
+def _thing(request: Request) -> Thing:
+    thing = registry_of(request).thing(request.path_params["thing_id"])
+    if thing is None:
+        raise Problem(404, "no such thing")
+    return thing
+
+
+def _channel(request: Request) -> Channel:
+    channel = registry_of(request).channel(request.path_params["channel_id"])
+    if channel is None:
+        raise Problem(404, "no such channel")
+    return channel
+
+
+def _shown(item: Thing | Channel) -> dict[str, Any]:
+    return {"id": item.id, "name": item.name, "metadata": item.metadata}
+
+
+def _with_key(thing: Thing, key: str) -> dict[str, Any]:
+    return {"id": thing.id, "name": thing.name, "key": key, "metadata": thing.metadata}
+
+
+def _search(request: Request) -> Search:
+    """The list parameters of a query string. Raises Problem 400."""
+    given: dict[str, Any] = dict(request.query_params)
+    if "metadata" in given:
+        given["metadata"] = decode_json(given["metadata"].encode("utf-8", "replace"), Metadata)
+    try:
+        return msgspec.convert(given, Search, strict=False)
+    except msgspec.ValidationError as error:
+        raise Problem(400, f"the query does not fit: {error}") from None
+
+
+def _arguments(search: Search) -> dict[str, Any]:
+    return {
+        "offset": search.offset,
+        "limit": search.limit,
+        "name": search.name,
+        "metadata": search.metadata,
+        "order": search.order,
+        "descending": search.dir == "desc",
+    }
+
+
+def _things_page(request: Request, search: Search) -> Response:
+    return _page("things", registry_of(request).things(**_arguments(search)), search)
+
+
+def _page(noun: str, page: Page[Any], search: Search) -> Response:
+    return json_response(
+        {
+            "total": page.total,
+            "offset": search.offset,
+            "limit": search.limit,
+            "order": search.order,
+            "direction": search.dir,
+            noun: [_shown(item) for item in page.items],
+        }
+    )
+
+
+def _related(
+    request: Request, noun: str, connected: list[Any], everything: Callable[[], Page[Any]]
+) -> Response:
+    """A page of those connected, or with `disconnected=true` of those that are not."""
+    search = _search(request)
+    items = connected
+    if request.query_params.get("disconnected") == "true":
+        ids = {item.id for item in connected}
+        items = [item for item in everything().items if item.id not in ids]
+    page = items[search.offset : search.offset + search.limit]
+    return _page(noun, Page(len(items), page), search)
+
+
+ENDPOINTS = [
+    Endpoint("POST", "/things", create_thing, Needs.MANAGER),
+    Endpoint("GET", "/things", list_things, Needs.MANAGER),
+    Endpoint("POST", "/things/bulk", create_things, Needs.MANAGER),
+    Endpoint("POST", "/things/search", search_things, Needs.MANAGER),
+    Endpoint("GET", "/things/{thing_id}", get_thing, Needs.MANAGER),
+    Endpoint("PUT", "/things/{thing_id}", edit_thing, Needs.MANAGER),
+    Endpoint("DELETE", "/things/{thing_id}", remove_thing, Needs.MANAGER),
+    Endpoint("PATCH", "/things/{thing_id}/key", rotate_key, Needs.MANAGER),
+    Endpoint("GET", "/things/{thing_id}/channels", channels_of_thing, Needs.MANAGER),
+    Endpoint("POST", "/channels", create_channel, Needs.MANAGER),
+    Endpoint("GET", "/channels", list_channels, Needs.MANAGER),
+    Endpoint("POST", "/channels/bulk", create_channels, Needs.MANAGER),
+    Endpoint("GET", "/channels/{channel_id}", get_channel, Needs.MANAGER),
+    Endpoint("PUT", "/channels/{channel_id}", edit_channel, Needs.MANAGER),
+    Endpoint("DELETE", "/channels/{channel_id}", remove_channel, Needs.MANAGER),
+    Endpoint("GET", "/channels/{channel_id}/things", things_of_channel, Needs.MANAGER),
+    Endpoint("PUT", "/channels/{channel_id}/things/{thing_id}", connect_one, Needs.MANAGER),
+    Endpoint("DELETE", "/channels/{channel_id}/things/{thing_id}", disconnect_one, Needs.MANAGER),
+    Endpoint("POST", "/connect", connect, Needs.MANAGER),
+    Endpoint("PUT", "/disconnect", disconnect, Needs.MANAGER),
+    Endpoint("POST", "/identify", identify, Needs.NOTHING),  # the key in the body is the credential
+    Endpoint("POST", "/identify/channels/{channel_id}/access-by-key", access_by_key, Needs.NOTHING),
+    Endpoint("POST", "/identify/channels/{channel_id}/access-by-id", access_by_id, Needs.MANAGER),
+]

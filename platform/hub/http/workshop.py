@@ -1,0 +1,166 @@
+"""The forms of the 2017 workshop that other endpoints do not cover: /devices, plug and unplug.
+
+A device of 2017 is a thing; its description is kept in the metadata. Answers carry `{"response": ..., "id": ...}`.
+What a thing has no memory of (online, connected_at, created) is left out rather than made up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hub.http.auth import hub_of
+from hub.http.body import decode_json, read_json
+from hub.http.problem import Problem
+from hub.http.service import json_response
+from hub.http.table import Endpoint, Needs
+from hub.http.things import Metadata, registry_of
+from hub.registry import Thing
+
+READ_ONLY = frozenset(
+    {"id", "owner", "online", "connected_at", "disconnected_at", "channels", "devices", "created", "updated"}
+)
+DEFAULT_CLIMIT = 100  # of a list; 2017 had none
+MAX_CLIMIT = 1000
+
+
+class Device(Struct):
+    """What a caller may say about a device."""
+
+    name: Annotated[str, Meta(max_length=32)] | None = None
+    description: Annotated[str, Meta(max_length=256)] | None = None
+    metadata: Metadata | None = None
+
+
+async def create_device(request: Request) -> Response:
+    """`POST /devices`, body optional: Location and body, and the key, which 2017 handed out as a token."""
+    wanted = await _device_body(request)
+    thing, key = await asyncio.to_thread(
+        registry_of(request).create_thing, wanted.name or "", _with_description({}, wanted)
+    )
+    body = {"response": "created", "id": thing.id, "key": key}
+    return json_response(body, 201, {"location": f"/devices/{thing.id}"})
+
+
+async def list_devices(request: Request) -> Response:
+    """`GET /devices[?climit=n]`: an empty list was 404."""
+    text = request.query_params.get("climit", str(DEFAULT_CLIMIT))
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_CLIMIT:
+        raise Problem(400, f"climit is a number from 1 to {MAX_CLIMIT}")
+    things = registry_of(request).things(limit=int(text)).items
+    if not things:
+        raise Problem(404, "there are no devices yet; make one with POST /devices")
+    return json_response([_shown(request, thing) for thing in things])
+
+
+async def get_device(request: Request) -> Response:
+    """`GET /devices/<id>`."""
+    return json_response(_shown(request, _thing(request)))
+
+
+async def edit_device(request: Request) -> Response:
+    """`PUT /devices/<id>`."""
+    wanted = await _device_body(request)
+    thing = _thing(request)
+    metadata = _with_description(thing.metadata, wanted)
+    await asyncio.to_thread(registry_of(request).update_thing, thing.id, wanted.name, metadata)
+    return _done("updated", thing.id)
+
+
+async def remove_device(request: Request) -> Response:
+    """`DELETE /devices/<id>`."""
+    thing = _thing(request)
+    await asyncio.to_thread(registry_of(request).remove_thing, thing.id)
+    return _done("deleted", thing.id)
+
+
+async def plug_device(request: Request) -> Response:
+    """`POST /devices/<id>/plug` with a list of channel ids."""
+    device_id = request.path_params["device_id"]
+    channels = await read_json(request, list[str])
+    await asyncio.to_thread(registry_of(request).connect, channels, [device_id])
+    return _done("plugged", device_id)
+
+
+async def unplug_device(request: Request) -> Response:
+    """`POST /devices/<id>/unplug` with a list of channel ids."""
+    device_id = request.path_params["device_id"]
+    channels = await read_json(request, list[str])
+    await asyncio.to_thread(registry_of(request).disconnect, channels, [device_id])
+    return _done("unplugged", device_id)
+
+
+async def plug_channel(request: Request) -> Response:
+    """`POST /channels/<id>/plug` with a list of device ids."""
+    channel_id = request.path_params["channel_id"]
+    devices = await read_json(request, list[str])
+    await asyncio.to_thread(registry_of(request).connect, [channel_id], devices)
+    return _done("plugged", channel_id)
+
+
+async def unplug_channel(request: Request) -> Response:
+    """`POST /channels/<id>/unplug` with a list of device ids."""
+    channel_id = request.path_params["channel_id"]
+    devices = await read_json(request, list[str])
+    await asyncio.to_thread(registry_of(request).disconnect, [channel_id], devices)
+    return _done("unplugged", channel_id)
+
+
+async def _device_body(request: Request) -> Device:
+    """The device described in the body, which may be empty. Raises Problem 400 where a read-only field is set."""
+    body = await request.body()
+    if not body:
+        return Device()
+    wanted = await read_json(request, Device)
+    fixed = READ_ONLY & decode_json(body, dict[str, Any]).keys()
+    if fixed:
+        raise Problem(400, f"these fields cannot be set: {', '.join(sorted(fixed))}")
+    return wanted
+
+
+def _with_description(metadata: Metadata, wanted: Device) -> Metadata:
+    merged = dict(metadata if wanted.metadata is None else wanted.metadata)
+    if wanted.description is not None:
+        merged["description"] = wanted.description
+    return merged
+
+
+def _thing(request: Request) -> Thing:
+    thing = registry_of(request).thing(request.path_params["device_id"])
+    if thing is None:
+        raise Problem(404, "no such device")
+    return thing
+
+
+def _shown(request: Request, thing: Thing) -> dict[str, Any]:
+    metadata = dict(thing.metadata)
+    description = metadata.pop("description", "")
+    channels = [channel.id for channel in hub_of(request).registry.channels_of(thing.id)]
+    return {
+        "id": thing.id,
+        "name": thing.name,
+        "description": description,
+        "channels": channels,
+        "metadata": metadata,
+    }
+
+
+def _done(response: str, item_id: str) -> Response:
+    return json_response({"response": response, "id": item_id})
+
+
+ENDPOINTS = [
+    Endpoint("POST", "/devices", create_device, Needs.MANAGER),
+    Endpoint("GET", "/devices", list_devices, Needs.MANAGER),
+    Endpoint("GET", "/devices/{device_id}", get_device, Needs.MANAGER),
+    Endpoint("PUT", "/devices/{device_id}", edit_device, Needs.MANAGER),
+    Endpoint("DELETE", "/devices/{device_id}", remove_device, Needs.MANAGER),
+    Endpoint("POST", "/devices/{device_id}/plug", plug_device, Needs.MANAGER),
+    Endpoint("POST", "/devices/{device_id}/unplug", unplug_device, Needs.MANAGER),
+    Endpoint("POST", "/channels/{channel_id}/plug", plug_channel, Needs.MANAGER),
+    Endpoint("POST", "/channels/{channel_id}/unplug", unplug_channel, Needs.MANAGER),
+]

@@ -1,0 +1,322 @@
+"""Durable HTTP publishes a second: the hub's door against Flask with a commit a request, in one run.
+
+    python tests/bench/bench_http.py [--seconds 3] [--rounds 5] [--connections 64]
+
+Both answer 202 only after `fsync`. The load generator is this process: raw asyncio protocols,
+each with one request under way. The servers are child processes; their kinds alternate within a round, so
+a noisy machine is noisy for all. After each run the number of stored messages must equal the number of 202s.
+Wall time on a shared machine drifts; the ratio and the server's CPU time for a request are what to compare.
+
+Servers:
+  fluxgate   HttpDoor over a hub in a fresh directory, uvloop where installed
+  flask      the plain way: Flask on werkzeug's threaded server (a connection a request, it knows no other),
+             a SQLite commit for each request
+  a2wsgi     the same Flask app under a2wsgi and uvicorn, keep-alive as for us
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+SENML = json.dumps(
+    [
+        {"bn": "urn:dev:mac:0004a30b001c0530:", "n": "temperature", "u": "Cel", "v": 21.5},
+        {"n": "humidity", "u": "%RH", "v": 44},
+        {"n": "battery", "u": "V", "v": 3.61},
+        {"n": "open", "vb": False},
+    ]
+).encode()
+KINDS = ("fluxgate", "flask", "a2wsgi")
+
+
+@dataclass(frozen=True)
+class Run:
+    accepted: int
+    seconds: float
+    cpu_s: float
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def rate(self) -> float:
+        return self.accepted / self.seconds
+
+
+# --- load ---------------------------------------------------------------------------------------------------------
+
+
+class Client(asyncio.Protocol):
+    """One client: the next request leaves when the answer to the last is complete.
+
+    It keeps its connection while the server does, and dials again where the server closes it.
+    """
+
+    def __init__(self, port: int, request: bytes, deadline: float, latencies: list[float]) -> None:
+        self._port = port
+        self._request = request
+        self._deadline = deadline
+        self._latencies = latencies
+        self._answer = b""
+        self._sent_at = 0.0
+        self._dialling = None
+        self.done = asyncio.get_running_loop().create_future()
+
+    async def dial(self) -> None:
+        self._sent_at = time.perf_counter()
+        await asyncio.get_running_loop().create_connection(lambda: self, "127.0.0.1", self._port)
+
+    def connection_made(self, transport) -> None:
+        self._transport = transport
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        answer = self._answer = self._answer + data
+        head_end = answer.find(b"\r\n\r\n")
+        if head_end < 0:
+            return
+        head = answer[:head_end].lower() + b"\r\n"
+        at = head.index(b"content-length:") + 15
+        if len(answer) < head_end + 4 + int(head[at : head.index(b"\r\n", at)]):
+            return
+        if not answer.startswith(b"HTTP/1.1 202"):
+            self.done.set_exception(RuntimeError(f"refused: {answer!r}"))
+            return
+        self._answer = b""
+        now = time.perf_counter()
+        self._latencies.append(now - self._sent_at)
+        if now >= self._deadline:
+            self.done.set_result(None)
+            self._transport.close()
+        elif b"connection: close" in head:
+            self._transport.close()
+            self._dialling = asyncio.ensure_future(self.dial())
+        else:
+            self._sent_at = now
+            self._transport.write(self._request)
+
+
+async def load(port: int, request: bytes, connections: int, seconds: float) -> tuple[list[float], float]:
+    """Latencies of all answered requests, and the seconds they took together."""
+    latencies: list[float] = []
+    started = time.perf_counter()
+    clients = [Client(port, request, started + seconds, latencies) for _ in range(connections)]
+    for client in clients:
+        await client.dial()
+    async with asyncio.timeout(seconds + 30):
+        await asyncio.gather(*(client.done for client in clients))
+    return latencies, time.perf_counter() - started
+
+
+def request_bytes(path: str, key: str) -> bytes:
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Thing {key}\r\n"
+        f"Content-Type: application/senml+json\r\nContent-Length: {len(SENML)}\r\n\r\n"
+    )
+    return head.encode() + SENML
+
+
+# --- servers (child processes) ------------------------------------------------------------------------------------
+
+
+async def serve_fluxgate(directory: Path) -> None:
+    from hub.http.door import HttpDoor
+    from hub.hub import Hub
+
+    hub = Hub.open(directory)
+    thing, key = hub.registry.create_thing(name="load")
+    channel = hub.registry.create_channel(name="load")
+    hub.registry.connect([channel.id], [thing.id])
+    door = HttpDoor(hub)
+    await door.start()
+    say({"port": door.port, "path": f"/channels/{channel.id}/messages", "key": key})
+    await asyncio.to_thread(sys.stdin.readline)
+    await door.close()
+    stored = len(hub.log.read(0, None, 10_000_000))
+    await hub.close()
+    say({"stored": stored})
+
+
+def flask_app(directory: Path):
+    """What one would write first: check the key, parse, insert, commit, answer."""
+    from flask import Flask, request
+
+    db = sqlite3.connect(directory / "peer.db", check_same_thread=False)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=FULL")
+    db.execute(
+        "CREATE TABLE message(id INTEGER PRIMARY KEY, channel TEXT, publisher TEXT, type TEXT, body BLOB, created REAL)"
+    )
+    writing = threading.Lock()  # SQLite has one writer; waiting here is quicker than its busy handler
+    app = Flask(__name__)
+
+    @app.post("/channels/<channel>/messages")
+    def publish(channel: str):
+        if request.headers.get("Authorization") != "Thing peer-key":
+            return {"error": "bad key"}, 401
+        records = json.loads(request.data)
+        if not all("n" in record or "bn" in record for record in records):
+            return {"error": "bad SenML"}, 400
+        with writing, db:
+            db.execute(
+                "INSERT INTO message(channel, publisher, type, body, created) VALUES (?, ?, ?, ?, ?)",
+                (channel, "peer", request.content_type, request.data, time.time()),
+            )
+        return {"response": "message sent"}, 202
+
+    return app
+
+
+def finish_peer(directory: Path) -> None:
+    sys.stdin.readline()
+    db = sqlite3.connect(directory / "peer.db")
+    (stored,) = db.execute("SELECT count(*) FROM message").fetchone()
+    say({"stored": stored})
+
+
+def serve_flask(directory: Path) -> None:
+    import logging
+
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    WSGIRequestHandler.protocol_version = "HTTP/1.1"  # it still closes after each answer
+    server = make_server("127.0.0.1", 0, flask_app(directory), threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    say({"port": server.server_port, "path": "/channels/peer/messages", "key": "peer-key"})
+    finish_peer(directory)
+    os._exit(0)  # worker threads wait on their connections
+
+
+def serve_a2wsgi(directory: Path) -> None:
+    import socket
+
+    import uvicorn
+    from a2wsgi import WSGIMiddleware
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        WSGIMiddleware(flask_app(directory)), log_config=None, access_log=False, lifespan="off"
+    )
+    server = uvicorn.Server(config)
+    threading.Thread(target=server.run, args=([listener],), daemon=True).start()
+    say({"port": listener.getsockname()[1], "path": "/channels/peer/messages", "key": "peer-key"})
+    finish_peer(directory)
+    os._exit(0)
+
+
+def say(what: dict[str, object]) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def serve(kind: str, directory: Path) -> None:
+    if kind == "fluxgate":
+        run_loop(serve_fluxgate(directory))
+    elif kind == "flask":
+        serve_flask(directory)
+    else:
+        serve_a2wsgi(directory)
+
+
+# --- the comparison -----------------------------------------------------------------------------------------------
+
+
+def run_loop(main):
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(kind: str, connections: int, seconds: float) -> Run:
+    with tempfile.TemporaryDirectory(prefix="bench-http-") as directory:
+        child = subprocess.Popen(
+            [sys.executable, __file__, "--serve", kind, "--directory", directory],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            where = json.loads(child.stdout.readline())
+            request = request_bytes(where["path"], where["key"])
+            warm, _ = run_loop(load(where["port"], request, connections, 0.5))
+            cpu = cpu_seconds(child.pid)
+            latencies, elapsed = run_loop(load(where["port"], request, connections, seconds))
+            cpu = cpu_seconds(child.pid) - cpu
+            child.stdin.write("stop\n")
+            child.stdin.flush()
+            stored = json.loads(child.stdout.readline())["stored"]
+        finally:
+            child.stdin.close()
+            child.terminate()
+            child.wait(timeout=20)
+            child.stdout.close()
+    if stored != len(warm) + len(latencies):
+        raise SystemExit(f"{kind}: {len(warm) + len(latencies)} messages acknowledged, {stored} stored")
+    latencies.sort()
+    return Run(
+        accepted=len(latencies),
+        seconds=elapsed,
+        cpu_s=cpu,
+        p50_ms=latencies[len(latencies) // 2] * 1e3,
+        p99_ms=latencies[int(len(latencies) * 0.99)] * 1e3,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--serve", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        serve(args.serve, args.directory)
+        return
+    runs: dict[str, list[Run]] = {kind: [] for kind in args.kinds}
+    for number in range(1, args.rounds + 1):
+        for kind in args.kinds:
+            run = measure(kind, args.connections, args.seconds)
+            runs[kind].append(run)
+            print(
+                f"round {number}  {kind:9} {run.rate:8.0f} req/s   p50 {run.p50_ms:6.2f} ms   p99 {run.p99_ms:7.2f} ms"
+                f"   server CPU {run.cpu_s / run.accepted * 1e6:6.1f} us/req   stored = acknowledged",
+                flush=True,
+            )
+    print()
+    first = args.kinds[0]
+    for kind in args.kinds:
+        rates = [run.rate for run in runs[kind]]
+        ratios = [ours.rate / theirs.rate for ours, theirs in zip(runs[first], runs[kind], strict=True)]
+        print(
+            f"{kind:9} median {statistics.median(rates):8.0f} req/s ({min(rates):.0f} to {max(rates):.0f});"
+            f" {first} / {kind}: median {statistics.median(ratios):5.1f}x"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""A real server on a real port for each test, with an owner, a thing and a channel it is connected to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from hub.http.app import HttpApp, create_app
+from hub.http.door import HttpDoor
+from hub.hub import Hub, HubSettings
+from hub.message import Message
+
+EMAIL, PASSWORD = "owner@example.org", "correct horse"
+SENML = b'[{"n":"temperature","u":"Cel","v":21.5}]'
+
+
+@dataclass
+class Site:
+    """A running door and what a test needs to use it."""
+
+    hub: Hub
+    app: HttpApp
+    door: HttpDoor
+    client: httpx.AsyncClient
+    token: str
+    thing_id: str
+    key: str
+    channel_id: str
+
+    @property
+    def user(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.token}"}
+
+    @property
+    def thing(self) -> dict[str, str]:
+        return {"authorization": f"Thing {self.key}"}
+
+    @property
+    def login(self) -> dict[str, str]:
+        return {"email": EMAIL, "password": PASSWORD}
+
+    @property
+    def messages(self) -> str:
+        return f"/channels/{self.channel_id}/messages"
+
+    async def publish(
+        self,
+        payload: bytes = SENML,
+        below: str = "",
+        content_type: str = "application/senml+json",
+        **headers: str,
+    ) -> httpx.Response:
+        """POST a message as the thing, to the channel or `below` it."""
+        sent = {**self.thing, "content-type": content_type, **headers}
+        return await self.client.post(self.messages + below, content=payload, headers=sent)
+
+    def stored(self) -> list[Message]:
+        """What the log holds, committed."""
+        return self.hub.log.read(0)
+
+    async def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
+        """POST JSON as the owner."""
+        return await self.client.post(path, json=body, headers={**self.user, **headers})
+
+    async def get(self, path: str) -> httpx.Response:
+        """GET as the owner."""
+        return await self.client.get(path, headers=self.user)
+
+
+Scenario = Callable[[Site], Awaitable[None]]
+
+
+@asynccontextmanager
+async def site(
+    directory: Path, *, claimed: bool = True, routes: Any = (), **door_settings: Any
+) -> AsyncIterator[Site]:
+    hub = Hub.open(directory, settings=HubSettings(commit_interval_s=0.05))
+    app = create_app(hub, routes)
+    door = HttpDoor(hub, app, **door_settings)
+    await door.start()
+    token = ""
+    if claimed:
+        code = hub.registry.claim_code()
+        assert code is not None
+        user = await asyncio.to_thread(hub.registry.claim, code, EMAIL, PASSWORD)
+        token = hub.registry.issue_token(user.id, hub.clock()[0] / 1e9)
+    thing, key = hub.registry.create_thing("sensor")
+    channel = hub.registry.create_channel("field")
+    hub.registry.connect([channel.id], [thing.id])
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{door.port}", trust_env=False) as client:
+        yield Site(hub, app, door, client, token, thing.id, key, channel.id)
+    await door.close()
+    await hub.close()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., None]:
+    """Run a scenario against a fresh site."""
+
+    def run_scenario(scenario: Scenario, **settings: Any) -> None:
+        async def main() -> None:
+            async with site(tmp_path / "data", **settings) as here:
+                await scenario(here)
+
+        asyncio.run(main())
+
+    return run_scenario

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import cbor2
+import pytest
+
+Run = Callable[..., None]
+PACK = b'[{"n":"temperature","u":"Cel","v":21.5}]'
+
+
+def test_an_accepted_message_is_committed_before_the_answer(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        answer = await site.publish(PACK)
+        assert (answer.status_code, answer.json()) == (202, {"response": "message sent"})
+        (message,) = site.stored()
+        assert (message.channel, message.publisher, message.protocol) == (
+            site.channel_id,
+            site.thing_id,
+            "http",
+        )
+        assert (message.payload, message.content_type, message.subtopic) == (
+            PACK,
+            "application/senml+json",
+            "",
+        )
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("below", "content_type", "payload", "kept_type", "subtopic"),
+    [
+        pytest.param("/a/b", "application/senml+json", PACK, "application/senml+json", "a.b", id="subtopic"),
+        pytest.param("/a.b", "application/senml+json", PACK, "application/senml+json", "a.b", id="dots"),
+        pytest.param(
+            "/a%2Fb//", "application/senml+json", PACK, "application/senml+json", "a.b", id="escaped"
+        ),
+        pytest.param("", "application/senml+cbor", cbor2.dumps([{0: "t", 2: 1}]), None, "", id="cbor"),
+        pytest.param(
+            "", "application/senml+json; charset=utf-8", PACK, "application/senml+json", "", id="charset"
+        ),
+        pytest.param("", "Application/JSON", PACK, "application/senml+json", "", id="SenML sent as JSON"),
+        pytest.param("", "application/json", b'{"a":1}', None, "", id="JSON"),
+        pytest.param("", "application/octet-stream", b"\xff\x00", None, "", id="bytes"),
+        pytest.param("/senml-json", "text/plain", PACK, "application/senml+json", "", id="2017 senml-json"),
+        pytest.param("/x/octet-stream", "", b"\x01", "application/octet-stream", "x", id="2017 octet-stream"),
+        pytest.param(
+            "?ignored=1", "application/senml+json", PACK, "application/senml+json", "", id="query string"
+        ),
+    ],
+)
+def test_every_form_of_publishing_keeps_type_and_subtopic(
+    run: Run, below: str, content_type: str, payload: bytes, kept_type: str | None, subtopic: str
+) -> None:
+    async def scenario(site: Any) -> None:
+        answer = await site.publish(payload, below, content_type)
+        assert answer.status_code == 202, answer.text
+        (message,) = site.stored()
+        assert (message.payload, message.content_type, message.subtopic) == (
+            payload,
+            kept_type or content_type,
+            subtopic,
+        )
+
+    run(scenario)
+
+
+def test_the_http_prefix_and_the_message_path_of_2016_reach_the_same_channel(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        headers = {**site.thing, "content-type": "application/senml+json"}
+        for path in (f"/http{site.messages}", f"/channels/{site.channel_id}/msg"):
+            answer = await site.client.post(path, content=PACK, headers=headers)
+            assert answer.status_code == 202, path
+        assert [message.subtopic for message in site.stored()] == ["", ""]
+
+    run(scenario)
+
+
+def test_a_thing_may_show_its_key_in_four_ways(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        basic = base64.b64encode(f"anything:{site.key}".encode()).decode()
+        for value in (f"Thing {site.key}", f"thing {site.key}", site.key, f"Basic {basic}", f"basic {basic}"):
+            assert (await site.publish(authorization=value)).status_code == 202, value
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "Thing",
+        "Thing wrong",
+        "Thing two words",
+        "Bearer {key}",
+        "Basic {key}",
+        "Basic !!!",
+        "Thing {key}x",
+        "x" * 5000,
+    ],
+)
+def test_a_wrong_or_missing_credential_is_401_and_says_what_to_send(run: Run, value: str) -> None:
+    async def scenario(site: Any) -> None:
+        answer = await site.publish(authorization=value.format(key=site.key))
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"]
+        assert "credential" in answer.json()["detail"]
+        assert site.stored() == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("payload", "below", "content_type", "status"),
+    [
+        pytest.param(b"[{", "", "application/senml+json", 400, id="cut JSON"),
+        pytest.param(b'[{"v":1}]', "", "application/senml+json", 400, id="no name"),
+        pytest.param(b"", "", "application/senml+json", 400, id="empty SenML"),
+        pytest.param(b'[{"n":"\xff","v":1}]', "", "application/senml+json", 400, id="not UTF-8"),
+        pytest.param(b"[" * 100_000, "", "application/json", 400, id="deep JSON"),
+        pytest.param(b"\x9f" * 1000, "", "application/senml+cbor", 400, id="deep CBOR"),
+        pytest.param(PACK, "", "", 415, id="no content type"),
+        pytest.param(PACK, "", "application/x-www-form-urlencoded", 415, id="a form"),
+        pytest.param(PACK, "/a*b", "application/senml+json", 400, id="wildcard"),
+        pytest.param(PACK, "/%FF%FE", "application/senml+json", 400, id="path not UTF-8"),
+        pytest.param(PACK, "/" + "x" * 2000, "application/senml+json", 400, id="long subtopic"),
+        pytest.param(b" " * (256 * 1024 + 1), "", "application/octet-stream", 413, id="too long"),
+    ],
+)
+def test_bad_messages_are_refused_and_nothing_is_stored(
+    run: Run, payload: bytes, below: str, content_type: str, status: int
+) -> None:
+    async def scenario(site: Any) -> None:
+        answer = await site.publish(payload, below, content_type)
+        assert answer.status_code == status, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        body = answer.json()
+        assert body.keys() == {"type", "title", "status", "detail", "error"}
+        assert body["status"] == status
+        assert body["detail"] == body["error"]
+        assert site.stored() == []
+
+    run(scenario)
+
+
+def test_a_body_sent_in_chunks_meets_the_same_limit(run: Run) -> None:
+    async def chunks(count: int) -> Any:
+        for _ in range(count):
+            yield b"x" * 1024
+
+    async def scenario(site: Any) -> None:
+        headers = {**site.thing, "content-type": "application/octet-stream"}
+        answer = await site.client.post(site.messages, content=chunks(256), headers=headers)
+        assert answer.status_code == 202
+        answer = await site.client.post(site.messages, content=chunks(257), headers=headers)
+        assert answer.status_code == 413
+        assert len(site.stored()) == 1
+
+    run(scenario)
+
+
+def test_a_thing_publishes_only_where_it_is_connected_and_only_as_long(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        other = site.hub.registry.create_channel("other")
+        headers = {**site.thing, "content-type": "application/senml+json"}
+        for channel in (other.id, "no-such-channel"):
+            answer = await site.client.post(f"/channels/{channel}/messages", content=PACK, headers=headers)
+            assert answer.status_code == 403
+            assert "not connected" in answer.json()["detail"]
+        site.hub.registry.disconnect([site.channel_id], [site.thing_id])
+        assert (await site.publish()).status_code == 403
+        site.hub.registry.connect([site.channel_id], [site.thing_id])
+        assert (await site.publish()).status_code == 202
+        site.hub.registry.rotate_key(site.thing_id)
+        assert (await site.publish()).status_code == 401
+
+    run(scenario)
+
+
+def test_a_user_token_does_not_publish(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        answer = await site.publish(**site.user)
+        assert answer.status_code == 403
+
+    run(scenario)
+
+
+def test_a_store_that_has_failed_answers_503_and_acknowledges_nothing(run: Run, mocker: Any) -> None:
+    from hub.errors import LogFailed, LogFull
+
+    async def scenario(site: Any) -> None:
+        for error in (LogFailed("disk"), LogFull("no room")):
+            mocker.patch.object(site.hub.log, "append", side_effect=error)
+            answer = await site.publish()
+            assert answer.status_code == 503
+            assert answer.headers["retry-after"]
+
+    run(scenario)
+
+
+def test_our_own_bug_is_500_without_a_traceback_in_the_answer(run: Run, mocker: Any, caplog: Any) -> None:
+    async def scenario(site: Any) -> None:
+        mocker.patch.object(site.hub.log, "append", side_effect=ZeroDivisionError("secret detail"))
+        answer = await site.publish()
+        assert answer.status_code == 500
+        assert "secret" not in answer.text
+        assert "ZeroDivisionError" in caplog.text
+        mocker.patch.object(site.hub.registry, "things", side_effect=ZeroDivisionError("secret detail"))
+        answer = await site.get("/things")
+        assert answer.status_code == 500
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "secret" not in answer.text
+
+    run(scenario)
