@@ -1,0 +1,256 @@
+"""A pure device half, a network half with a database in memory, and an independent judge of frames."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sqlite3
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.lorawan import frames, mac, store
+from gateway.lorawan.clock import Instant
+from gateway.lorawan.crypto import SessionCrypto, derive_session_keys
+from gateway.lorawan.device import Activation, DeviceConfig
+from gateway.lorawan.server import NetworkServer
+from gateway.lorawan.settings import Settings
+from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
+from hub.message import TimeQuality
+from radio.gwmp import RxPacket
+from radio.lora import LoRaModulation
+from radio.regions import get_region
+
+NODE_DIR = Path(__file__).parents[2] / "node"
+GATEWAY = bytes.fromhex("aa555a0000000101")
+SECOND = 10**9
+
+
+class LoraPacket:
+    """The npm package lora-packet in a child process."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def __call__(self, op: str, **args: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        plain = {key: value.hex() if isinstance(value, bytes) else value for key, value in args.items()}
+        self._process.stdin.write(json.dumps({"op": op, **plain}) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        assert "error" not in answer, answer["error"]
+        return answer
+
+
+@pytest.fixture(scope="session")
+def lora_packet():
+    node, npm = shutil.which("node"), shutil.which("npm")
+    assert node, "node is missing: the independent judge of frames needs it"
+    assert npm, "npm is missing: the independent judge of frames comes from it"
+    wanted = json.loads((NODE_DIR / "package.json").read_text())["dependencies"]["lora-packet"]
+    installed = NODE_DIR / "node_modules" / "lora-packet" / "package.json"
+    if not installed.exists() or json.loads(installed.read_text())["version"] != wanted:
+        subprocess.run(
+            [npm, "install", "--no-package-lock", "--no-audit", "--no-fund"],
+            cwd=NODE_DIR,
+            check=True,
+            capture_output=True,
+        )
+    with subprocess.Popen(
+        [node, "lora_packet.js"], cwd=NODE_DIR, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield LoraPacket(process)
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(timeout=10)
+
+
+class Node:
+    """The device's half of LoRaWAN 1.0.x, pure: builds what it sends, checks what it hears."""
+
+    def __init__(self, dev_eui: int = 0x70B3D57ED0000001) -> None:
+        self.dev_eui = DevEUI(dev_eui)
+        self.join_eui = JoinEUI(0x70B3D57ED00000DC)
+        self.app_key = AES128Key(random.Random(dev_eui).randbytes(16))
+        self.dev_nonce = 0
+        self.last_join_nonce = 0
+        self.dev_addr = DevAddr(0)
+        self.crypto: SessionCrypto | None = None
+        self.keys: tuple[AES128Key, AES128Key] | None = None
+        self.fcnt_up = 0
+        self.fcnt_down: int | None = None
+        self.accept: frames.JoinAccept | None = None
+
+    @property
+    def config(self) -> DeviceConfig:
+        return DeviceConfig(
+            dev_eui=self.dev_eui,
+            name="shed",
+            join_eui=self.join_eui,
+            app_key=self.app_key,
+            thing_id="6d0b2d2c-5f0e-4a7e-9b57-3f7a5a1d0001",
+            channel_id="6d0b2d2c-5f0e-4a7e-9b57-3f7a5a1d0002",
+        )
+
+    def abp(self, dev_addr: int) -> DeviceConfig:
+        """Give the device a session of its own."""
+        self.dev_addr = DevAddr(dev_addr)
+        rng = random.Random(dev_addr)
+        self.keys = AES128Key(rng.randbytes(16)), AES128Key(rng.randbytes(16))
+        self._begin(*self.keys)
+        return DeviceConfig(
+            dev_eui=self.dev_eui,
+            activation=Activation.ABP,
+            dev_addr=self.dev_addr,
+            nwk_s_key=self.keys[0],
+            app_s_key=self.keys[1],
+        )
+
+    def join_request(self) -> bytes:
+        phy = frames.build_join_request(self.app_key, self.join_eui, self.dev_eui, self.dev_nonce)
+        self.dev_nonce += 1
+        return phy
+
+    def hear_accept(self, phy: bytes) -> frames.JoinAccept:
+        accept = frames.open_join_accept(self.app_key, phy)
+        assert accept.join_nonce > self.last_join_nonce, "a 1.0.4 device ignores this join-accept"
+        self.last_join_nonce = accept.join_nonce
+        self.accept = accept
+        self.dev_addr = accept.dev_addr
+        self.keys = derive_session_keys(self.app_key, accept.join_nonce, accept.net_id, self.dev_nonce - 1)
+        self._begin(*self.keys)
+        return accept
+
+    def _begin(self, nwk_s_key: AES128Key, app_s_key: AES128Key) -> None:
+        self.crypto = SessionCrypto(self.dev_addr, nwk_s_key, app_s_key)
+        self.fcnt_up, self.fcnt_down = 0, None
+
+    def uplink(self, payload: bytes = b"\x01\x67\x01\x10", *, fport: int | None = 1, **flags: Any) -> bytes:
+        assert self.crypto is not None
+        phy = frames.build_uplink(
+            self.crypto,
+            self.dev_addr,
+            self.fcnt_up,
+            fport=fport,
+            payload=payload if fport is not None else b"",
+            **flags,
+        )
+        self.fcnt_up += 1
+        return phy
+
+    def hear(self, downlink: Any) -> tuple[frames.DataFrame, bytes]:
+        """Check both windows' frame and take it; each must have a counter of its own."""
+        assert self.crypto is not None
+        assert downlink.rx1.data == downlink.rx2.data
+        frame, fcnt, clear = frames.open_downlink(
+            self.crypto, self.dev_addr, self.fcnt_down, downlink.rx1.data
+        )
+        self.fcnt_down = fcnt
+        return frame, clear
+
+    def commands(self, downlink: Any) -> tuple[mac.Command, ...]:
+        frame, _ = self.hear(downlink)
+        return mac.parse_downlink(frame.fopts)
+
+
+class Network:
+    """A server with its store in memory; time passes when told to."""
+
+    def __init__(self, region: str = "EU868", *, writer: store.Store | None = None, **settings: Any) -> None:
+        self.region = get_region(region)
+        self.settings = Settings(**{"status_interval_s": 0, **settings})
+        self.writer = writer or store.Store()
+        self.db = sqlite3.connect(":memory:")
+        for migration in store.MIGRATIONS:
+            for statement in migration.statements:
+                self.db.execute(statement)
+        self.mono_ns = 1000 * SECOND
+        self.server = self._start()
+
+    def _start(self) -> NetworkServer:
+        stored = self.writer.load(self.db)
+        assert stored.unreadable == []
+        return NetworkServer(
+            self.region, settings=self.settings, writer=self.writer, stored=stored, rng=random.Random(7)
+        )
+
+    def restart(self) -> None:
+        """Killed and started again: only what was committed is left, and the monotonic clock begins anew."""
+        self.mono_ns = 5 * SECOND
+        self.server = self._start()
+
+    def commit(self, writes: list[tuple[str, tuple[Any, ...]]]) -> None:
+        for sql, parameters in writes:
+            self.db.execute(sql, parameters)
+
+    def now(self) -> Instant:
+        return Instant(self.mono_ns, 1_760_000_000 * SECOND + self.mono_ns, TimeQuality.NTP)
+
+    def add(self, config: DeviceConfig) -> None:
+        self.commit(self.server.add_device(config))
+
+    def rx(
+        self,
+        phy: bytes,
+        *,
+        sf: int = 7,
+        snr_db: float = 7.0,
+        freq_hz: int = 868_100_000,
+        bw_hz: int = 125_000,
+    ) -> RxPacket:
+        return RxPacket(
+            tmst=self.mono_ns // 1000 % 2**32,
+            freq_hz=freq_hz,
+            chan=0,
+            rfch=0,
+            stat=1,
+            modulation=LoRaModulation(sf, bw_hz),
+            rssi_dbm=-87,
+            lsnr_db=snr_db,
+            data=phy,
+        )
+
+    def hear(self, phy: bytes, *, after_s: float = 10, commit: bool = True, **radio: Any) -> Any:
+        """A frame comes in `after_s` after the last; its outcome, whose writes are committed."""
+        self.mono_ns += int(after_s * SECOND)
+        outcome = self.server.handle(self.rx(phy, **radio), GATEWAY, self.now())
+        if commit:
+            self.commit(outcome.writes)
+        return outcome
+
+    def join(self, node: Node, **radio: Any) -> frames.JoinAccept:
+        joined = self.hear(node.join_request(), **radio)
+        return node.hear_accept(joined.downlink.rx1.data)
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node()
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network()
+
+
+@pytest.fixture
+def make_node() -> type[Node]:
+    return Node
+
+
+@pytest.fixture
+def make_network() -> type[Network]:
+    return Network
+
+
+@pytest.fixture
+def joined(network: Network, node: Node) -> tuple[Network, Node]:
+    """A network and a device that has joined it and said so."""
+    network.add(node.config)
+    network.join(node)
+    network.hear(node.uplink())
+    return network, node
