@@ -264,8 +264,12 @@ class Modem(RegisterBank):
         if self.mode == reg.RXSINGLE:
             window_ns = wave.symbols_ns(4 * self._symbol_timeout())
             self._timeout_ns = self.kernel.now_ns + window_ns
-            self._timeout = self.kernel.at(self._timeout_ns, self._time_out)
+            self._timeout = self.kernel.at(self._timeout_ns, self._end_window)
         self.medium.listen(self)
+
+    def _end_window(self) -> None:
+        """The window closes behind everything of the same instant: a preamble complete by now still counts."""
+        self._timeout = self.kernel.after(0, self._time_out)
 
     def _time_out(self) -> None:
         """RXSINGLE ends without a frame."""

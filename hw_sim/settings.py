@@ -12,8 +12,8 @@ HF_PORT_FROM_HZ: Final = 525_000_000  # the lower end of what the LF port does n
 RFO_UNWIRED_LOSS_DB: Final = 40.0  # modules connect PA_BOOST only; what still leaks from RFO
 ERRATUM_500K_LOSS_DB: Final = 3.0  # assumed sensitivity loss at 500 kHz without erratum 2.1
 
-# Errata 2.3: bandwidth -> what RegIfFreq2 must hold with automatic IF off.
-_IF_FREQ2: Final[dict[int, int]] = {
+# Errata 2.3: bandwidth -> what 0x2F must hold with automatic IF off (0x30 holds 0).
+_IF_FREQ: Final[dict[int, int]] = {
     7_800: 0x48,
     **dict.fromkeys((10_400, 15_600, 20_800, 31_250, 41_700), 0x44),
     **dict.fromkeys((62_500, 125_000, 250_000), 0x40),
@@ -80,7 +80,7 @@ def receive_shift_hz(regs: bytearray, bw_hz: int) -> float:
     2.3).
     """
     narrow = bw_hz <= 41_700 and not regs[reg.DETECT_OPTIMIZE] & 0x80
-    return float(bw_hz) if narrow and regs[reg.IF_FREQ2] == _IF_FREQ2[bw_hz] else 0.0
+    return float(bw_hz) if narrow and regs[reg.IF_FREQ1] == _IF_FREQ[bw_hz] else 0.0
 
 
 def errata_unattended(regs: bytearray, freq_hz: float, bw_hz: int) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ def errata_unattended(regs: bytearray, freq_hz: float, bw_hz: int) -> tuple[str,
     else:
         if regs[reg.HIGH_BW_OPTIMIZE1] != 0x03:
             found.append("2.1")
-        wanted = (_IF_FREQ2[bw_hz], 0x00)
+        wanted = (_IF_FREQ[bw_hz], 0x00)
         if regs[reg.DETECT_OPTIMIZE] & 0x80 or (regs[reg.IF_FREQ1], regs[reg.IF_FREQ2]) != wanted:
             found.append("2.3")
     return tuple(found)

@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hw_sim import registers as reg
+from hw_sim.air import Air
 from hw_sim.kernel import Kernel
+from hw_sim.links import AirSettings
+from hw_sim.records import Fate, FrameRecord
 from hw_sim.sx1276 import SX1276
 
 US = 1_000
@@ -96,3 +99,56 @@ def make_bench(kernel: Kernel) -> Callable[..., Bench]:
 @pytest.fixture
 def bench(make_bench: Callable[..., Bench]) -> Bench:
     return make_bench()
+
+
+class Link:
+    """Two chips 100 m apart on a calm air: no fading, no luck."""
+
+    def __init__(self, kernel: Kernel, air: Air, tx: Bench, rx: Bench) -> None:
+        self.kernel = kernel
+        self.air = air
+        self.tx = tx
+        self.rx = rx
+
+    def setup(self, **settings: object) -> None:
+        """Both ends alike."""
+        self.tx.setup(**settings)  # type: ignore[arg-type]
+        self.rx.setup(**settings)  # type: ignore[arg-type]
+
+    def send(self, payload: bytes = b"hello", wait_ns: int = 3 * S) -> None:
+        """One frame, and time for it to arrive."""
+        self.tx.load(payload)
+        self.tx.write(reg.OP_MODE, 0x83)
+        self.run(wait_ns)
+
+    def run(self, ns: int) -> None:
+        self.kernel.run_until(self.kernel.now_ns + ns)
+
+    @property
+    def last(self) -> FrameRecord:
+        return self.air.records.frames[-1]
+
+    def fate(self) -> Fate:
+        return self.last.fate("rx")
+
+
+CALM = AirSettings(fading_db=0.0, decode_width_db=1e-6)
+
+
+@pytest.fixture
+def make_link(kernel: Kernel, make_bench: Callable[..., Bench]) -> Callable[..., Link]:
+    def make(distance_m: float = 100.0, settings: AirSettings = CALM, **options: object) -> Link:
+        air = Air(kernel, settings)
+        tx, rx = make_bench("tx"), make_bench("rx", **options)
+        air.add(tx.chip)
+        air.add(rx.chip, distance_m)
+        link = Link(kernel, air, tx, rx)
+        link.setup()
+        return link
+
+    return make
+
+
+@pytest.fixture
+def link(make_link: Callable[..., Link]) -> Link:
+    return make_link()
