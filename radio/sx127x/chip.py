@@ -206,9 +206,10 @@ class Chip:
         """Clear exactly these; writing a 0 bit leaves that flag alone."""
         self.write(r.REG_IRQ_FLAGS, flags)
 
-    def receiving(self) -> bool:
-        """Whether a frame is coming in right now (RegModemStat: header seen, payload not over)."""
-        return bool(self.read(r.REG_MODEM_STAT) & r.RX_ONGOING)
+    def status(self) -> tuple[Irq, bool]:
+        """RegIrqFlags, and whether a frame is coming in right now (RegModemStat), in one transfer."""
+        burst = self.read_burst(r.REG_IRQ_FLAGS, r.REG_MODEM_STAT - r.REG_IRQ_FLAGS + 1)
+        return Irq(burst[0]), bool(burst[-1] & r.RX_ONGOING)
 
     def read_packet(self) -> tuple[Packet | None, Irq]:
         """Take the last packet, if RxDone is set; returns it and the flags that have come up since.

@@ -1,10 +1,24 @@
 """Fakes and fixtures for the radio tests."""
 
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import pytest
 
+from hw_sim.air import Air
+from hw_sim.kernel import Client, Kernel
+from hw_sim.links import AirSettings
+from hw_sim.records import FrameRecord
+from hw_sim.sx1276 import SX1276
+from radio.owner import ModuleOwner
+from radio.seam import Edge, Lines
 from radio.sx127x.chip import Chip
+from radio.sx127x.modem import Event, Modem
+from radio.sx127x.registers import SYNC_WORD_LORAWAN, Mode, Power, Settings
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -74,3 +88,174 @@ def chip(bus: RegisterFake) -> Chip:
     chip.start(868_000_000)
     bus.transfers.clear()
     return chip
+
+
+SPI_NS = 20_000  # what a transfer costs besides its bits at 8 MHz, as on a Raspberry Pi 4
+
+
+class SimModule:
+    """Bus, lines and clock of one simulated module, in lock-step: for the thread that calls, and one only."""
+
+    def __init__(self, kernel: Kernel, chip: SX1276, lines: str = "kernel") -> None:
+        self.kernel = kernel
+        self.chip = chip
+        self.coarse = lines == "callback"
+        self.edges: list[Edge] = []
+        self.closed = False
+        self._client: Client | None = None
+        self._seqno = 0
+        chip.on_dio = self._on_dio
+
+    def _here(self) -> Client:
+        if self._client is None:
+            self._client = self.kernel.client_here()
+        return self._client
+
+    def _on_dio(self, line: str, level: bool, t_ns: int) -> None:
+        if line == "dio0" and level:
+            self._seqno += 1
+            self.edges.append(Edge(line, level, t_ns, self._seqno, self.coarse))
+            if self._client is not None:
+                self._client.notify()
+
+    def xfer(self, data: bytes) -> bytes:
+        return self._here().call(lambda: self.chip.spi(data), before_ns=SPI_NS + len(data) * 1000)
+
+    def fileno(self) -> int | None:
+        return None
+
+    def read_edges(self) -> list[Edge]:
+        return self._here().call(self._take_edges)
+
+    def _take_edges(self) -> list[Edge]:
+        taken, self.edges = self.edges, []
+        return taken
+
+    def get(self, name: str) -> bool:
+        return self.chip.dio(int(name.removeprefix("dio")))
+
+    def set(self, name: str, level: bool) -> None:
+        assert name == "reset"
+        self._here().call(lambda: self.chip.set_reset(level))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def now_ns(self) -> int:
+        return self._here().local_ns
+
+    def wait(self, lines: Sequence[Lines], until_ns: int | None) -> None:
+        self._here().wait(until_ns, lambda: bool(self.edges))
+
+    def sleep_until(self, t_ns: int) -> None:
+        self._here().delay_until(t_ns)
+
+    def wake(self) -> None:
+        if self._client is not None:
+            self._client.wake()
+
+
+@dataclass
+class Bench:
+    """A kernel, an air without luck, one gateway module with its owner, and a device that sends and hears."""
+
+    kernel: Kernel
+    air: Air
+    module: SimModule
+    owner: ModuleOwner
+    device: SX1276
+    events: list[Event]
+    stop: threading.Event
+
+    def at(self, t_ns: int, act: Callable[[], object]) -> None:
+        """Do something at a virtual time, as an event."""
+
+        def event() -> None:
+            act()
+
+        self.kernel.at(t_ns, event)
+
+    def device_sends(self, t_ns: int, settings: Settings, payload: bytes) -> None:
+        """Have the device start a frame at a time; its first symbol follows 175 us later."""
+
+        def send() -> None:
+            chip = self._device_chip()
+            chip.configure_transmit(settings, Power(14), payload)
+            chip.command(Mode.TX)
+
+        self.at(t_ns, send)
+
+    def device_listens(self, t_ns: int, settings: Settings) -> None:
+        def listen() -> None:
+            chip = self._device_chip()
+            chip.configure_receive(settings)
+            chip.command(Mode.RXCONT)
+
+        self.at(t_ns, listen)
+
+    def _device_chip(self) -> Chip:
+        chip = Chip(_Direct(self.device))
+        chip.write(0x01, 0x80)
+        chip.write(0x01, 0x81)
+        return chip
+
+    def run_until(self, t_ns: int) -> None:
+        self.kernel.run_until(t_ns)
+
+    @property
+    def state(self) -> str:
+        """What the modem is doing."""
+        return self.owner.modem.state.name
+
+    @property
+    def frames(self) -> list[FrameRecord]:
+        """Every frame that was on the air."""
+        return list(self.air.records.frames)
+
+    def of(self, kind: type[T]) -> list[T]:
+        """The owner's events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@dataclass
+class _Direct:
+    """SPI without time, for what happens inside an event."""
+
+    chip: SX1276
+
+    def xfer(self, data: bytes) -> bytes:
+        return self.chip.spi(data)
+
+
+CALM = AirSettings(fading_db=0.0, decode_width_db=0.01)
+
+
+@pytest.fixture
+def bench_for() -> Iterator[Callable[..., Bench]]:
+    """A maker of benches; what it made is taken down afterwards."""
+    made: list[Bench] = []
+
+    def make(receive: Settings | None, *, lines: str = "kernel") -> Bench:
+        kernel = Kernel(seed=1)
+        air = Air(kernel, CALM)
+        chip, device = SX1276(kernel, "gateway"), SX1276(kernel, "device")
+        air.add(chip)
+        air.add(device, x_m=300)
+        module = SimModule(kernel, chip, lines)
+        events: list[Event] = []
+        owner = ModuleOwner(
+            "module",
+            Modem(Chip(module), receive, SYNC_WORD_LORAWAN, calibrate_at_hz=868_000_000),
+            module,
+            module,
+            lambda _owner, event: events.append(event),
+            has_reset=True,
+        )
+        bench = Bench(kernel, air, module, owner, device, events, threading.Event())
+        kernel.spawn(lambda: owner.run(bench.stop), "module")
+        made.append(bench)
+        return bench
+
+    yield make
+    for bench in made:
+        bench.kernel.close()

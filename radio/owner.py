@@ -1,0 +1,167 @@
+"""The one thread that owns a module: it alone touches the chip, waits for its edges and starts its downlinks.
+
+The loop uses nothing but the seam (`Bus`, `Lines`, `Clock`), so it runs unchanged on a Raspberry Pi, on
+fake modules, and in lock-step with a simulator's clock.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from radio.errors import ChipError
+from radio.gwmp import TxError
+from radio.jit import MS, JitQueue, Transmission
+from radio.seam import Clock, Lines
+from radio.sx127x.modem import Event, Fault, Modem, NotSent, Sent, State
+from radio.sx127x.registers import Mode
+
+log = logging.getLogger(__name__)
+
+RESET_LOW_NS: Final = 1 * MS  # the chip wants 100 us
+RESET_WAIT_NS: Final = 6 * MS  # and 5 ms before the first access
+FIRST_RETRY_NS: Final = 100 * MS
+LAST_RETRY_NS: Final = 30_000 * MS
+_WRITES_TIMED: Final = 9  # odd: the median is one of them
+
+
+class ModuleOwner:
+    """Runs one modem. `on_event` is called in its thread, between two transfers: it must be short.
+
+    `submit` may be called from any thread; `run` is the thread.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        modem: Modem,
+        lines: Lines,
+        clock: Clock,
+        on_event: Callable[["ModuleOwner", Event], None],
+        *,
+        has_reset: bool,
+    ) -> None:
+        self.name = name
+        self.modem = modem
+        self.clock = clock
+        self.fault = "starting"  # why the module is down; empty while it works
+        self._lines = lines
+        self._on_event = on_event
+        self._has_reset = has_reset
+        self._queue = JitQueue()
+        # Guards the queue only, and only across pure code: a thread in lock-step must never wait for another
+        # one while it holds a lock.
+        self._lock = threading.Lock()
+        self._retry_ns = 0
+        self._backoff_ns = FIRST_RETRY_NS
+
+    # --- from any thread --------------------------------------------------------------------------
+
+    def submit(self, tx: Transmission, now_ns: int) -> TxError:
+        """Promise to send `tx`, or say why not."""
+        with self._lock:
+            error = self._queue.offer(tx, now_ns)
+        if error is TxError.NONE:
+            self.clock.wake()
+        return error
+
+    def earliest_start(self, airtime_us: int, now_ns: int) -> int:
+        """When a frame of this length could start at the earliest."""
+        with self._lock:
+            return self._queue.earliest_start(airtime_us, now_ns)
+
+    @property
+    def queued(self) -> int:
+        """Downlinks that wait for their time."""
+        return len(self._queue)
+
+    # --- the thread -------------------------------------------------------------------------------
+
+    def run(self, stop: threading.Event) -> None:
+        """Own the module until `stop`; whoever sets it calls `clock.wake()` as well."""
+        clock = self.clock
+        try:
+            while not stop.is_set():
+                if self.modem.state is State.DOWN and clock.now_ns() >= self._retry_ns:
+                    self._bring_up()
+                fire_at_ns = self.modem.fire_at_ns
+                if fire_at_ns is not None:
+                    clock.sleep_until(fire_at_ns)
+                    self._deliver(self.modem.fire(clock.now_ns()))
+                    continue
+                clock.wait((self._lines,), self._deadline())
+                self._step()
+            self._leave_silent()
+        finally:
+            self._lines.close()
+
+    def _leave_silent(self) -> None:
+        """Asleep, whatever it was doing: nobody will serve this chip any more."""
+        try:
+            self.modem.chip.set_mode(Mode.SLEEP)
+        except (ChipError, OSError) as error:
+            log.warning("radio module %s did not go to sleep: %s", self.name, error)
+
+    def _step(self) -> None:
+        now_ns = self.clock.now_ns()
+        for edge in self._lines.read_edges():
+            self._deliver(self.modem.on_edge(edge, now_ns))
+        self._deliver(self.modem.on_time(now_ns))
+        with self._lock:
+            tx = self._queue.pop(now_ns)
+        if tx is not None:
+            self._deliver(self.modem.submit(tx, now_ns))
+
+    def _deadline(self) -> int | None:
+        with self._lock:
+            arm_ns = self._queue.next_arm_ns()
+        if self.modem.state is State.SENDING:
+            arm_ns = None  # the queue keeps them apart; the next one comes after TxDone
+        retry_ns = self._retry_ns if self.modem.state is State.DOWN else None
+        return min((t for t in (self.modem.next_deadline(), arm_ns, retry_ns) if t is not None), default=None)
+
+    def _bring_up(self) -> None:
+        """Reset and start the chip; on failure try again later, at growing intervals."""
+        clock = self.clock
+        try:
+            if self._has_reset:
+                self._lines.set("reset", False)
+                clock.sleep_until(clock.now_ns() + RESET_LOW_NS)
+                self._lines.set("reset", True)
+                clock.sleep_until(clock.now_ns() + RESET_WAIT_NS)
+            self._lines.read_edges()  # what the reset stirred up
+            self.modem.start(clock.now_ns())
+            self.modem.write_ns = self._time_a_write()
+        except (ChipError, OSError) as error:
+            self.modem.state = State.DOWN
+            reason = str(error) or type(error).__name__
+            if reason != self.fault:
+                log.error("radio module %s is down: %s", self.name, reason)
+            self.fault = reason
+            self._retry_ns = clock.now_ns() + self._backoff_ns
+            self._backoff_ns = min(2 * self._backoff_ns, LAST_RETRY_NS)
+            return
+        self._backoff_ns = FIRST_RETRY_NS
+        self.fault = ""
+        log.info("radio module %s is up", self.name)
+
+    def _time_a_write(self) -> int:
+        """What a write of RegOpMode takes here: the median of a few, in the mode the chip is in anyway."""
+        mode = Mode.STDBY if self.modem.receive is None else Mode.RXCONT
+        taken = []
+        for _ in range(_WRITES_TIMED):
+            before_ns = self.clock.now_ns()
+            self.modem.chip.command(mode)
+            taken.append(self.clock.now_ns() - before_ns)
+        return sorted(taken)[_WRITES_TIMED // 2]
+
+    def _deliver(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Sent | NotSent):
+                with self._lock:
+                    self._queue.finished()
+            self._on_event(self, event)
+            if isinstance(event, Fault):
+                self.fault = event.reason
+                log.error("radio module %s failed: %s; resetting it", self.name, event.reason)
+                self._retry_ns = self.clock.now_ns()
