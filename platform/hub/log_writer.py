@@ -155,7 +155,6 @@ class LogWriter:
         try:
             check(conn, self._path, thorough=self._suspect.exists())
             migrate(conn, (*_NAMES, *migrations))
-            grow_wal(conn, self._path, PAGE_SIZE)
         except BaseException:
             conn.close()
             raise
@@ -180,6 +179,7 @@ class LogWriter:
         self.first_seq = self.first_seq or self.next_seq
         self._extend_reservation(ended)
         conn.execute("COMMIT")
+        grow_wal(self._path, PAGE_SIZE)
         holes = conn.execute("SELECT first, last FROM hole").fetchall()
         self._holes: list[tuple[int, int]] = sorted(holes)
         self.count = 0
