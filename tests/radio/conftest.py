@@ -12,8 +12,10 @@ from hw_sim.kernel import Client, Kernel
 from hw_sim.links import AirSettings
 from hw_sim.records import FrameRecord
 from hw_sim.sx1276 import SX1276
+from radio.boards import get_board
 from radio.owner import ModuleOwner
 from radio.seam import Edge, Lines
+from radio.service import Platform, Radio
 from radio.sx127x.chip import Chip
 from radio.sx127x.modem import Event, Modem
 from radio.sx127x.registers import SYNC_WORD_LORAWAN, Mode, Power, Settings
@@ -156,6 +158,40 @@ class SimModule:
 
 
 @dataclass
+class Device:
+    """A radio that does as it is told, at the time it is told, as events of the kernel."""
+
+    kernel: Kernel
+    radio: SX1276
+
+    def sends(self, t_ns: int, settings: Settings, payload: bytes) -> None:
+        """Start a frame at a time; its first symbol follows 175 us later."""
+
+        def send() -> None:
+            chip = self._awake()
+            chip.configure_transmit(settings, Power(14), payload)
+            chip.command(Mode.TX)
+
+        self.kernel.at(t_ns, send)
+
+    def listens(self, t_ns: int, settings: Settings) -> None:
+        """Receive from a time on."""
+
+        def listen() -> None:
+            chip = self._awake()
+            chip.configure_receive(settings)
+            chip.command(Mode.RXCONT)
+
+        self.kernel.at(t_ns, listen)
+
+    def _awake(self) -> Chip:
+        chip = Chip(_Direct(self.radio))
+        chip.write(0x01, 0x80)
+        chip.write(0x01, 0x81)
+        return chip
+
+
+@dataclass
 class Bench:
     """A kernel, an air without luck, one gateway module with its owner, and a device that sends and hears."""
 
@@ -176,28 +212,12 @@ class Bench:
         self.kernel.at(t_ns, event)
 
     def device_sends(self, t_ns: int, settings: Settings, payload: bytes) -> None:
-        """Have the device start a frame at a time; its first symbol follows 175 us later."""
-
-        def send() -> None:
-            chip = self._device_chip()
-            chip.configure_transmit(settings, Power(14), payload)
-            chip.command(Mode.TX)
-
-        self.at(t_ns, send)
+        """Have the device start a frame at a time."""
+        Device(self.kernel, self.device).sends(t_ns, settings, payload)
 
     def device_listens(self, t_ns: int, settings: Settings) -> None:
-        def listen() -> None:
-            chip = self._device_chip()
-            chip.configure_receive(settings)
-            chip.command(Mode.RXCONT)
-
-        self.at(t_ns, listen)
-
-    def _device_chip(self) -> Chip:
-        chip = Chip(_Direct(self.device))
-        chip.write(0x01, 0x80)
-        chip.write(0x01, 0x81)
-        return chip
+        """Have the device listen from a time on."""
+        Device(self.kernel, self.device).listens(t_ns, settings)
 
     def run_until(self, t_ns: int) -> None:
         self.kernel.run_until(t_ns)
@@ -259,3 +279,75 @@ def bench_for() -> Iterator[Callable[..., Bench]]:
     yield make
     for bench in made:
         bench.kernel.close()
+
+
+class Carrier:
+    """A simulated board: four chips on one mast, the platform that reaches them, and devices around it."""
+
+    def __init__(self) -> None:
+        self.kernel = Kernel(seed=1)
+        self.air = Air(self.kernel, CALM)
+        self.modules: dict[tuple[int, int], SimModule] = {}
+        for i, wiring in enumerate(get_board("fluxgate-sim-4").modules):
+            chip = SX1276(self.kernel, f"module{i}")
+            self.air.add(chip, group="mast")
+            self.modules[wiring.spi] = SimModule(self.kernel, chip)
+        # Radio asks for a module's clock first, then its lines and its bus, one module after the other.
+        self._next = iter(self.modules.values())
+        self._devices = 0
+
+    @property
+    def platform(self) -> Platform:
+        """What a Radio needs to run on this board."""
+        return Platform(
+            bus=lambda _board, wiring: self.modules[wiring.spi],
+            lines=lambda _board, wiring, _clock: self.modules[wiring.spi],
+            clock=lambda _name: next(self._next),
+        )
+
+    def device(self, name: str) -> Device:
+        """One more device, near the mast."""
+        self._devices += 1
+        chip = SX1276(self.kernel, name)
+        self.air.add(chip, x_m=200.0 + self._devices)
+        return Device(self.kernel, chip)
+
+    def start(self, radio: Radio) -> None:
+        """Start the radio's threads and wait until each is in lock-step."""
+        radio.start()
+        self.kernel.await_clients(len(radio.config.modules))
+
+    def run_until(self, t_ns: int) -> None:
+        self.kernel.run_until(t_ns)
+
+    def stop(self, radio: Radio) -> None:
+        """End the radio's threads: they need virtual time to see it."""
+        radio.ask_to_stop()
+        self.kernel.run_until(self.kernel.now_ns + 100_000_000)
+        radio.stop()
+        assert radio.failure is None
+
+    @property
+    def frames(self) -> list[FrameRecord]:
+        """Every frame that was on the air."""
+        return list(self.air.records.frames)
+
+
+@pytest.fixture
+def carrier_for() -> Iterator[Callable[[], Carrier]]:
+    """A maker of carriers; what it made is taken down afterwards."""
+    made: list[Carrier] = []
+
+    def make() -> Carrier:
+        made.append(Carrier())
+        return made[-1]
+
+    yield make
+    for carrier in made:
+        carrier.kernel.close()
+
+
+@pytest.fixture
+def carrier(carrier_for: Callable[[], Carrier]) -> Carrier:
+    """A simulated board."""
+    return carrier_for()

@@ -1,0 +1,228 @@
+"""The radio process: one thread per module, the concentrator over them, and the forwarder to the server.
+
+`Radio` is everything but the forwarder and may be used without one: `on_frame` then takes the frames, and
+`transmit` gives orders. `run_radio` is what the `fluxgate radio` command runs until it is told to stop.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from radio.boards import Board, ModuleWiring
+from radio.concentrator import Concentrator, TxModule, TxResult
+from radio.config import ModuleConfig, RadioConfig
+from radio.errors import RadioError
+from radio.forwarder import SECOND_NS, Forwarder, UdpForwarder
+from radio.gwmp import RxPacket, TxPacket
+from radio.hardware import realtime
+from radio.hardware.clock import MonotonicClock, utc_ns
+from radio.hardware.gpio import open_lines
+from radio.hardware.spi import SpidevBus
+from radio.owner import ModuleOwner
+from radio.seam import Bus, Clock, Lines
+from radio.sx127x.chip import Chip
+from radio.sx127x.modem import Event, Modem, Sent
+from radio.sx127x.registers import Settings
+
+log = logging.getLogger(__name__)
+
+JOIN_S: Final = 5.0  # a module thread looks at `stop` at least once per downlink
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What the radio runs on: makers of the seam's objects, each called once per module."""
+
+    bus: Callable[[Board, ModuleWiring], Bus]
+    lines: Callable[[Board, ModuleWiring, Clock], Lines]
+    clock: Callable[[str], Clock]  # one for each thread, by its name
+    utc_ns: Callable[[int], int | None] | None = None  # wall time of a clock's time, where there is one
+    realtime: bool = False  # ask the operating system for real-time scheduling
+
+
+def linux_platform(gpio: str = "auto") -> Platform:
+    """spidev, gpiod (or RPi.GPIO) and the monotonic clock of the machine."""
+    return Platform(
+        bus=lambda board, wiring: SpidevBus(*wiring.spi, board.spi_hz),
+        lines=lambda board, wiring, clock: open_lines(gpio, board, wiring, clock.now_ns),
+        clock=lambda _name: MonotonicClock(),
+        utc_ns=utc_ns,
+        realtime=True,
+    )
+
+
+class Radio:
+    """All modules of a configuration, running in their threads between `start` and `stop`.
+
+    `on_frame` gets each frame and the time its last symbol ended, in the thread of the module that heard it;
+    it may call `transmit` from there. `on_sent` is told of each downlink that has left.
+    """
+
+    def __init__(
+        self,
+        config: RadioConfig,
+        platform: Platform,
+        on_frame: Callable[[RxPacket, int], None],
+        on_sent: Callable[[Sent], None] | None = None,
+    ) -> None:
+        self.config = config
+        self.failure: BaseException | None = None  # what ended the first thread that failed
+        self.ended = threading.Event()  # set when a module thread has ended, wanted or not
+        self._platform = platform
+        self._on_sent = on_sent
+        self._stop = threading.Event()
+        self._owners: list[ModuleOwner] = []
+        self._threads: list[threading.Thread] = []
+        self.concentrator = Concentrator(
+            config.region_data,
+            on_frame,
+            antenna_gain_dbi=config.antenna_gain_dbi,
+            tx_lead_us=config.tx_lead_us,
+            utc_ns=platform.utc_ns,
+            forward_crc_errors=config.forward_crc_errors,
+        )
+
+    def start(self) -> None:
+        """Open the hardware and start the threads. Raises RadioError or OSError where a module is not there."""
+        transmitters = []
+        try:
+            for channel, module in enumerate(self.config.modules):
+                owner = self._owner(channel, module)
+                self._owners.append(owner)
+                if module.role.transmits:
+                    wiring = module.wiring
+                    transmitters.append(
+                        TxModule(owner, module.role.receives, wiring.pa_boost, wiring.max_power_dbm)
+                    )
+        except ImportError as error:
+            raise RadioError(f"{error}: install the Raspberry Pi extra, fluxgate[pi]") from error
+        self.concentrator.use(transmitters)
+        if not transmitters:
+            log.warning("no module has the role tx or rxtx: this gateway will never answer a device")
+        for owner in self._owners:
+            thread = threading.Thread(
+                target=self._run, args=(owner,), name=f"radio {owner.name}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def transmit(self, order: TxPacket, now_ns: int) -> TxResult:
+        """Accept or refuse a downlink (see `Concentrator.transmit`), from any thread."""
+        return self.concentrator.transmit(order, now_ns)
+
+    def stop(self) -> None:
+        """End the threads and wait for them. The modules are left asleep."""
+        self.ask_to_stop()
+        for thread in self._threads:
+            thread.join(JOIN_S)
+
+    def ask_to_stop(self) -> None:
+        """End the threads; does not wait."""
+        self._stop.set()
+        for owner in self._owners:
+            owner.clock.wake()
+
+    def status(self, now_ns: int) -> dict[str, Any]:
+        """Everything there is to know, as plain values: modules, counters, duty cycle."""
+        return {
+            "modules": [
+                {
+                    "name": owner.name,
+                    "role": str(module.role),
+                    "freq_hz": module.freq_hz,
+                    "datr": module.modulation.datr,
+                    "state": owner.modem.state.name.lower(),
+                    "fault": owner.fault,
+                    "queued": owner.queued,
+                    **asdict(owner.modem.counters),
+                }
+                for owner, module in zip(self._owners, self.config.modules, strict=True)
+            ],
+            "counters": dict(self.concentrator.counters),
+            "duty_cycle": [
+                {"min_hz": band.min_hz, "max_hz": band.max_hz, "used_us": used_us, "budget_us": budget_us}
+                for band, used_us, budget_us in self.concentrator.duty_cycle(now_ns)
+            ],
+        }
+
+    def _owner(self, channel: int, module: ModuleConfig) -> ModuleOwner:
+        board, wiring = module.board_data, module.wiring
+        clock = self._platform.clock(module.name)
+        lines = self._platform.lines(board, wiring, clock)
+        modem = Modem(
+            chip=Chip(self._platform.bus(board, wiring)),
+            receive=Settings(module.freq_hz, module.modulation, sync_word=self.config.sync_word)
+            if module.role.receives
+            else None,
+            sync_word=self.config.sync_word,
+            pa_boost=wiring.pa_boost,
+            calibrate_at_hz=module.freq_hz,
+        )
+
+        def on_event(_owner: ModuleOwner, event: Event) -> None:
+            self.concentrator.on_event(channel, event)
+            if isinstance(event, Sent) and self._on_sent is not None:
+                self._on_sent(event)
+
+        return ModuleOwner(module.name, modem, lines, clock, on_event, has_reset=wiring.reset is not None)
+
+    def _run(self, owner: ModuleOwner) -> None:
+        if self._platform.realtime:
+            realtime.prefer_thread()
+        try:
+            owner.run(self._stop)
+        except BaseException as error:
+            log.exception("radio module %s: its thread failed", owner.name)
+            self.failure = self.failure or error
+        finally:
+            self.ended.set()
+
+
+def run_radio(config: RadioConfig, stop: threading.Event, platform: Platform | None = None) -> None:
+    """Run modules and forwarder until `stop` is set. The first thread to fail ends all: its error is raised.
+
+    Raises RadioError or OSError where the hardware is not there.
+    """
+    platform = linux_platform(config.gpio) if platform is None else platform
+    clock = platform.clock("forwarder")  # of the same time base as the modules'
+    radio: Radio
+    core = Forwarder(
+        config.gateway_eui,
+        lambda order, now_ns: radio.transmit(order, now_ns),
+        keepalive_ns=round(config.keepalive_s * SECOND_NS),
+        stat_ns=round(config.stat_interval_s * SECOND_NS),
+        utc_ns=platform.utc_ns,
+    )
+    udp = UdpForwarder(core, config.server_host, config.server_port, clock)
+    radio = Radio(config, platform, lambda rx, _end_ns: udp.frame(rx), lambda _sent: udp.sent())
+    failure: list[BaseException] = []
+    ending = threading.Event()
+
+    def forward() -> None:
+        try:
+            udp.run(ending)
+        except BaseException as error:
+            log.exception("the forwarder's thread failed")
+            failure.append(error)
+            radio.ended.set()
+
+    thread = threading.Thread(target=forward, name="forwarder", daemon=True)
+    radio.start()
+    thread.start()
+    if platform.realtime:
+        realtime.prefer_process()
+    try:
+        while not stop.is_set() and not radio.ended.wait(0.5):
+            pass
+    finally:
+        radio.stop()
+        ending.set()
+        udp.wake()
+        thread.join(JOIN_S)
+        udp.close()
+    if radio.failure is not None:
+        raise radio.failure
+    if failure:
+        raise failure[0]
