@@ -32,6 +32,7 @@ class PacketForwarder(msgspec.Struct, frozen=True):
 class RadioState(msgspec.Struct, frozen=True):
     connected: bool = False
     gateways: list[PacketForwarder] = []
+    modules: list[dict[str, Any]] = []  # of our own radio process, where it is known
 
 
 class StoreState(msgspec.Struct, frozen=True):
@@ -93,6 +94,8 @@ class Device(msgspec.Struct, frozen=True):
     uplinks: int = 0
     battery: int | None = None  # DevStatusAns: 0 mains, 1..254 charge, 255 unknown
     margin_db: int | None = None  # DevStatusAns: how well the device hears us
+    queued: int = 0  # downlinks that wait for its next uplink
+    problem: str | None = None  # what keeps it from working, in the gateway's words
 
 
 class NewDevice(msgspec.Struct, frozen=True):
@@ -143,10 +146,6 @@ class _Token(msgspec.Struct, frozen=True):
 
 class _Frames(msgspec.Struct, frozen=True):
     frames: list[Frame]
-
-
-class _Devices(msgspec.Struct, frozen=True):
-    devices: list[Device]
 
 
 class _Problem(msgspec.Struct, frozen=True):
@@ -201,11 +200,7 @@ class Gateway:
     # -- devices
 
     def devices(self) -> list[Device]:
-        body = self._send("GET", "/lorawan/devices")
-        # A bare list and a wrapped one are both in use among LoRaWAN servers; ours wraps.
-        if body.lstrip()[:1] == b"[":
-            return _decode(list[Device], body)
-        return _decode(_Devices, body).devices
+        return self._ask(list[Device], "GET", "/lorawan/devices")
 
     def device(self, dev_eui: str) -> Device:
         return self._ask(Device, "GET", f"/lorawan/devices/{dev_eui}")

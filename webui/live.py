@@ -82,6 +82,8 @@ class Live:
         try:
             async with self._gateway_stream(session) as upstream:
                 await self._serve(session, upstream, receive, send)
+        except httpx.HTTPStatusError as error:
+            await answer(send, 401 if error.response.status_code == 401 else 503)
         except httpx.HTTPError:
             await answer(send, 503)
         return None

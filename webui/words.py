@@ -29,7 +29,13 @@ REASONS = {
     "dev_nonce_used": "The device repeats an old join: it has forgotten its counter, or somebody replays it.",
     "malformed": "Not a LoRaWAN frame.",
     "crc_error": "Damaged on the air: too weak, or two frames at once.",
+    "join_eui_mismatch": "The JoinEUI in the device is not the one entered here.",
+    "not_otaa": "It wants to join, but it is registered here with fixed keys (ABP).",
+    "join_nonces_used_up": "All joins of this device are used up. Give it a new AppKey.",
+    "unsupported": "A LoRaWAN version or message that this gateway does not know.",
+    "not_an_uplink": "A transmission of another gateway.",
     "foreign_net": "It belongs to another network.",
+    "command": "An application's order to send something could not be carried out.",
     "duplicate": "The same frame through a second antenna; it counts once.",
     "too_late": "The transmission slot had passed already.",
     "too_early": "The transmission slot is too far ahead for the radio.",
@@ -175,14 +181,16 @@ def level(rssi_dbm: float, snr_db: float | None) -> str:
 def listening(status: Status) -> str:
     """What the radio hears now. An SX127x hears one channel at one spreading factor, and people must know."""
     parts = []
+    modules = list(status.radio.modules)
     for forwarder in status.radio.gateways:
-        for module in forwarder.modules:
-            words = [frequency(_maybe_int(module.get("freq_hz")))]
-            sf = _maybe_int(module.get("sf"))
-            words.append(f"SF{sf}" if sf else spreading(str(module.get("datr") or "")))
-            if state := str(module.get("state") or ""):
-                words.append(state)
-            parts.append(" · ".join(word for word in words if word))
+        modules += forwarder.modules
+    for module in modules:
+        words = [frequency(_maybe_int(module.get("freq_hz")))]
+        sf = _maybe_int(module.get("sf"))
+        words.append(f"SF{sf}" if sf else spreading(str(module.get("datr") or "")))
+        if state := str(module.get("state") or ""):
+            words.append(state)
+        parts.append(" · ".join(word for word in words if word))
     heard = [part for part in parts if part]
     if len(heard) > 2:
         return f"{heard[0]} and {len(heard) - 1} more channels"
@@ -221,11 +229,11 @@ def store_lamp(status: Status) -> Lamp:
 
 def upstream_level(sink: Upstream) -> str:
     """An outage is what the store is for, so it is amber; red is for what waiting will not cure."""
-    if sink.state in {"connected", "online", "delivering", "up", "ok"}:
+    if sink.state == "connected":
         return "ok"
-    if sink.state in {"refused", "rejected", "failed", "error", "unauthorised", "unauthorized"}:
+    if sink.state == "refused":
         return "bad"
-    if sink.state in {"disabled", "paused", "off"}:
+    if sink.state == "paused":
         return "off"
     return "warn"
 

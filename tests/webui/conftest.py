@@ -84,7 +84,7 @@ def site(double: GatewayDouble) -> GatewayDouble:
     double.upstream = [
         {
             "name": "cloud",
-            "state": "waiting",
+            "state": "offline",
             "detail": "No route to the broker; next try in 38 s.",
             "queued": 1204,
             "delivered": 18402,

@@ -173,7 +173,7 @@ class GatewayDouble:
 
     async def _devices(self, request: Request) -> Response:
         if request.method == "GET":
-            return JSONResponse({"devices": list(self.devices.values())})
+            return JSONResponse(list(self.devices.values()))
         body = await request.json()
         if body["dev_eui"] in self.devices:
             return problem(409, "A device with this DevEUI is registered already.")

@@ -143,10 +143,10 @@ def test_radio_lamp(found: Status, level: str, value: str) -> None:
         pytest.param([], "off", "not set", id="none configured"),
         pytest.param([Upstream("a", "connected")], "ok", "ok", id="all delivered"),
         pytest.param([Upstream("a", "connected", queued=1204)], "ok", "1\u202f204", id="draining"),
-        pytest.param([Upstream("a", "waiting", queued=7)], "warn", "7", id="an outage is amber"),
+        pytest.param([Upstream("a", "offline", queued=7)], "warn", "7", id="an outage is amber"),
         pytest.param([Upstream("a", "refused", queued=7)], "bad", "7", id="a refusal is red"),
         pytest.param(
-            [Upstream("a", "connected"), Upstream("b", "waiting", queued=3)],
+            [Upstream("a", "connected"), Upstream("b", "offline", queued=3)],
             "warn",
             "3",
             id="the worst counts",
@@ -160,9 +160,9 @@ def test_upstream_lamp(sinks: list[Upstream], level: str, value: str) -> None:
 
 
 def test_home_says_the_worst_first() -> None:
-    down = status(radio=RadioState(False, [PacketForwarder("", 300)]), upstream=[Upstream("a", "waiting")])
+    down = status(radio=RadioState(False, [PacketForwarder("", 300)]), upstream=[Upstream("a", "offline")])
     assert words.state_sentence(down) == "The radio service has not reported for 5 min."
-    outage = status(upstream=[Upstream("a", "waiting", queued=2)])
+    outage = status(upstream=[Upstream("a", "offline", queued=2)])
     assert (
         words.state_sentence(outage)
         == "Radio fine. Upstream not reachable; 2\u00a0messages wait safely on disk."
