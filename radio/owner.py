@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from radio.boards import DEFAULT_SPI_HZ
 from radio.errors import ChipError
 from radio.gwmp import TxError
 from radio.jit import MS, JitQueue, Transmission
@@ -40,6 +41,7 @@ class ModuleOwner:
         on_event: Callable[["ModuleOwner", Event], None],
         *,
         has_reset: bool,
+        spi_hz: int = DEFAULT_SPI_HZ,
     ) -> None:
         self.name = name
         self.modem = modem
@@ -48,6 +50,7 @@ class ModuleOwner:
         self._lines = lines
         self._on_event = on_event
         self._has_reset = has_reset
+        self._write_bits_ns = 16_000_000_000 // spi_hz
         self._queue = JitQueue()
         # Guards the queue only, and only across pure code: a thread in lock-step must never wait for another
         # one while it holds a lock.
@@ -146,14 +149,19 @@ class ModuleOwner:
         log.info("radio module %s is up", self.name)
 
     def _time_a_write(self) -> int:
-        """What a write of RegOpMode takes here: the median of a few, in the mode the chip is in anyway."""
+        """How long after its call a write of RegOpMode reaches the chip.
+
+        A transfer is its bits and what the host spends around them, taken as half before and half after. The
+        median of a few decides; they write the mode the chip is in anyway.
+        """
         mode = Mode.STDBY if self.modem.receive is None else Mode.RXCONT
         taken = []
         for _ in range(_WRITES_TIMED):
             before_ns = self.clock.now_ns()
             self.modem.chip.command(mode)
             taken.append(self.clock.now_ns() - before_ns)
-        return sorted(taken)[_WRITES_TIMED // 2]
+        whole_ns = sorted(taken)[_WRITES_TIMED // 2]
+        return (whole_ns + self._write_bits_ns) // 2
 
     def _deliver(self, events: list[Event]) -> None:
         for event in events:

@@ -166,7 +166,15 @@ class Radio:
             if isinstance(event, Sent) and self._on_sent is not None:
                 self._on_sent(event)
 
-        return ModuleOwner(module.name, modem, lines, clock, on_event, has_reset=wiring.reset is not None)
+        return ModuleOwner(
+            module.name,
+            modem,
+            lines,
+            clock,
+            on_event,
+            has_reset=wiring.reset is not None,
+            spi_hz=board.spi_hz,
+        )
 
     def _run(self, owner: ModuleOwner) -> None:
         if self._platform.realtime:

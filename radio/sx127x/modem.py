@@ -124,8 +124,7 @@ class _Poll:
 class Modem:
     """The state machine around one chip. `receive` None: the module only sends.
 
-    `write_ns` is what one two-byte SPI write takes on this host, measured by the owner; the chip acts on it
-    at its end.
+    `write_ns` is how long after its call a write of RegOpMode reaches the chip, measured by the owner.
     """
 
     chip: Chip

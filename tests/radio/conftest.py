@@ -1,20 +1,23 @@
 """Fakes and fixtures for the radio tests."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import pytest
 
 from hw_sim.air import Air
-from hw_sim.kernel import Client, Kernel
+from hw_sim.board import Board as SimBoard
+from hw_sim.hosts import LocalHost, SimBus, SimClock, SimLines
+from hw_sim.kernel import Kernel
 from hw_sim.links import AirSettings
 from hw_sim.records import FrameRecord
 from hw_sim.sx1276 import SX1276
 from radio.boards import get_board
+from radio.hardware.gpio import pins_of
 from radio.owner import ModuleOwner
-from radio.seam import Edge, Lines
+from radio.seam import Edge
 from radio.service import Platform, Radio
 from radio.sx127x.chip import Chip
 from radio.sx127x.modem import Event, Modem
@@ -92,69 +95,11 @@ def chip(bus: RegisterFake) -> Chip:
     return chip
 
 
-SPI_NS = 20_000  # what a transfer costs besides its bits at 8 MHz, as on a Raspberry Pi 4
-
-
-class SimModule:
-    """Bus, lines and clock of one simulated module, in lock-step: for the thread that calls, and one only."""
-
-    def __init__(self, kernel: Kernel, chip: SX1276, lines: str = "kernel") -> None:
-        self.kernel = kernel
-        self.chip = chip
-        self.coarse = lines == "callback"
-        self.edges: list[Edge] = []
-        self.closed = False
-        self._client: Client | None = None
-        self._seqno = 0
-        chip.on_dio = self._on_dio
-
-    def _here(self) -> Client:
-        if self._client is None:
-            self._client = self.kernel.client_here()
-        return self._client
-
-    def _on_dio(self, line: str, level: bool, t_ns: int) -> None:
-        if line == "dio0" and level:
-            self._seqno += 1
-            self.edges.append(Edge(line, level, t_ns, self._seqno, self.coarse))
-            if self._client is not None:
-                self._client.notify()
-
-    def xfer(self, data: bytes) -> bytes:
-        return self._here().call(lambda: self.chip.spi(data), before_ns=SPI_NS + len(data) * 1000)
-
-    def fileno(self) -> int | None:
-        return None
+class CallbackLines(SimLines):
+    """Lines whose edges are stamped by a callback, as those of the RPi.GPIO API."""
 
     def read_edges(self) -> list[Edge]:
-        return self._here().call(self._take_edges)
-
-    def _take_edges(self) -> list[Edge]:
-        taken, self.edges = self.edges, []
-        return taken
-
-    def get(self, name: str) -> bool:
-        return self.chip.dio(int(name.removeprefix("dio")))
-
-    def set(self, name: str, level: bool) -> None:
-        assert name == "reset"
-        self._here().call(lambda: self.chip.set_reset(level))
-
-    def close(self) -> None:
-        self.closed = True
-
-    def now_ns(self) -> int:
-        return self._here().local_ns
-
-    def wait(self, lines: Sequence[Lines], until_ns: int | None) -> None:
-        self._here().wait(until_ns, lambda: bool(self.edges))
-
-    def sleep_until(self, t_ns: int) -> None:
-        self._here().delay_until(t_ns)
-
-    def wake(self) -> None:
-        if self._client is not None:
-            self._client.wake()
+        return [replace(edge, coarse=True) for edge in super().read_edges()]
 
 
 @dataclass
@@ -197,7 +142,8 @@ class Bench:
 
     kernel: Kernel
     air: Air
-    module: SimModule
+    chip: SX1276
+    lines: SimLines
     owner: ModuleOwner
     device: SX1276
     events: list[Event]
@@ -261,17 +207,20 @@ def bench_for() -> Iterator[Callable[..., Bench]]:
         chip, device = SX1276(kernel, "gateway"), SX1276(kernel, "device")
         air.add(chip)
         air.add(device, x_m=300)
-        module = SimModule(kernel, chip, lines)
+        board = get_board("generic")
+        host = LocalHost(kernel, SimBoard.wired(kernel, board, [chip]))
+        make_lines = SimLines if lines == "kernel" else CallbackLines
+        sim_lines = make_lines(host, pins_of(board.module(0)))
         events: list[Event] = []
         owner = ModuleOwner(
             "module",
-            Modem(Chip(module), receive, SYNC_WORD_LORAWAN, calibrate_at_hz=868_000_000),
-            module,
-            module,
+            Modem(Chip(SimBus(host, 0, 0)), receive, SYNC_WORD_LORAWAN, calibrate_at_hz=868_000_000),
+            sim_lines,
+            SimClock(host),
             lambda _owner, event: events.append(event),
             has_reset=True,
         )
-        bench = Bench(kernel, air, module, owner, device, events, threading.Event())
+        bench = Bench(kernel, air, chip, sim_lines, owner, device, events, threading.Event())
         kernel.spawn(lambda: owner.run(bench.stop), "module")
         made.append(bench)
         return bench
@@ -287,22 +236,20 @@ class Carrier:
     def __init__(self) -> None:
         self.kernel = Kernel(seed=1)
         self.air = Air(self.kernel, CALM)
-        self.modules: dict[tuple[int, int], SimModule] = {}
-        for i, wiring in enumerate(get_board("fluxgate-sim-4").modules):
-            chip = SX1276(self.kernel, f"module{i}")
+        self.board = get_board("fluxgate-sim-4")
+        chips = [SX1276(self.kernel, f"module{i}") for i in range(len(self.board.modules))]
+        for chip in chips:
             self.air.add(chip, group="mast")
-            self.modules[wiring.spi] = SimModule(self.kernel, chip)
-        # Radio asks for a module's clock first, then its lines and its bus, one module after the other.
-        self._next = iter(self.modules.values())
+        self.host = LocalHost(self.kernel, SimBoard.wired(self.kernel, self.board, chips))
         self._devices = 0
 
     @property
     def platform(self) -> Platform:
         """What a Radio needs to run on this board."""
         return Platform(
-            bus=lambda _board, wiring: self.modules[wiring.spi],
-            lines=lambda _board, wiring, _clock: self.modules[wiring.spi],
-            clock=lambda _name: next(self._next),
+            bus=lambda board, wiring: SimBus(self.host, *wiring.spi, board.spi_hz),
+            lines=lambda _board, wiring, _clock: SimLines(self.host, pins_of(wiring)),
+            clock=lambda _name: SimClock(self.host),
         )
 
     def device(self, name: str) -> Device:

@@ -119,7 +119,7 @@ def test_untimed_edges_are_marked_coarse(bench_for: Callable[..., Bench]) -> Non
 
 def test_a_lost_edge_is_found_by_the_regular_look(bench_for: Callable[..., Bench]) -> None:
     bench = bench_for(uplink())
-    bench.at(SECOND, lambda: setattr(bench.module.chip.faults, "lost_edges", 1))
+    bench.at(SECOND, lambda: setattr(bench.chip.faults, "lost_edges", 1))
     bench.device_sends(SECOND, uplink(), UP)
     bench.device_sends(4 * SECOND, uplink(), UP)
     bench.run_until(5 * SECOND)
@@ -131,7 +131,7 @@ def test_a_lost_tx_done_edge_is_found_by_the_time_out(bench_for: Callable[..., B
     bench = bench_for(uplink())
     tx = downlink(2 * SECOND)
     bench.at(SECOND, lambda: bench.owner.submit(tx, SECOND))
-    bench.at(tx.start_ns + MS, lambda: setattr(bench.module.chip.faults, "lost_edges", 1))
+    bench.at(tx.start_ns + MS, lambda: setattr(bench.chip.faults, "lost_edges", 1))
     bench.run_until(3 * SECOND)
     assert [event.coarse for event in bench.of(Sent)] == [True]
     assert bench.state == "LISTENING"
@@ -139,7 +139,7 @@ def test_a_lost_tx_done_edge_is_found_by_the_time_out(bench_for: Callable[..., B
 
 def test_a_brown_out_is_noticed_and_repaired(bench_for: Callable[..., Bench]) -> None:
     bench = bench_for(uplink())
-    bench.at(SECOND + 500 * MS, bench.module.chip.power_cycle)  # usable again before the next look
+    bench.at(SECOND + 500 * MS, bench.chip.power_cycle)  # usable again before the next look
     bench.device_sends(SECOND + 2 * POLL_NS, uplink(), UP)
     bench.run_until(5 * SECOND)
     assert len(bench.of(Fault)) == 1
@@ -152,7 +152,7 @@ def test_a_chip_that_dies_while_sending_is_reset(bench_for: Callable[..., Bench]
     bench = bench_for(uplink())
     tx = downlink(2 * SECOND)
     bench.at(SECOND, lambda: bench.owner.submit(tx, SECOND))
-    bench.at(tx.start_ns + 5 * MS, bench.module.chip.power_cycle)
+    bench.at(tx.start_ns + 5 * MS, bench.chip.power_cycle)
     bench.run_until(4 * SECOND)
     assert [event.reason for event in bench.of(NotSent)] == ["no TxDone in time"]
     assert bench.state == "LISTENING"
@@ -160,18 +160,18 @@ def test_a_chip_that_dies_while_sending_is_reset(bench_for: Callable[..., Bench]
 
 def test_a_silent_bus_is_tried_again_until_it_answers(bench_for: Callable[..., Bench]) -> None:
     bench = bench_for(uplink())
-    bench.module.chip.faults.spi_reads = 0xFF
+    bench.chip.faults.spi_reads = 0xFF
     bench.run_until(SECOND)
     assert bench.state == "DOWN"
     assert "no power" in bench.owner.fault
-    bench.at(SECOND, lambda: setattr(bench.module.chip.faults, "spi_reads", None))
+    bench.at(SECOND, lambda: setattr(bench.chip.faults, "spi_reads", None))
     bench.run_until(10 * SECOND)
     assert bench.state == "LISTENING"
 
 
 def test_an_order_for_a_module_that_is_down_is_reported(bench_for: Callable[..., Bench]) -> None:
     bench = bench_for(uplink())
-    bench.module.chip.faults.spi_reads = 0x00
+    bench.chip.faults.spi_reads = 0x00
     tx = downlink(2 * SECOND)
     bench.at(SECOND, lambda: bench.owner.submit(tx, SECOND))
     bench.run_until(3 * SECOND)
@@ -197,16 +197,15 @@ def test_stopping_leaves_the_chip_asleep(bench_for: Callable[..., Bench]) -> Non
 
     bench.at(SECOND, stop)
     bench.run_until(2 * SECOND)
-    assert bench.module.chip.mode == 0
-    assert bench.module.closed
+    assert bench.chip.mode == 0
 
 
 def test_a_chip_used_properly_has_nothing_to_warn_of(bench_for: Callable[..., Bench]) -> None:
     bench = bench_for(uplink())
     bench.run_until(500 * MS)
-    brought_up = bench.module.chip.transfers
+    brought_up = bench.chip.transfers
     assert bench.owner.submit(downlink(2 * SECOND), 500 * MS) is TxError.NONE
     bench.device_sends(SECOND, uplink(), UP)
     bench.run_until(5 * SECOND)
-    assert dict(bench.module.chip.warnings) == {}
-    assert bench.module.chip.transfers - brought_up < 80  # five looks, a frame in, a frame out
+    assert dict(bench.chip.warnings) == {}
+    assert bench.chip.transfers - brought_up < 80  # five looks, a frame in, a frame out
