@@ -222,9 +222,9 @@ def decode(datagram: bytes) -> Datagram:
     token = datagram[1] << 8 | datagram[2]
     kind = datagram[3]
     try:
+        if kind == PUSH_DATA:  # by far the most frequent
+            return _push_data(token, _eui(datagram), datagram[12:])
         match kind:
-            case 0x00:
-                return _push_data(token, _eui(datagram), datagram[12:])
             case 0x01:
                 return PushAck(token)
             case 0x02:
@@ -340,18 +340,15 @@ def _repaired(body: bytes, key: str) -> object:
 def _iso_ns(text: str) -> int | None:
     """ISO 8601 UTC to ns since 1970; None where a forwarder wrote something else (a display value only)."""
     try:
-        at = datetime.fromisoformat(text)
-        return _utc_ns(at)
+        return _utc_ns(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
         return None
 
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
 def _utc_ns(at: datetime) -> int:
-    since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH
-    return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return round(at.timestamp() * 1_000_000) * 1000  # a double holds microseconds until the year 2255
 
 
 def _stat(wire: _StatWire) -> Stat:
