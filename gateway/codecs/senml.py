@@ -9,7 +9,7 @@ from __future__ import annotations
 from gateway.codecs.base import CodecError
 from hub.errors import SenmlError
 from hub.message import SENML_CBOR, SENML_JSON
-from hub.senml import Record, decode
+from hub.senml import MAX_NAME, Record, decode
 
 
 class Senml:
@@ -29,8 +29,11 @@ class Senml:
 
 
 def _own(record: Record, base_name: str) -> Record:
+    name = base_name + record.name
+    if len(name) > MAX_NAME:
+        raise CodecError(f"name {record.name[:32]!r}... is longer than the {MAX_NAME - len(base_name)} left")
     return Record(
-        base_name + record.name,
+        name,
         record.unit,
         record.time,
         record.value,

@@ -29,6 +29,8 @@ class Sealer:
     def unseal(self, sealed: bytes, context: bytes) -> bytes:
         """Raises ValueError for another key, another context or damaged bytes."""
         try:
+            if len(sealed) < _NONCE_SIZE:
+                raise InvalidTag
             return self._cipher.decrypt(sealed[:_NONCE_SIZE], sealed[_NONCE_SIZE:], context)
         except InvalidTag:
             raise ValueError("sealed under another key, for another purpose, or damaged") from None

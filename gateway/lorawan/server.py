@@ -13,6 +13,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from random import Random, SystemRandom
 
 from gateway.lorawan import store
@@ -46,6 +47,7 @@ __all__ = [
 
 CONFIRMED_REPEATS = 8  # a 1.0.x device repeats a confirmed uplink at most this often
 _ROLL_OVER = 1 << 16
+_FIRST_ROLL_OVERS = 16  # about a million frames: 20 years at one each ten minutes
 _NOBODYS: tuple[Session, ...] = ()
 
 
@@ -88,7 +90,7 @@ class NetworkServer:
         self._counters = Counters()
         self._devices: dict[int, Device] = {}  # by DevEUI; at most settings.max_devices
         self._sessions: dict[int, tuple[Session, ...]] = {}  # by DevAddr: those of registered devices
-        self._last_session = 0
+        self._last_session = stored.last_session
         for device in stored.devices:
             self._adopt(device)
 
@@ -201,15 +203,17 @@ class NetworkServer:
         """No session takes the frame as its next: 65536 frames or more were lost, it is old, or a stranger's.
 
         The 1.0.x texts give up beyond a gap of 16384; 1.0.4 does not, and neither do we, but one roll-over
-        further is as far as we look.
+        further is as far as we look, or several for an ABP device that was at work before it came to us.
         """
-        known = [(session, session.fcnt_up) for session in sessions if session.fcnt_up is not None]
-        for session, last in known:
-            later = next_fcnt(last, frame.fcnt) + _ROLL_OVER
-            if _verifies(session, later, frame):
-                return self._accept(session, frame, later, rx, gateway_eui, now)
-        for session, last in known:
-            earlier = next_fcnt(last, frame.fcnt) - _ROLL_OVER
+        for session in sessions:
+            fresh = session.fcnt_up is None and session.device.config.activation is Activation.ABP
+            later = next_fcnt(session.fcnt_up, frame.fcnt)
+            for _ in range(_FIRST_ROLL_OVERS if fresh else 1):
+                later += _ROLL_OVER
+                if _verifies(session, later, frame):
+                    return self._accept(session, frame, later, rx, gateway_eui, now)
+        for session in sessions:
+            earlier = next_fcnt(session.fcnt_up, frame.fcnt) - _ROLL_OVER
             if earlier >= 0 and _verifies(session, earlier, frame):
                 return self._heard_before(session, earlier, frame, rx, now)
         words = (
@@ -361,7 +365,7 @@ class NetworkServer:
         if len(self._devices) >= self.settings.max_devices:
             raise OrderError(f"{self.settings.max_devices} devices are registered, and no more fit")
         device = Device(config, config.dev_eui)
-        writes: Writes = [self._store.device_added(device)]
+        writes = self._store.device_added(device)
         if config.activation is Activation.ABP:
             assert config.dev_addr is not None
             assert config.nwk_s_key is not None
@@ -380,10 +384,11 @@ class NetworkServer:
         for session in _sessions_of(device):
             self._forget_session(session)
         self._orders.forget(device)
-        return store.device_gone(device)
+        return store.device_gone(device.dev_eui)
 
-    def devices(self) -> list[DeviceStatus]:
-        return [status_of(device) for device in self._devices.values()]
+    def devices(self, limit: int | None = None) -> list[DeviceStatus]:
+        """All devices, or the first `limit` of them."""
+        return [status_of(device) for device in islice(self._devices.values(), limit)]
 
     def device(self, dev_eui: int) -> DeviceStatus:
         """Raises UnknownDevice."""
@@ -401,7 +406,6 @@ class NetworkServer:
         if not self.settings.status_interval_s:
             device.status_due_ns = NEVER_NS
         for session in _sessions_of(device):
-            self._last_session = max(self._last_session, session.id)
             self._know_session(session)
         self._orders.adopt(device)
 

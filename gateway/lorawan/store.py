@@ -99,6 +99,7 @@ class Stored:
 
     devices: list[Device] = field(default_factory=list)
     join_nonce: int = 1  # counting goes on here; devices of 1.0.4 take 0 for a repetition
+    last_session: int = 0  # highest id in use, those of unreadable devices included
     unreadable: list[str] = field(default_factory=list)  # DevEUIs whose keys could not be opened
 
 
@@ -156,9 +157,9 @@ def order_done(order_id: str) -> Write:
     return "DELETE FROM lorawan_downlink WHERE id = ?", (order_id,)
 
 
-def device_gone(device: Device) -> Writes:
+def device_gone(dev_eui: DevEUI) -> Writes:
     """Everything about the device, its DevNonces too: adding it again is how one starts from nothing."""
-    eui = (str(device.dev_eui),)
+    eui = (str(dev_eui),)
     return [
         (
             "DELETE FROM lorawan_uplink WHERE session IN (SELECT id FROM lorawan_session WHERE dev_eui = ?)",
@@ -178,9 +179,10 @@ class Store:
         self._seal = seal or _as_it_is
         self._unseal = unseal or _as_it_is
 
-    def device_added(self, device: Device) -> Write:
+    def device_added(self, device: Device) -> Writes:
+        """Rows of an earlier device with that DevEUI, left because its keys could not be opened, go first."""
         config = device.config
-        return (
+        added = (
             "INSERT INTO lorawan_device VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
             (
                 str(config.dev_eui),
@@ -193,6 +195,7 @@ class Store:
                 config.channel_id,
             ),
         )
+        return [*device_gone(config.dev_eui), added]
 
     def session_added(self, session: Session, *, pending: bool) -> Write:
         eui = session.device.dev_eui
@@ -220,6 +223,8 @@ class Store:
         stored = Stored()
         for row in conn.execute("SELECT ceiling FROM lorawan_counter WHERE name = ?", (JOIN_NONCE,)):
             stored.join_nonce = row[0]
+        for row in conn.execute("SELECT max(id) FROM lorawan_session"):
+            stored.last_session = row[0] or 0
         devices: dict[str, Device] = {}
         for row in conn.execute(
             "SELECT dev_eui, activation, name, join_eui, app_key, codec, thing_id, channel_id,"

@@ -169,13 +169,19 @@ class Network:
             for statement in migration.statements:
                 self.db.execute(statement)
         self.mono_ns = 1000 * SECOND
+        self.starts = 0
         self.server = self._start()
 
     def _start(self) -> NetworkServer:
         stored = self.writer.load(self.db)
         assert stored.unreadable == []
+        self.starts += 1
         return NetworkServer(
-            self.region, settings=self.settings, writer=self.writer, stored=stored, rng=random.Random(7)
+            self.region,
+            settings=self.settings,
+            writer=self.writer,
+            stored=stored,
+            rng=random.Random(self.starts),
         )
 
     def restart(self) -> None:
