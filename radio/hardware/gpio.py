@@ -5,11 +5,11 @@ way its callbacks come without a time, so those edges are marked coarse.
 """
 
 import contextlib
+import glob
 import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from glob import glob
 from typing import Any, Final
 
 from radio.boards import Board, ModuleWiring
@@ -114,7 +114,7 @@ class GpiodLines:
 def _chip_path(gpiod: Any, labels: tuple[str, ...]) -> str:
     """The GPIO chip by its label: numbers differ between models and kernels. Raises GpioError."""
     seen = []
-    for path in sorted(glob("/dev/gpiochip*")):
+    for path in sorted(glob.glob("/dev/gpiochip*")):
         if not gpiod.is_gpiochip_device(path):
             continue
         with gpiod.Chip(path) as chip:
