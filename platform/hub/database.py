@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 log = logging.getLogger("hub.database")
@@ -21,6 +23,23 @@ BUSY_TIMEOUT_S = 5.0  # readers of WAL do not block; this covers a recovery by t
 WAL_PAGES = 4000  # checkpoint after this many pages; also the length the WAL is grown to once
 KEPT_DAMAGED = 3  # damaged files kept for a technician; the oldest goes
 FULL_CHECK_BYTES = 64 << 20  # a file up to this size is checked page by page at each start (about 0.3 s)
+
+
+# Answers that blame the machine and not the file: another start may do better, a fresh file would not.
+_ENVIRONMENT = frozenset(
+    {
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +125,38 @@ def migrate(conn: sqlite3.Connection, migrations: Sequence[Migration]) -> list[s
     return done
 
 
+def open_or_set_aside(path: Path, opener: Callable[[], T]) -> tuple[T, Path | None]:
+    """What `opener` makes of the database at `path`; if that is damaged, what it makes of a fresh one.
+
+    Also returns the name the damaged file was given. Start equals recovery: nothing in a file keeps us from
+    it.
+    """
+    try:
+        return opener(), None
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if is_environment(error):
+            raise
+        log.error("%s does not open: %s", path.name, error)
+    aside = set_aside(path)
+    return opener(), aside
+
+
+def primary_code(error: Exception) -> int:
+    """SQLite's primary result code; -1 where the error did not come from SQLite itself."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code & 0xFF if isinstance(code, int) else -1
+
+
+def is_environment(error: Exception) -> bool:
+    """True where the disk, its rights or its room are to blame, and not what the file holds."""
+    return primary_code(error) in _ENVIRONMENT
+
+
+def is_damage(error: Exception) -> bool:
+    """True where SQLite found the file itself damaged."""
+    return primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def grow_wal(path: Path, page_size: int) -> None:
     """Fill the WAL up to its full length once, so that no later commit pays for a file that grows.
 
@@ -124,15 +175,16 @@ def grow_wal(path: Path, page_size: int) -> None:
 
 def set_aside(path: Path) -> Path:
     """Rename a damaged database and its WAL so that a fresh one can start; returns the new name."""
-    number = 1
-    while (target := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
+    pattern = re.compile(re.escape(path.name) + r"\.damaged-(\d+)")
+    earlier = [int(found[1]) for part in path.parent.iterdir() if (found := pattern.fullmatch(part.name))]
+    number = max(earlier, default=0) + 1
+    target = path.with_name(f"{path.name}.damaged-{number}")
     for suffix in ("-wal", "-shm", ""):
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(target.with_name(target.name + suffix))
     sync_directory(path.parent)
-    for old in range(1, number - KEPT_DAMAGED + 1):
+    for old in sorted([*earlier, number])[:-KEPT_DAMAGED]:
         for suffix in ("", "-wal", "-shm"):
             path.with_name(f"{path.name}.damaged-{old}{suffix}").unlink(missing_ok=True)
     log.error("%s is damaged: kept as %s, starting with an empty one", path.name, target.name)

@@ -80,7 +80,8 @@ class History:
     @property
     def behind(self) -> int:
         """Committed numbers not looked at yet."""
-        return max(0, self._log.committed_seq - self.cursor)
+        behind: int = self._log.committed_seq - self.cursor
+        return max(0, behind)
 
     def _on_commit(self, messages: Sequence[Message]) -> None:
         self._waiting += len(messages)

@@ -19,9 +19,8 @@ from typing import Any
 import msgspec
 
 from . import senml
-from .database import Migration, check, migrate, open_writer, set_aside
+from .database import Migration, check, migrate, open_or_set_aside, open_writer
 from .errors import Invalid, SenmlError
-from .log_reader import is_damage, primary_code
 from .message import JSON, SENML_CBOR, SENML_JSON, Message
 
 log = logging.getLogger("hub.history")
@@ -124,40 +123,33 @@ class HistoryStore:
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self.set_aside: Path | None = None
-        self._conn = self._open(path)
         self.undecodable = 0  # messages whose SenML did not decode
         self.series_refused = 0  # records of series beyond MAX_SERIES
-        (cursor,) = self._conn.execute("SELECT value FROM state WHERE name = 'cursor'").fetchone()
-        self.cursor: int = cursor
-        self._series: dict[SeriesKey, int] = {}
-        self._records: dict[int, int] = {}
-        for series_id, *key, records in self._conn.execute(
-            "SELECT id, channel, subtopic, publisher, protocol, name, unit, records FROM series"
-        ):
-            self._series[tuple(key)] = series_id
-            self._records[series_id] = records
+        self._conn, self.set_aside = open_or_set_aside(path, lambda: self._open(path))
 
     def _open(self, path: Path) -> sqlite3.Connection:
-        try:
-            return self._open_checked(path)
-        except sqlite3.DatabaseError as error:
-            if not is_damage(error) and primary_code(error) != -1:
-                raise
-            log.error("the history does not open: %s; building it again from the log", error)
-        self.set_aside = set_aside(path)
-        return self._open_checked(path)
-
-    @staticmethod
-    def _open_checked(path: Path) -> sqlite3.Connection:
         conn = open_writer(path)
         try:
             check(conn, path)
             migrate(conn, _MIGRATIONS)
+            self._load(conn)
         except BaseException:
             conn.close()
             raise
         return conn
+
+    def _load(self, conn: sqlite3.Connection) -> None:
+        (cursor,) = conn.execute(
+            "SELECT CAST(sum(value) AS INTEGER) FROM state WHERE name = 'cursor'"
+        ).fetchone()
+        self.cursor: int = cursor or 0
+        self._series: dict[SeriesKey, int] = {}
+        self._records: dict[int, int] = {}
+        for series_id, records, *key in conn.execute(
+            "SELECT id, CAST(records AS INTEGER), channel, subtopic, publisher, protocol, name, unit FROM series"
+        ):
+            self._series[tuple(key)] = series_id
+            self._records[series_id] = records
 
     def close(self) -> None:
         self._conn.close()

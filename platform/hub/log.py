@@ -142,8 +142,9 @@ class Log:
         for timer in (self._commit_timer, self._cursor_timer):
             if timer:
                 timer.cancel()
-        await asyncio.to_thread(self._writer.stop)
+        # Before the writer: the last connection to close moves the WAL into the file, and a reader cannot.
         self._reader.close()
+        await asyncio.to_thread(self._writer.stop)
 
     @property
     def pending(self) -> int:
@@ -410,6 +411,11 @@ class Log:
     def reader(self) -> LogReader:
         """A reader for another thread; the caller closes it."""
         return LogReader(self.path)
+
+    @property
+    def damaged_rows(self) -> int:
+        """Rows that this log's reader found damaged and passed over."""
+        return self._reader.damaged
 
     # Cursors
 

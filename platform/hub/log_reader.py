@@ -5,7 +5,8 @@ Each thread that reads has a reader of its own; `Log` holds one for the event lo
 
 from __future__ import annotations
 
-import sqlite3
+import logging
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,44 @@ import msgspec
 from .database import open_reader
 from .message import Message
 
+log = logging.getLogger("hub.log")
+
 STEP = 256  # rows fetched at once: about 64 KiB of bodies
 
 
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Message).decode
+
+
+def encode_row(message: Message) -> bytes:
+    """The body of a row.
+
+    The message as msgpack, then its CRC-32. SQLite itself does not notice a flipped bit.
+    """
+    packed = _pack(message)
+    return packed + zlib.crc32(packed).to_bytes(4, "big")
+
+
+def decode_row(seq: int, body: bytes | None) -> Message | None:
+    """The message of row `seq`, or None where the row is damaged."""
+    if body is None:
+        return None
+    packed = body[:-4]
+    if zlib.crc32(packed) != int.from_bytes(body[-4:], "big"):
+        return None
+    message = _unpack(packed)
+    return message if message.seq == seq else None
+
+
 class LogReader:
-    """Reads messages in ascending order of their numbers."""
+    """Reads messages in ascending order of their numbers.
+
+    Passes over rows that are damaged and counts them.
+    """
 
     def __init__(self, path: Path) -> None:
         self._conn = open_reader(path)
-        self._decode = msgspec.msgpack.Decoder(Message).decode
+        self.damaged = 0
 
     def scan(
         self,
@@ -46,13 +76,15 @@ class LogReader:
         while len(found) < limit and left > 0:
             step = min(STEP, left) if match else min(STEP, left, limit - len(found))
             rows = self._conn.execute(
-                "SELECT seq, body FROM log WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+                "SELECT seq, CAST(body AS BLOB) FROM log WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
                 (seen, last, step),
             ).fetchall()
             for seq, body in rows:
-                message = self._decode(body)
+                message = decode_row(seq, body)
                 seen = seq
-                if match is None or match(message):
+                if message is None:
+                    self._report(seq)
+                elif match is None or match(message):
                     found.append(message)
                     if len(found) == limit:
                         break
@@ -67,8 +99,17 @@ class LogReader:
 
     def read_one(self, seq: int) -> Message | None:
         """The message with this number, or None where it is not (or no longer) there."""
-        row = self._conn.execute("SELECT body FROM log WHERE seq = ?", (seq,)).fetchone()
-        return self._decode(row[0]) if row else None
+        row = self._conn.execute("SELECT CAST(body AS BLOB) FROM log WHERE seq = ?", (seq,)).fetchone()
+        if row is None:
+            return None
+        message = decode_row(seq, row[0])
+        if message is None:
+            self._report(seq)
+        return message
+
+    def _report(self, seq: int) -> None:
+        self.damaged += 1
+        log.error("row %d of the log is damaged and passed over", seq)
 
     def query(self, sql: str, params: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """Any reading statement over the log's file, other parts' tables included."""
@@ -76,14 +117,3 @@ class LogReader:
 
     def close(self) -> None:
         self._conn.close()
-
-
-def is_damage(error: sqlite3.Error) -> bool:
-    """True where SQLite found the file itself damaged (SQLITE_CORRUPT, SQLITE_NOTADB)."""
-    return primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def primary_code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code; -1 where the error did not come from SQLite."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code & 0xFF if isinstance(code, int) else -1

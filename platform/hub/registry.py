@@ -8,6 +8,7 @@ method may be called from any thread. Listeners are told on the loop the registr
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -37,6 +38,8 @@ from .registry_items import (
 from .users import User, Users, check_password, hash_password
 
 __all__ = ["Change", "ChangeKind", "Channel", "Metadata", "Page", "Registry", "Thing", "User"]
+
+log = logging.getLogger("hub.registry")
 
 MAX_THINGS = 100_000
 MAX_CHANNELS = 100_000
@@ -407,9 +410,9 @@ class Registry:
     def _load(self) -> None:
         conn = self._file.conn
         for thing_id, name, metadata, digest, version in conn.execute("SELECT * FROM thing ORDER BY rowid"):
-            self._keep_thing(Thing(thing_id, name, msgspec.json.decode(metadata), version), digest)
+            self._keep_thing(Thing(thing_id, name, _metadata(thing_id, metadata), version), digest)
         for channel_id, name, metadata in conn.execute("SELECT * FROM channel ORDER BY rowid"):
-            self._channels[channel_id] = Channel(channel_id, name, msgspec.json.decode(metadata))
+            self._channels[channel_id] = Channel(channel_id, name, _metadata(channel_id, metadata))
         for channel_id, thing_id in conn.execute("SELECT channel, thing FROM connection"):
             self._keep_connection(channel_id, thing_id)
         for user_id, email, role, password in conn.execute(
@@ -431,6 +434,18 @@ class Registry:
         self._channels_of.setdefault(thing_id, {})[channel_id] = None
         self._things_of.setdefault(channel_id, {})[thing_id] = None
         self._connections += 1
+
+
+def _metadata(owner: str, text: str) -> Metadata:
+    """Stored metadata.
+
+    {} where a flipped bit made it unreadable, for that must not keep the gateway from starting.
+    """
+    try:
+        return msgspec.json.decode(text, type=Metadata)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        log.error("the metadata of %s is damaged and dropped", owner)
+        return {}
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -11,9 +11,8 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from .database import Migration, check, migrate, open_writer, set_aside, sync_directory
+from .database import Migration, check, migrate, open_or_set_aside, open_writer, primary_code, sync_directory
 from .errors import HubError
-from .log_reader import is_damage, primary_code
 from .users import Statement
 
 log = logging.getLogger("hub.registry")
@@ -102,25 +101,16 @@ class RegistryFile:
         self.conn.close()
 
     def _open(self) -> sqlite3.Connection:
-        try:
-            return self._open_checked()
-        except sqlite3.DatabaseError as error:
-            if not is_damage(error) and primary_code(error) != -1:
-                raise
-            log.error("the registry does not open: %s", error)
-        self.set_aside = set_aside(self._path)
+        """The file; where it is damaged or gone, its copy; where that is damaged as well, a fresh one."""
         copy = self._copy_path()
-        if copy.exists():
+        gone = not self._path.exists()
+        conn, self.set_aside = open_or_set_aside(self._path, self._open_checked)
+        if (gone or self.set_aside) and copy.exists():
+            conn.close()
+            log.error("taking the copy of the registry: changes since the last start may be missing")
             shutil.copyfile(copy, self._path)
-            try:
-                conn = self._open_checked()
-            except sqlite3.DatabaseError:
-                log.error("its copy is damaged as well")
-                self._path.unlink()
-            else:
-                log.error("took the copy of the registry: changes since the last start may be missing")
-                return conn
-        return self._open_checked()
+            conn, _ = open_or_set_aside(self._path, self._open_checked)
+        return conn
 
     def _open_checked(self) -> sqlite3.Connection:
         conn = open_writer(self._path)

@@ -1,0 +1,318 @@
+"""What the log does when the disk fails, when it is full, and when its file is damaged."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from hub import database, log_writer
+from hub.errors import LogFailed, LogFull
+from hub.log import Log
+
+from .conftest import FailingDisk, MakeMessage
+
+
+@pytest.mark.parametrize("at", ["COMMIT", "BEGIN", "INSERT INTO log"])
+def test_nothing_is_acknowledged_after_a_failed_commit_and_nothing_is_tried_again(
+    tmp_path: Path,
+    make_message: MakeMessage,
+    failing_disk: type[FailingDisk],
+    io_error: sqlite3.OperationalError,
+    at: str,
+) -> None:
+    async def main() -> None:
+        failures: list[LogFailed] = []
+        committed: list[int] = []
+        log = Log.open(tmp_path / "log.db", connection=failing_disk, on_failure=failures.append)
+        log.on_commit(lambda messages: committed.extend(message.seq for message in messages))
+        await log.append([make_message(0)])
+        failing_disk.at, failing_disk.fault = at, io_error
+
+        first = [asyncio.create_task(log.append([make_message(n)])) for n in range(1, 4)]
+        await asyncio.sleep(0)  # they are with the writer; these wait for its next commit
+        later = [asyncio.create_task(log.append([make_message(n)])) for n in range(4, 7)]
+        answers = await asyncio.gather(*first, *later, return_exceptions=True)
+
+        assert [type(answer) for answer in answers] == [LogFailed] * 6
+        assert committed == [1]
+        assert len(failures) == 1
+        assert failing_disk.attempts == 1
+
+        failing_disk.fault = None  # the disk says it is well again; its promise is worth nothing
+        with pytest.raises(LogFailed):
+            await log.append([make_message(7)])
+        with pytest.raises(LogFailed):
+            log.post([make_message(8)])
+        assert log.committed_seq == 1
+        await log.close()
+
+        log = Log.open(tmp_path / "log.db")  # the process starts again
+        assert [message.payload for message in log.read(0)] == [make_message(0).payload]
+        (seq,) = await log.append([make_message(9)])
+        assert seq > 7  # numbers that live listeners have seen are not used again
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_callbacks_hear_of_the_failure(
+    tmp_path: Path,
+    make_message: MakeMessage,
+    failing_disk: type[FailingDisk],
+    io_error: sqlite3.OperationalError,
+) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db", connection=failing_disk)
+        failing_disk.fault = io_error
+        answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        log.submit([make_message()], (), answer.set_result)
+        assert isinstance(await answer, LogFailed)
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_full_disk_refuses_and_recovers_without_a_restart(
+    tmp_path: Path,
+    make_message: MakeMessage,
+    failing_disk: type[FailingDisk],
+    full_error: sqlite3.OperationalError,
+) -> None:
+    async def main() -> None:
+        failures: list[LogFailed] = []
+        log = Log.open(tmp_path / "log.db", connection=failing_disk, on_failure=failures.append)
+        log.move_cursor("cloud", 7)
+        failing_disk.fault = full_error
+        with pytest.raises(LogFull):
+            await log.append([make_message(1)])
+        assert failures == []
+        failing_disk.fault = None
+        (seq,) = await log.append([make_message(2)])
+        assert [message.seq for message in log.read(0)] == [seq]
+        assert log.counters.failed == 1
+        assert log.query("SELECT seq FROM cursor") == [(7,)]  # moved although its first commit failed
+        assert log.message_count == 1
+        await log.close()
+        log = Log.open(tmp_path / "log.db")
+        assert log.message_count == 1
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_really_full_file_refuses_and_recovers(tmp_path: Path, make_message: MakeMessage) -> None:
+    """SQLite itself runs out of pages, in the middle of a transaction."""
+
+    class Small(sqlite3.Connection):
+        pass
+
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db", connection=Small)
+        conn = log._writer._conn
+        (pages,) = conn.execute("PRAGMA page_count").fetchone()
+        conn.execute(f"PRAGMA max_page_count = {pages + 20}")
+        with pytest.raises(LogFull):
+            await log.append([make_message(n, payload=bytes(1000)) for n in range(100)])
+        assert log.read(0) == []
+        conn.execute("PRAGMA max_page_count = 1000000")
+        await log.append([make_message(1)])
+        assert len(log.read(0)) == 1
+        await log.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda data: b"\0" * len(data), id="all zeros"),
+        pytest.param(lambda data: random.Random(1).randbytes(len(data)), id="noise"),
+        pytest.param(lambda data: data[:3000], id="cut short"),
+        pytest.param(lambda data: data[:16] + b"\xff" * 84 + data[100:], id="header"),
+        pytest.param(lambda data: data[:1024] + b"\xa5" * (len(data) - 1024), id="pages"),
+        pytest.param(lambda data: b"SQLite format 2\0" + data[16:], id="other version"),
+    ],
+)
+def test_a_damaged_file_is_set_aside_and_said_so(
+    tmp_path: Path,
+    make_message: MakeMessage,
+    caplog: pytest.LogCaptureFixture,
+    damage: object,
+) -> None:
+    path = tmp_path / "log.db"
+
+    async def main() -> None:
+        log = Log.open(path)
+        await log.append([make_message(n) for n in range(50)])
+        last = log.committed_seq
+        await log.close()
+        damaged = damage(path.read_bytes())  # type: ignore[operator]
+        path.write_bytes(damaged)
+        with caplog.at_level(logging.ERROR):
+            log = Log.open(path)
+        assert log.set_aside is not None
+        assert log.set_aside.read_bytes() == damaged
+        assert log.counters.set_aside == 1
+        assert "is damaged" in caplog.text
+        (seq,) = await log.append([make_message()])
+        assert seq > last  # the numbers survive the database
+        assert len(log.read(0)) == 1
+        await log.close()
+        log = Log.open(path)
+        assert log.set_aside is None
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_an_empty_file_is_a_new_log(tmp_path: Path, make_message: MakeMessage) -> None:
+    async def main() -> None:
+        (tmp_path / "log.db").touch()
+        log = Log.open(tmp_path / "log.db")
+        assert log.set_aside is None
+        assert await log.append([make_message()]) == [1]
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_only_the_last_damaged_files_are_kept(tmp_path: Path) -> None:
+    async def main() -> None:
+        for _ in range(database.KEPT_DAMAGED + 2):
+            (tmp_path / "log.db").write_bytes(b"no database, no database, no database" * 100)
+            await Log.open(tmp_path / "log.db").close()
+
+    asyncio.run(main())
+    assert len(list(tmp_path.glob("log.db.damaged-?"))) == database.KEPT_DAMAGED
+
+
+def test_random_damage_never_keeps_the_log_from_starting(tmp_path: Path, make_message: MakeMessage) -> None:
+    path = tmp_path / "log.db"
+    rng = random.Random(7)
+
+    async def build() -> None:
+        log = Log.open(path)
+        await log.append([make_message(n) for n in range(300)])
+        log.move_cursor("cloud", 100)
+        await log.close()
+
+    asyncio.run(build())
+    whole = path.read_bytes()
+
+    passed_over = 0
+
+    async def start() -> bool:
+        nonlocal passed_over
+        log = Log.open(path)
+        (seq,) = await log.append([make_message()])
+        kept = log.read(0, None, 1000)
+        assert [message.payload for message in kept[:-1]] == [
+            make_message(m.seq - 1).payload for m in kept[:-1]
+        ]
+        assert kept[-1].seq == seq
+        passed_over += log.damaged_rows
+        aside = log.set_aside is not None
+        await log.close()
+        return aside
+
+    set_aside = 0
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 30)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        path.write_bytes(data[: rng.choice((len(data), rng.randrange(len(data))))])
+        set_aside += asyncio.run(start())
+    assert set_aside > 20
+    assert passed_over > 20
+
+
+def test_damage_found_while_running_is_looked_for_at_the_next_start(
+    tmp_path: Path,
+    make_message: MakeMessage,
+    failing_disk: type[FailingDisk],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file too large to be checked page by page at each start is, once SQLite has stumbled over it."""
+    monkeypatch.setattr(database, "FULL_CHECK_BYTES", 0)
+    path = tmp_path / "log.db"
+    thorough: list[bool] = []
+    plain_check = database.check
+
+    def check(conn: sqlite3.Connection, checked: Path, *, thorough_: bool = False, **more: bool) -> None:
+        thorough.append(more.get("thorough", thorough_))
+        plain_check(conn, checked, **more)
+
+    monkeypatch.setattr(log_writer, "check", check)
+
+    async def main() -> None:
+        log = Log.open(path, connection=failing_disk)
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        failing_disk.at, failing_disk.fault = "INSERT INTO log", error  # type: ignore[assignment]
+        with pytest.raises(LogFailed):
+            await log.append([make_message()])
+        failing_disk.fault = None
+        await log.close()
+        await Log.open(path).close()
+        await Log.open(path).close()
+
+    asyncio.run(main())
+    assert thorough == [False, True, False]
+
+
+def test_numbers_left_unused_by_a_crash_are_no_loss(tmp_path: Path, make_message: MakeMessage) -> None:
+    """A log that was not closed begins a new block; the hole counts neither as messages nor as a gap."""
+    path = tmp_path / "log.db"
+
+    async def crash(expected: int) -> int:
+        log = Log.open(path, max_messages=1000)
+        log.cursor("cloud")
+        await log.append([make_message(n) for n in range(30)])
+        assert log.message_count == expected == log.query("SELECT count(*) FROM log")[0][0]
+        seq = log.committed_seq
+        # end the writer as a kill would: without giving the reserved numbers back
+        log._writer._give_back_reservation = lambda: None  # type: ignore[method-assign]
+        await log.close()
+        return seq
+
+    first = asyncio.run(crash(30))
+    second = asyncio.run(crash(60))
+    third = asyncio.run(crash(90))
+    assert first == 30
+    assert second > first + log_writer.RESERVE // 2
+    assert third > second + log_writer.RESERVE // 2
+
+
+def test_a_damaged_mark_is_ignored(tmp_path: Path, make_message: MakeMessage) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        await log.append([make_message()])
+        await log.close()
+        (tmp_path / "log.db.reserved").write_bytes(b"\xff\xfe what")
+        log = Log.open(tmp_path / "log.db")
+        assert await log.append([make_message()]) == [2]
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_numbers_are_reserved_again_before_a_block_ends(
+    tmp_path: Path, make_message: MakeMessage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "RESERVE", 100)
+
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        for n in range(50):
+            seqs = await log.append([make_message(n) for _ in range(20)])
+            (reserved,) = log.query("SELECT value FROM state WHERE name = 'reserved'")[0]
+            assert reserved > seqs[-1] + 40
+            assert int((tmp_path / "log.db.reserved").read_text()) >= reserved
+        await log.close()
+
+    asyncio.run(main())
