@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.commands import Command, CommandError, order
-from gateway.live import LiveFrames
+from gateway.live import LiveFrames, shown
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.errors import DeviceExists, OrderError, QueueFull, UnknownDevice
 from gateway.lorawan.server import NetworkServer
@@ -152,7 +152,7 @@ class Api:
         feed = self._live.follow(after)
         try:
             async for entry in feed:
-                yield Event(msgspec.json.encode(entry).decode(), str(entry["n"]))
+                yield Event(msgspec.json.encode(shown(entry)).decode(), str(entry["n"]))
         finally:
             self._live.unfollow(feed)
 

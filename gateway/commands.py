@@ -50,6 +50,16 @@ def order(server: NetworkServer, dev_eui: str, command: Command) -> Queued:
     return server.queue_downlink(eui, command.fport, payload, command.confirmed)
 
 
+def _read(payload: bytes) -> Command:
+    """Raises CommandError saying what does not fit."""
+    try:
+        return msgspec.json.decode(payload, type=Command)
+    except msgspec.ValidationError as error:
+        raise CommandError(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CommandError(f"not JSON: {error}") from None
+
+
 def is_command(message: Message) -> bool:
     """Whether a message orders a downlink."""
     return message.protocol != "lora" and message.subtopic.startswith(PREFIX)
@@ -87,11 +97,11 @@ class Commands:
     def _take(self, message: Message) -> None:
         dev_eui = message.subtopic[len(PREFIX) :]
         try:
-            command = msgspec.json.decode(message.payload, type=Command)
+            command = _read(message.payload)
             if self._server.device(DevEUI.parse(dev_eui)).channel_id != message.channel:
                 raise CommandError("the device belongs to another channel")
             self._log.post((), order(self._server, dev_eui, command).writes)
-        except (CommandError, LorawanError, HubError, msgspec.DecodeError, ValueError) as error:
+        except (CommandError, LorawanError, HubError, ValueError) as error:
             self.refused += 1
             self._live.add(
                 "rejected",

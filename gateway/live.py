@@ -26,10 +26,10 @@ class LiveFrames:
         self._n = 0
 
     def add(self, kind: str, time_s: float, **details: Any) -> None:
-        """Append an entry; `time_s` is Unix time, details that are None are left out."""
+        """Append an entry; `time_s` is Unix time. Details that are None or empty are not shown."""
         self._n += 1
-        entry: Entry = {"n": self._n, "time": time_s, "kind": kind}
-        entry.update((key, value) for key, value in details.items() if value is not None)
+        details["n"], details["time"], details["kind"] = self._n, time_s, kind
+        entry: Entry = details
         self._entries.append(entry)
         for feed in self._feeds:
             feed.put(entry)
@@ -37,7 +37,7 @@ class LiveFrames:
     def after(self, n: int, limit: int) -> list[Entry]:
         """The newest `limit` entries numbered above `n`, oldest first."""
         fresh = [entry for entry in self._entries if entry["n"] > n]
-        return fresh[-limit:] if limit else []
+        return [shown(entry) for entry in (fresh[-limit:] if limit else [])]
 
     def follow(self, after: int) -> Feed[Entry]:
         """A feed of the entries above `after` that are still kept, then of new ones; to be given to `unfollow`."""
@@ -51,6 +51,11 @@ class LiveFrames:
         """End a feed."""
         feed.close()
         self._feeds.discard(feed)
+
+
+def shown(entry: Entry) -> Entry:
+    """An entry as people get it. Left to the few that are looked at, as one is made for every frame."""
+    return {key: value for key, value in entry.items() if value is not None and value != ""}
 
 
 def heard(rx: RxPacket) -> Entry:

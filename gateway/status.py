@@ -29,6 +29,7 @@ STATUS_FILE = "status.json"
 CLAIM_FILE = "claim-code"
 WRITE_INTERVAL_S = 1.0
 SHOWN_FRAMES = 20
+SHOWN_DEVICES = 50  # the API lists all of them
 RADIO_SILENT_S = 30.0  # a forwarder sends PULL_DATA every 5 s
 
 Status = dict[str, Any]
@@ -123,7 +124,7 @@ class StatusSource:
         """What local tools are shown: the status with devices and the last frames."""
         return {
             **self.status(),
-            "devices": [device_view(device) for device in self._server.devices()],
+            "devices": [device_view(device) for device in self._server.devices(SHOWN_DEVICES)],
             "frames": self._live.after(0, SHOWN_FRAMES),
         }
 

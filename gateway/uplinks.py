@@ -111,7 +111,7 @@ class Uplinks:
             "uplink",
             uplink.at.wall_ns / 1e9,
             **heard(uplink.rx),
-            dev_eui=str(uplink.device.dev_eui),
+            dev_eui=uplink.device.topic,
             dev_addr=str(uplink.dev_addr),
             name=config.name,
             fcnt=uplink.fcnt,
