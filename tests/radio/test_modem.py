@@ -200,6 +200,18 @@ def test_stopping_leaves_the_chip_asleep(bench_for: Callable[..., Bench]) -> Non
     assert bench.chip.mode == 0
 
 
+@pytest.mark.parametrize("bw_hz", [41_700, 62_500, 250_000, 500_000])
+def test_other_bandwidths_are_received_with_their_errata(bench_for: Callable[..., Bench], bw_hz: int) -> None:
+    mod = LoRaModulation(8, bw_hz)
+    bench = bench_for(uplink(mod))
+    bench.device_sends(SECOND, uplink(mod), UP)
+    bench.run_until(3 * SECOND)
+    (heard,) = bench.of(Received)
+    assert heard.end_ns == pytest.approx(bench.frames[0].end_ns, abs=1000)
+    assert abs(heard.packet.freq_error_hz) < 100
+    assert dict(bench.chip.warnings) == {}
+
+
 def test_a_chip_used_properly_has_nothing_to_warn_of(bench_for: Callable[..., Bench]) -> None:
     bench = bench_for(uplink())
     bench.run_until(500 * MS)
