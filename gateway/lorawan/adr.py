@@ -8,6 +8,7 @@ is the device's own remedy when nobody answers it.
 from __future__ import annotations
 
 from collections.abc import Collection
+from zlib import crc32
 
 from gateway.lorawan.mac import LinkADRReq
 from radio.lora import REQUIRED_SNR_DB, LoRaModulation
@@ -36,6 +37,11 @@ def adapt(margin: float, data_rate: int, tx_power: int, max_dr: int, max_tx_powe
         tx_power -= 1
         steps += 1
     return data_rate, tx_power
+
+
+def plan_number(channels: Collection[int] | None) -> int:
+    """A number that stands for a set of channels, so that a changed setting is noticed; 0 is all channels."""
+    return 0 if channels is None else crc32(repr(sorted(set(channels))).encode()) | 1
 
 
 def link_adr_block(

@@ -122,7 +122,6 @@ class LinkAdr:
     data_rate: int
     tx_power: int
     nb_trans: int
-    steers: bool  # it also sets the channels of the steering setting
 
 
 @dataclass(slots=True)
@@ -131,7 +130,7 @@ class MacState:
 
     tx_power: int = 0  # TXPower index in force
     nb_trans: int = 1
-    steered: bool = False  # the device has accepted the channels of the steering setting
+    channel_plan: int = 0  # `adr.plan_number` of the channels the device has accepted; 0: all
     link_adr: LinkAdr | None = None
     attempts: int = 0  # of the LinkADRReq in question
     max_dr: int | None = None  # the device refused more

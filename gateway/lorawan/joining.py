@@ -132,7 +132,8 @@ class Joiner:
         keys = derive_session_keys(app_key, join_nonce, self._net_id, request.dev_nonce)
         session = self.session(device, number, self._address(taken), *keys)
         if self._region.fixed_plan and self._settings.uplink_channels is not None:
-            session.mac.steered = True  # the CFList carries the channel masks
+            # The CFList carries the channel masks.
+            session.mac.channel_plan = adr.plan_number(self._settings.uplink_channels)
         accept = JoinAccept(
             join_nonce=join_nonce,
             net_id=self._net_id,

@@ -41,7 +41,7 @@ class MacLayer:
         """Raises ValueError where the steering setting does not fit into one downlink."""
         self._region = region
         self._settings = settings
-        self._steering = settings.uplink_channels is not None
+        self._plan = adr.plan_number(settings.uplink_channels)
         block = adr.link_adr_block(region, settings.uplink_channels, 0, 0, 1)
         if len(mac.encode(block)) > MAX_FOPTS:
             raise ValueError("uplink_channels spreads over too many groups of 16 to fit into one downlink")
@@ -82,7 +82,7 @@ class MacLayer:
         return (
             state.link_adr is not None
             or (state.uplinks_since_adr >= ADR_HISTORY and frame.adr and self._settings.adr)
-            or (self._steering and not state.steered)
+            or state.channel_plan != self._plan
             or now.mono_ns >= session.device.status_due_ns
         )
 
@@ -142,10 +142,11 @@ class MacLayer:
         if self._settings.adr and frame.adr and state.uplinks_since_adr >= ADR_HISTORY:
             state.uplinks_since_adr = 0
             wanted = self._adapted(state, data_rate, rx)
-        steers = self._steering and (not state.steered or frame.adr_ack_req)
+        # A device that asks whether anybody hears it may be about to open its default channels again.
+        steers = state.channel_plan != self._plan or (self._plan and frame.adr_ack_req)
         if wanted == (data_rate, state.tx_power) and not steers:
             return None
-        return LinkAdr(*wanted, nb_trans=1, steers=self._steering)
+        return LinkAdr(*wanted, nb_trans=1)
 
     def _adapted(self, state: MacState, data_rate: int, rx: RxPacket) -> tuple[int, int]:
         margin = adr.margin_db(max(state.snr_db), rx.modulation, self._settings.adr_margin_db)
@@ -165,7 +166,7 @@ class MacLayer:
             return
         if all(answer.ok for answer in answers):
             state.tx_power, state.nb_trans = request.tx_power, request.nb_trans
-            state.steered = state.steered or request.steers
+            state.channel_plan = self._plan  # each block names the channels too
             state.snr_db.clear()  # what was heard at another power says nothing about this one
             heard.agreed = True
             heard.notes.append(f"LinkADRAns: DR{request.data_rate}, power {request.tx_power} accepted")

@@ -60,7 +60,7 @@ _SCHEMA = (
         fcnt_down INTEGER NOT NULL,      -- reserved up to here; counting goes on here after a restart
         tx_power INTEGER NOT NULL,
         nb_trans INTEGER NOT NULL,
-        steered INTEGER NOT NULL
+        channel_plan INTEGER NOT NULL    -- which channels the device has accepted; 0: all
     )""",
     """CREATE TABLE lorawan_uplink (
         session INTEGER PRIMARY KEY,
@@ -123,8 +123,8 @@ def fcnt_down(session: Session) -> Write:
 def mac_state(session: Session) -> Write:
     mac = session.mac
     return (
-        "UPDATE lorawan_session SET tx_power = ?, nb_trans = ?, steered = ? WHERE id = ?",
-        (mac.tx_power, mac.nb_trans, int(mac.steered), session.id),
+        "UPDATE lorawan_session SET tx_power = ?, nb_trans = ?, channel_plan = ? WHERE id = ?",
+        (mac.tx_power, mac.nb_trans, mac.channel_plan, session.id),
     )
 
 
@@ -214,7 +214,7 @@ class Store:
                 session.fcnt_down.ceiling,
                 session.mac.tx_power,
                 session.mac.nb_trans,
-                int(session.mac.steered),
+                session.mac.channel_plan,
             ),
         )
 
@@ -249,7 +249,7 @@ class Store:
         dev_eui = DevEUI.parse(str(eui_text))
         sessions = conn.execute(
             "SELECT id, pending, dev_addr, nwk_s_key, app_s_key, rx1_delay_s, rx1_dr_offset, rx2_dr,"
-            " fcnt_down, tx_power, nb_trans, steered, fcnt_up, last_seen_ns, uplinks"
+            " fcnt_down, tx_power, nb_trans, channel_plan, fcnt_up, last_seen_ns, uplinks"
             " FROM lorawan_session LEFT JOIN lorawan_uplink ON session = id WHERE dev_eui = ? ORDER BY id",
             (eui_text,),
         ).fetchall()
@@ -282,7 +282,7 @@ class Store:
     def _load_session(self, device: Device, row: tuple[int | bytes, ...]) -> None:
         eui = device.dev_eui
         (number, pending, dev_addr, nwk_s_key, app_s_key, *settings) = row
-        delay_s, dr_offset, rx2_dr, down, tx_power, nb_trans, steered, fcnt_up, seen_ns, uplinks = settings
+        delay_s, dr_offset, rx2_dr, down, tx_power, nb_trans, plan, fcnt_up, seen_ns, uplinks = settings
         assert isinstance(down, int)
         session = Session(
             id=int(number),
@@ -295,7 +295,7 @@ class Store:
             rx2_dr=int(rx2_dr),
             fcnt_down=ReservedCounter(down, down),
             fcnt_up=None if fcnt_up is None else int(fcnt_up),
-            mac=MacState(tx_power=int(tx_power), nb_trans=int(nb_trans), steered=bool(steered)),
+            mac=MacState(tx_power=int(tx_power), nb_trans=int(nb_trans), channel_plan=int(plan)),
         )
         if pending:
             device.pending.append(session)

@@ -5,6 +5,7 @@ import pytest
 from gateway.lorawan import mac
 from gateway.lorawan.device import ADR_HISTORY
 from gateway.lorawan.outcome import Uplink
+from gateway.lorawan.settings import Settings
 
 
 def start(network, node):
@@ -134,6 +135,20 @@ def test_devices_are_steered_to_the_channels_of_a_small_gateway(make_network, no
     assert node.commands(uplink.downlink) == (mac.LinkADRReq(5, 0, 0x0001, 0, 1),)
 
 
+def test_a_changed_steering_setting_reaches_the_devices(make_network, node):
+    network, node = start(make_network(uplink_channels=(0,)), node)
+    network.hear(node.uplink(fopts=b"\x03\x07"))
+    for channels, request in (
+        ((0, 2), mac.LinkADRReq(5, 0, 0x0005, 0, 1)),
+        (None, mac.LinkADRReq(5, 0, 0, 6, 1)),
+    ):
+        network.settings = Settings(status_interval_s=0, uplink_channels=channels)
+        network.restart()
+        uplink = network.hear(node.uplink())
+        assert node.commands(uplink.downlink) == (request,)
+        assert network.hear(node.uplink(fopts=b"\x03\x07")).downlink is None
+
+
 def test_a_device_that_will_not_be_steered_is_left_in_peace(make_network, node):
     network, node = start(make_network(uplink_channels=(0,)), node)
     network.hear(node.uplink(fopts=b"\x03\x06"))
@@ -158,7 +173,7 @@ def test_in_us915_the_join_accept_steers_and_an_abp_device_gets_a_block(make_net
     assert (uplink.downlink.rx1.freq_hz, uplink.downlink.rx1.modulation.bw_hz) == (923_900_000, 500_000)
     # one answer a request (1.0.2) or one a block (1.1) are both taken
     assert isinstance(network.hear(node.uplink(fopts=b"\x03\x07\x03\x07"), sf=7, freq_hz=904_100_000), Uplink)
-    assert network.server._devices[node.dev_eui].session.mac.steered
+    assert network.hear(node.uplink(), sf=7, freq_hz=904_100_000).downlink is None
 
 
 def test_a_mask_that_fits_into_no_downlink_is_a_wrong_setting(make_network):
