@@ -77,8 +77,11 @@ class Client:
             finally:
                 self.local_ns = max(self.local_ns, self.kernel.now_ns)
 
-    def wait(self, until_ns: int | None, ready: Callable[[], bool]) -> None:
-        """Sleep until `notify` or `wake`, at most until `until_ns`; at once where `ready()` already holds."""
+    def wait(self, until_ns: int | None, ready: Callable[[], bool]) -> bool:
+        """Sleep until `notify` or `wake`, at most until `until_ns`; at once where `ready()` already holds.
+
+        True where a `wake` ended it.
+        """
         with self.kernel.mutex:
             self._reach(self.local_ns)
             if not (self.woken or ready()):
@@ -88,8 +91,9 @@ class Client:
                     self._reach(max(limit, self.local_ns))
                 finally:
                     self._waiting = False
-            self.woken = False
+            woken, self.woken = self.woken, False
             self.local_ns = max(self.local_ns, self.kernel.now_ns)
+            return woken
 
     def notify(self) -> None:
         """End this client's wait at the current virtual time; for events and other clients' calls."""
@@ -145,7 +149,8 @@ class Kernel:
         self._by_thread: dict[int, Client] = {}
         self._holder = self._driver
         self._injected: deque[Callable[[], None]] = deque()
-        self._idle = False  # the baton's holder sleeps in choose()
+        self._idle = False  # the baton's holder sleeps in choose() ...
+        self._sleeps_until_ns = 0  # ... until then, or until it is disturbed
         self._choices = 0  # grows with every decision: how the driver tells a slow client from a stuck one
         self._failure: BaseException | None = None
         self._running = False
@@ -169,6 +174,7 @@ class Kernel:
             self._inserted += 1
             heapq.heappush(self._queue, (t_ns, self._inserted, event))
             if self._idle:
+                self._sleeps_until_ns = min(self._sleeps_until_ns, t_ns)
                 self._changed.notify_all()
             return event
 
@@ -277,12 +283,20 @@ class Kernel:
             return self._driver
         return self.attach()
 
-    def time_here_ns(self) -> int:
-        """The calling thread's time: its local time in lock-step, else the kernel's."""
+    def read_clock_ns(self, cost_ns: int = 0) -> int:
+        """The calling thread's time: a client's local time plus what reading costs, else the kernel's.
+
+        Takes no lock and makes nobody a client.
+        """
         client = self._by_thread.get(threading.get_ident())
-        if client is None:
-            return self.call_free(lambda: self.now_ns)
-        return client.local_ns
+        if client is not None:
+            client.local_ns += cost_ns
+            return client.local_ns
+        if threading.current_thread() is self._driver.thread and not self.in_event:
+            return max(self.now_ns, self._driver.local_ns)
+        if self._speed is not None and self._idle:
+            return max(self.now_ns, min(self._real_time_ns(), self._sleeps_until_ns))
+        return self.now_ns
 
     def await_clients(self, count: int, timeout_s: float = 10.0) -> None:
         """Block (in real time) until `count` clients have come in all, so that a run starts with all of
@@ -361,11 +375,10 @@ class Kernel:
     def _follow_real_time(self) -> None:
         """Move the clock to real time, but never past something that is due. The mutex is held."""
         if self._speed is not None and self._idle:
-            self.now_ns = max(self.now_ns, min(self._real_time_ns(), self._next_due()[0]))
+            self.now_ns = max(self.now_ns, min(self._real_time_ns(), self._sleeps_until_ns))
 
     def _real_time_ns(self) -> int:
-        assert self._speed is not None
-        return self._origin_ns + int((time.monotonic_ns() - self._real_origin_ns) * self._speed)
+        return self._origin_ns + int((time.monotonic_ns() - self._real_origin_ns) * (self._speed or 1.0))
 
     # -- the scheduler: everything below runs with the mutex held, in the thread that has the baton ----
 
@@ -426,6 +439,7 @@ class Kernel:
             timeout = (t_ns - self._real_time_ns()) / self._speed / 1e9
         if self._stop_event is not None:
             timeout = _TICK_S if timeout is None else min(timeout, _TICK_S)
+        self._sleeps_until_ns = t_ns
         self._idle = True
         try:
             if not self._injected and (timeout is None or timeout > 0):
