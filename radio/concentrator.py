@@ -107,9 +107,9 @@ class Concentrator:
             case Sent(tx, _start_ns, _coarse):
                 self._count("tx_sent")
                 self._settle(tx, sent=True)
-            case NotSent(tx, reason):
+            case NotSent(tx, reason, maybe_aired):
                 self._count("tx_not_sent")
-                self._settle(tx, sent=False)
+                self._settle(tx, sent=maybe_aired)
                 log.error("downlink %d accepted but not sent: %s", tx.id, reason)
             case Fault():
                 self._count("module_faults")

@@ -72,6 +72,7 @@ class NotSent:
 
     tx: Transmission
     reason: str
+    maybe_aired: bool = False  # it was started; how much of it left the antenna nobody knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,4 +367,4 @@ class Modem:
         order = tx if self._armed is None else self._armed.tx
         assert order is not None
         self.counters.not_sent += 1
-        return NotSent(order, reason)
+        return NotSent(order, reason, maybe_aired=self.state is State.SENDING)

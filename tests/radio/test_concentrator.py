@@ -187,6 +187,13 @@ def test_a_frame_that_never_left_does_not_count() -> None:
     assert bench.concentrator.counters["tx_not_sent"] == 1
 
 
+def test_a_frame_that_may_have_left_counts() -> None:
+    bench = rig("rxtx")
+    bench.concentrator.transmit(order(mod=SF12), NOW)
+    bench.concentrator.on_event(0, NotSent(bench.owners[0].taken[0], "no TxDone in time", maybe_aired=True))
+    assert any(us for _, us, _ in bench.concentrator.duty_cycle(NOW))
+
+
 def test_an_immediate_order_takes_the_first_gap() -> None:
     bench = rig("rxtx")
     first = bench.concentrator.transmit(order(tmst=None, imme=True), NOW)

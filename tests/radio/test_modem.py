@@ -154,7 +154,7 @@ def test_a_chip_that_dies_while_sending_is_reset(bench_for: Callable[..., Bench]
     bench.at(SECOND, lambda: bench.owner.submit(tx, SECOND))
     bench.at(tx.start_ns + 5 * MS, bench.chip.power_cycle)
     bench.run_until(4 * SECOND)
-    assert [event.reason for event in bench.of(NotSent)] == ["no TxDone in time"]
+    assert [(e.reason, e.maybe_aired) for e in bench.of(NotSent)] == [("no TxDone in time", True)]
     assert bench.state == "LISTENING"
 
 
