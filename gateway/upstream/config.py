@@ -1,0 +1,50 @@
+"""Settings of one upstream MQTT broker."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass, field
+
+DEFAULT_TOPIC = "channels/{channel}/messages/{subtopic}"
+TOPIC_FIELDS = frozenset({"channel", "subtopic", "publisher", "protocol", "gateway"})
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamMqttConfig:
+    """Where and how to deliver. Raises ValueError where a setting can never work."""
+
+    name: str  # names the cursor: a new name starts over
+    host: str
+    port: int = 8883
+    tls: bool = True
+    ca_file: str = ""  # PEM; "": the system's authorities
+    cert_file: str = ""  # client certificate, PEM; needs `key_file`
+    key_file: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    client_id: str = ""  # "": fluxgate-<gateway EUI>
+    protocol: str = "5"  # "5" or "3.1.1"
+    topic: str = DEFAULT_TOPIC
+    prefix: str = ""  # put before every topic, as it is
+    qos: int = 1
+    inflight: int = 100  # 1..65535, messages sent and not yet acknowledged
+    keepalive_s: int = 30  # 5..65535
+
+    def __post_init__(self) -> None:
+        if self.protocol not in ("5", "3.1.1"):
+            raise ValueError(f"protocol is 5 or 3.1.1, not {self.protocol}")
+        if self.qos != 1:
+            raise ValueError("qos is 1: nothing else says that a message arrived")
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("cert_file and key_file go together")
+        if not self.tls and (self.ca_file or self.cert_file):
+            raise ValueError("ca_file and cert_file need tls = true")
+        if not 1 <= self.inflight <= 0xFFFF:
+            raise ValueError("inflight is 1 to 65535")
+        if not 5 <= self.keepalive_s <= 0xFFFF:
+            raise ValueError("keepalive_s is 5 to 65535")
+        if any(character in self.prefix + self.topic for character in "+#\0"):
+            raise ValueError("a topic to publish to has no wildcards")
+        unknown = {name for _, name, _, _ in string.Formatter().parse(self.topic) if name is not None}
+        if unknown := unknown - TOPIC_FIELDS:
+            raise ValueError(f"topic knows no {{{min(unknown)}}}; it knows {', '.join(sorted(TOPIC_FIELDS))}")

@@ -1,0 +1,62 @@
+"""What a destination offers to the relay, and what the relay says about it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hub.message import Message
+
+
+class Sink(Protocol):
+    """One destination. It keeps nothing across a restart: its memory is the cursor in the log.
+
+    `window` is the largest batch it wants; what an interruption can send twice is at most that much.
+    """
+
+    name: str
+    window: int
+
+    @property
+    def rejected(self) -> int:
+        """Messages settled without delivery, because the destination can never take them."""
+
+    async def open(self, on_lost: Callable[[], None]) -> None:
+        """Connect. `on_lost` is called, on the loop, when the connection ends later. Raises SinkError."""
+
+    def check(self) -> None:
+        """Raises the SinkError that ended the connection, if it has ended."""
+
+    async def deliver(self, batch: Sequence[Message]) -> int:
+        """Hand `batch` over in its order; return how many of its first messages are safely there.
+
+        Fewer than the batch: the connection ended on the way and the next call says why. Raises SinkError
+        where not even the first one got there.
+        """
+
+    async def close(self) -> None:
+        """Let go of the connection, if any. Never raises."""
+
+
+class UpstreamState(enum.StrEnum):
+    CONNECTED = "connected"
+    CONNECTING = "connecting"  # the first attempt after a start or a pause
+    OFFLINE = "offline"  # no answer; tried again with growing pauses
+    REFUSED = "refused"  # answered, and said no; tried again as well
+    PAUSED = "paused"  # by a person
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamStatus:
+    """How one destination fares, for the pages and the API."""
+
+    name: str
+    state: UpstreamState
+    detail: str  # "" while connected
+    queued: int  # committed messages that it has not acknowledged
+    delivered: int  # acknowledged since the gateway started
+    rejected: int  # refused for good by the destination since the gateway started
+    missed: int  # removed by retention before they could be delivered, ever
+    since: float  # Unix seconds at which `state` was entered

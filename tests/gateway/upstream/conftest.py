@@ -1,0 +1,288 @@
+"""A real mosquitto on a free port, a broker that acknowledges as told, a subscriber that keeps all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from gateway.upstream.relay import Relay
+from hub.message import OCTET_STREAM, Message
+
+CHANNEL = "6b3ff1e6-3a4c-4d1e-9c58-4f6a2f1d7c10"
+DEADLINE_S = 60.0  # of any single wait in these tests: reached only when something is broken
+
+
+def new_message(n: int, *, device: str = "device-1", **changes: object) -> Message:
+    values: dict[str, object] = {
+        "channel": CHANNEL,
+        "subtopic": "",
+        "publisher": device,
+        "protocol": "lora",
+        "content_type": OCTET_STREAM,
+        "payload": b"%s %d" % (device.encode(), n),
+        "created_ns": 1_790_000_000_000_000_000 + n,
+    }
+    return Message(**(values | changes))  # type: ignore[arg-type]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+@dataclass
+class Mosquitto:
+    """A broker that can be stopped, killed, frozen and started again on the same port."""
+
+    folder: Path
+    settings: Sequence[str] = ("allow_anonymous true",)
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        config = self.folder / "mosquitto.conf"
+        lines = [
+            f"listener {self.port} 127.0.0.1",
+            "user root",
+            "persistence true",
+            f"persistence_location {self.folder}/",
+            "max_queued_messages 0",
+            *self.settings,
+        ]
+        config.write_text("\n".join(lines) + "\n")
+        program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+        assert program, "these tests need Debian's mosquitto"
+        self.process = subprocess.Popen(
+            [program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if b"running" in line:
+                return
+        raise AssertionError("mosquitto did not start")
+
+    def send_signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is None:
+            return
+        self.process.send_signal(number)
+        self.process.wait(DEADLINE_S)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        self.process = None
+
+
+@pytest.fixture
+def start_mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
+    started: list[Mosquitto] = []
+
+    def start(*settings: str) -> Mosquitto:
+        folder = tmp_path / f"mosquitto-{len(started)}"
+        folder.mkdir()
+        broker = Mosquitto(folder, settings or ("allow_anonymous true",))
+        broker.start()
+        started.append(broker)
+        return broker
+
+    yield start
+    for broker in started:
+        broker.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def mosquitto(start_mosquitto: Callable[..., Mosquitto]) -> Mosquitto:
+    return start_mosquitto()
+
+
+class Cloud:
+    """An independent client with a persistent session that keeps every message it is sent."""
+
+    def __init__(self, port: int, protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv311) -> None:
+        self.heard: queue.Queue[MQTTMessage] = queue.Queue()
+        self.kept: list[MQTTMessage] = []
+        self._subscribed: queue.Queue[None] = queue.Queue()
+        of_5 = protocol is MQTTProtocolVersion.MQTTv5
+        self.client = Client(
+            CallbackAPIVersion.VERSION2, "cloud", protocol=protocol, clean_session=None if of_5 else False
+        )
+        self.client.reconnect_delay_set(1, 1)
+        self.client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
+        self.client.on_subscribe = lambda *_: self._subscribed.put(None)
+        self.client.on_message = lambda client, userdata, heard: self.heard.put(heard)
+        if of_5:
+            kept_for_a_day = Properties(PacketTypes.CONNECT)
+            kept_for_a_day.SessionExpiryInterval = 86_400
+            self.client.connect("127.0.0.1", port, clean_start=False, properties=kept_for_a_day)
+        else:
+            self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+        self.wait_subscribed()
+
+    def wait_subscribed(self) -> None:
+        """Until the next subscription, the first or the one after a broken connection, is in force."""
+        self._subscribed.get(timeout=DEADLINE_S)
+
+    async def collect(self, enough: Callable[[list[MQTTMessage]], bool]) -> list[MQTTMessage]:
+        """Everything heard so far, waiting until it is `enough`."""
+        while not enough(self.kept):
+            self.kept.append(await asyncio.to_thread(self.heard.get, timeout=DEADLINE_S))
+        return self.kept
+
+    async def collect_payloads(self, wanted: set[bytes]) -> list[bytes]:
+        heard = await self.collect(lambda kept: wanted <= {bytes(each.payload) for each in kept})
+        return [bytes(each.payload) for each in heard]
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@pytest.fixture
+def cloud_of() -> Iterator[Callable[..., Cloud]]:
+    clouds: list[Cloud] = []
+
+    def connect(broker: Mosquitto, protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv311) -> Cloud:
+        clouds.append(Cloud(broker.port, protocol))
+        return clouds[-1]
+
+    yield connect
+    for cloud in clouds:
+        cloud.close()
+
+
+@contextlib.asynccontextmanager
+async def run_relay(relay: Relay) -> AsyncIterator[Relay]:
+    """The relay's task for the length of a block; what it raises fails the test."""
+    task = asyncio.create_task(relay.run(), name="relay")
+    try:
+        yield relay
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Let the loop run until `condition` holds."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 - any condition, not one event
+            await asyncio.sleep(0.002)
+
+
+class StubBroker:
+    """A broker whose acknowledgements the test decides; packets per MQTT 3.1.1, properties left unread.
+
+    `answer(index, packet id)` is called for each PUBLISH, index counting from 0 over all connections,
+    and returns bytes to send. Nothing is acknowledged by itself.
+    """
+
+    def __init__(self, *, connack: bytes = b"\x20\x03\x00\x00\x00") -> None:
+        self.connack = connack
+        self.answer: Callable[[int, int], bytes] = lambda index, mid: b""
+        self.pongs = True
+        self.published: list[bytes] = []
+        self.connections = 0
+        self.pings = 0
+        self.writer: asyncio.StreamWriter | None = None
+        self.port = 0
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[StubBroker]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            self.cut()
+
+    def cut(self) -> None:
+        """Break the connection without a word."""
+        if self.writer is not None:
+            self.writer.transport.abort()
+
+    def cut_after_flush(self) -> None:
+        """Close once what was written has left."""
+        if self.writer is not None:
+            self.writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+        self.connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                kind, body = await self._packet(reader)
+                if kind & 0xF0 == 0x10:
+                    writer.write(self.connack)
+                elif kind & 0xF0 == 0x30:
+                    topic_length = int.from_bytes(body[:2], "big")
+                    mid = int.from_bytes(body[2 + topic_length : 4 + topic_length], "big")
+                    self.published.append(body)
+                    writer.write(self.answer(len(self.published) - 1, mid))
+                elif kind & 0xF0 == 0xC0:
+                    self.pings += 1
+                    if self.pongs:
+                        writer.write(b"\xd0\x00")
+        writer.close()
+
+    async def _packet(self, reader: asyncio.StreamReader) -> tuple[int, bytes]:
+        kind = (await reader.readexactly(1))[0]
+        length = shift = 0
+        while True:
+            byte = (await reader.readexactly(1))[0]
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return kind, await reader.readexactly(length)
+
+
+def encode_puback(mid: int, reason: int = 0) -> bytes:
+    """MQTT 5.0, 3.4."""
+    return b"\x40\x03" + mid.to_bytes(2, "big") + bytes([reason])
+
+
+@pytest.fixture
+def message() -> Callable[..., Message]:
+    return new_message
+
+
+@pytest.fixture
+def running() -> Callable[[Relay], contextlib.AbstractAsyncContextManager[Relay]]:
+    return run_relay
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
+    return wait_until
+
+
+@pytest.fixture
+def stub_broker() -> Callable[..., StubBroker]:
+    return StubBroker
+
+
+@pytest.fixture
+def puback() -> Callable[..., bytes]:
+    return encode_puback
+
+
+@pytest.fixture
+def unused_port() -> int:
+    return free_port()

@@ -1,0 +1,254 @@
+"""The relay over the real log, with sinks that do as the test says."""
+
+import asyncio
+
+from gateway.upstream.backoff import Backoff
+from gateway.upstream.errors import SinkOffline, SinkRefused
+from gateway.upstream.relay import Relay
+from gateway.upstream.sink import UpstreamState
+from hub.log import Log
+
+
+class FakeSink:
+    """Takes what it is given while `fault` is None; `lies` says "delivered" for what it then forgets."""
+
+    def __init__(self, name: str = "cloud", window: int = 10) -> None:
+        self.name = name
+        self.window = window
+        self.rejected = 0
+        self.fault = None
+        self.takes = None  # of each batch; None: all
+        self.lies = False
+        self.got = []
+        self.opened = 0
+        self.batches = []
+        self._on_lost = None
+
+    async def open(self, on_lost) -> None:
+        self.opened += 1
+        self._on_lost = on_lost
+        self.check()
+
+    def check(self) -> None:
+        if self.fault:
+            raise self.fault
+
+    async def deliver(self, batch) -> int:
+        self.check()
+        await asyncio.sleep(0)
+        self.batches.append(len(batch))
+        arrived = batch if self.takes is None else batch[: self.takes]
+        if not self.lies:
+            self.got += arrived
+        return len(arrived)
+
+    async def close(self) -> None:
+        pass
+
+    def lose(self, fault) -> None:
+        self.fault = fault
+        self._on_lost()
+
+
+def quick() -> Backoff:
+    return Backoff(base_s=0.001, cap_s=0.001)
+
+
+def numbers(sink: FakeSink) -> list[int]:
+    return [message.seq for message in sink.got]
+
+
+def test_everything_committed_arrives_once_and_in_order(tmp_path, message, running, until) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        sink = FakeSink()
+        before = await log.append([message(n) for n in range(25)])
+        async with running(Relay(log, sink)) as relay:
+            after = await log.append([message(n) for n in range(25, 50)])
+            await until(lambda: len(sink.got) >= 50)
+            assert numbers(sink) == before + after
+            assert log.cursor("upstream/cloud") == after[-1]
+            assert (relay.status().queued, relay.status().delivered) == (0, 50)
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_the_cursor_moves_only_over_what_arrived(tmp_path, message, running, until) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        sink = FakeSink(window=10)
+        sink.takes = 3
+        seqs = await log.append([message(n) for n in range(10)])
+        async with running(Relay(log, sink)):
+            await until(lambda: len(sink.got) == 10)
+            assert numbers(sink) == seqs
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_batch_is_never_larger_than_the_window(tmp_path, message, running, until) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        sink = FakeSink(window=7)
+        await log.append([message(n) for n in range(100)])
+        async with running(Relay(log, sink)):
+            await until(lambda: len(sink.got) == 100)
+        assert max(sink.batches) == 7
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_large_messages_make_small_batches(tmp_path, message, running, until) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        sink = FakeSink(window=5)
+        await log.append([message(n, payload=bytes(2 << 20)) for n in range(9)])
+        async with running(Relay(log, sink)):
+            await until(lambda: len(sink.got) == 9)
+        assert sink.batches == [5, 2, 2]
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_an_outage_keeps_the_reason_and_counts_what_waits(tmp_path, message, running, until) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        sink = FakeSink()
+        async with running(Relay(log, sink, backoff=quick())) as relay:
+            await until(lambda: relay.status().state is UpstreamState.CONNECTED)
+            sink.lose(SinkOffline("the connection was lost"))
+            await until(lambda: relay.status().state is UpstreamState.OFFLINE)
+            await log.append([message(n) for n in range(30)])
+            status = relay.status()
+            assert (status.detail, status.queued) == ("the connection was lost", 30)
+            sink.fault = SinkRefused("wrong user name or password")
+            await until(lambda: relay.status().state is UpstreamState.REFUSED)
+            assert relay.status().detail == "wrong user name or password"
+            sink.fault = None
+            await until(lambda: len(sink.got) == 30)
+            assert relay.status().state is UpstreamState.CONNECTED
+            assert relay.status().queued == 0
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_person_can_pause_and_resume(tmp_path, message, running, until) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        sink = FakeSink()
+        async with running(Relay(log, sink)) as relay:
+            await until(lambda: relay.status().state is UpstreamState.CONNECTED)
+            relay.pause()
+            await until(lambda: relay.status().state is UpstreamState.PAUSED)
+            await log.append([message(n) for n in range(5)])
+            assert (relay.status().queued, len(sink.got)) == (5, 0)
+            relay.resume()
+            await until(lambda: len(sink.got) == 5)
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_pausing_ends_the_wait_between_two_attempts(tmp_path, running, until) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        sink = FakeSink()
+        sink.fault = SinkOffline("host not found")
+        patient = Backoff(base_s=1e6, cap_s=1e6)
+        async with running(Relay(log, sink, backoff=patient)) as relay:
+            await until(lambda: sink.opened == 1)
+            relay.pause()
+            await until(lambda: relay.status().state is UpstreamState.PAUSED)
+            sink.fault = None
+            relay.resume()
+            await until(lambda: relay.status().state is UpstreamState.CONNECTED)
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_restart_goes_on_after_the_cursor(tmp_path, message, running, until) -> None:
+    async def main() -> None:
+        seqs = []
+        sinks = [FakeSink(), FakeSink()]
+        for sink in sinks:
+            log = Log.open(tmp_path / "log.db")
+            seqs += await log.append([message(n) for n in range(10)])
+            async with running(Relay(log, sink)):
+                await until(lambda sink=sink: len(sink.got) == 10)
+            await log.close()
+        assert numbers(sinks[0]) + numbers(sinks[1]) == seqs
+
+    asyncio.run(main())
+
+
+def test_two_destinations_each_get_everything(tmp_path, message, running, until) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        fast, down = FakeSink("fast"), FakeSink("down")
+        down.fault = SinkOffline("host not found")
+        async with running(Relay(log, fast)), running(Relay(log, down, backoff=quick())) as relay:
+            seqs = await log.append([message(n) for n in range(20)])
+            await until(lambda: len(fast.got) == 20)
+            assert relay.status().queued == 20
+            down.fault = None
+            await until(lambda: len(down.got) == 20)
+        assert numbers(fast) == numbers(down) == seqs
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_messages_for_others_do_not_hold_the_cursor_back(tmp_path, message, running, until) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        sink = FakeSink()
+        wanted = await log.append([message(0, device="mine")])
+        seqs = await log.append([message(n, device="other") for n in range(2500)])
+        async with running(Relay(log, sink, match=lambda each: each.publisher == "mine")):
+            await until(lambda: log.cursor("upstream/cloud") == seqs[-1])
+            assert numbers(sink) == wanted
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_what_retention_removed_is_counted(tmp_path, message, until) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db", max_messages=1000)
+        sink = FakeSink()
+        relay = Relay(log, sink)
+        for _ in range(40):
+            await log.append([message(n) for n in range(100)])
+        missed = relay.status().missed
+        assert missed
+        assert missed + log.message_count == 4000
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_sink_that_reports_more_than_it_delivered_loses_messages(tmp_path, message, running, until) -> None:
+    """The control of the tests above: they do notice a loss."""
+
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        sink = FakeSink()
+        async with running(Relay(log, sink)):
+            seqs = await log.append([message(n) for n in range(10)])
+            await until(lambda: log.cursor("upstream/cloud") == seqs[-1])
+            sink.lies = True
+            lost = await log.append([message(n) for n in range(10, 20)])
+            await until(lambda: log.cursor("upstream/cloud") == lost[-1])
+            sink.lies = False
+            seqs += lost + await log.append([message(n) for n in range(20, 30)])
+            await until(lambda: log.cursor("upstream/cloud") == seqs[-1])
+        assert set(seqs) - set(numbers(sink)) == set(lost)
+        await log.close()
+
+    asyncio.run(main())
