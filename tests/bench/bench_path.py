@@ -1,0 +1,352 @@
+"""The main path: GWMP datagram in, verified, decoded, authorised, committed, delivered to an MQTT subscriber.
+
+Runs the real gateway process on a fresh data directory with many ABP devices, feeds it uplinks over loopback UDP
+and counts what an MQTT subscriber receives and what the log has committed. The peer in the same run is the plain
+way: `json`, a fresh CMAC and cipher for each frame, one commit for each message, no subscriber.
+
+    python tests/bench/bench_path.py [--uplinks 60000] [--devices 1000] [--rate 1000] [--seconds 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+import os
+import resource
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.cmac import CMAC
+
+from gateway.app import opened_core
+from gateway.config import Config, GatewaySection, HttpSection, LorawanSection, MqttSection, show
+from gateway.lorawan.crypto import SessionCrypto
+from gateway.lorawan.device import Activation, DeviceConfig
+from gateway.lorawan.frames import build_uplink
+from gateway.lorawan.types import AES128Key, DevAddr, DevEUI
+from gateway.provision import register
+from radio import gwmp
+from radio.lora import LoRaModulation
+
+EUI = bytes.fromhex("02f10f6a7e0000be")
+PAYLOAD = bytes.fromhex("0167010d0268 5a".replace(" ", ""))  # Cayenne LPP: 26.9 Cel on 1, 45 %RH on 2
+WINDOW = 256  # datagrams under way, as a saturated concentrator's buffer
+MESSAGES_PER_UPLINK = 2  # values, and how it was heard
+
+
+class Fleet:
+    """ABP devices that build their next uplink."""
+
+    def __init__(self, count: int) -> None:
+        self.keys = [AES128Key(os.urandom(16)) for _ in range(2)]
+        self.addresses = [DevAddr(0x01000000 + index) for index in range(count)]
+        self.crypto = [SessionCrypto(address, *self.keys) for address in self.addresses]
+
+    def devices(self) -> Iterator[DeviceConfig]:
+        for index, address in enumerate(self.addresses):
+            yield DeviceConfig(
+                dev_eui=DevEUI(0x70B3D50000000000 + index),
+                activation=Activation.ABP,
+                dev_addr=address,
+                nwk_s_key=self.keys[0],
+                app_s_key=self.keys[1],
+            )
+
+    def datagrams(self, count: int, first: int = 0) -> list[bytes]:
+        """`count` PUSH_DATA, the devices in turn, each with its next frame counter."""
+        made = []
+        for number in range(first, first + count):
+            round_, index = divmod(number, len(self.addresses))
+            phy = build_uplink(self.crypto[index], self.addresses[index], round_, fport=1, payload=PAYLOAD)
+            packet = gwmp.RxPacket(
+                tmst=number & 0xFFFFFFFF,
+                freq_hz=868_100_000,
+                chan=0,
+                rfch=0,
+                stat=1,
+                modulation=LoRaModulation(7, 125_000),
+                rssi_dbm=-80,
+                lsnr_db=7.5,
+                data=phy,
+            )
+            made.append(gwmp.encode(gwmp.PushData(number & 0xFFFF, EUI, (packet,))))
+        return made
+
+
+class Subscriber(threading.Thread):
+    """A QoS 0 subscriber that only counts PUBLISH packets and notes when they came."""
+
+    def __init__(self, port: int, username: str, password: str, topic: str) -> None:
+        super().__init__(daemon=True)
+        self.count = 0
+        self.arrivals: list[tuple[int, float]] = []  # (messages so far, time)
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        connect = _text("MQTT") + b"\x04\xc2\x00\x00" + _text("bench") + _text(username) + _text(password)
+        self._socket.sendall(_packet(0x10, connect))
+        assert self._socket.recv(4)[3] == 0, "CONNECT refused"
+        self._socket.sendall(_packet(0x82, b"\x00\x01" + _text(topic) + b"\x00"))
+        assert self._socket.recv(5)[4] == 0, "SUBSCRIBE refused"
+
+    def run(self) -> None:
+        left = b""
+        while data := self._socket.recv(1 << 20):
+            now = time.perf_counter()
+            data = left + data
+            position = 0
+            while True:
+                size = shift = 0
+                at = position + 1
+                while at < len(data):
+                    byte = data[at]
+                    size |= (byte & 0x7F) << shift
+                    shift += 7
+                    at += 1
+                    if byte < 0x80:
+                        break
+                else:
+                    break
+                if at + size > len(data):
+                    break
+                self.count += data[position] >> 4 == 3
+                position = at + size
+            left = data[position:]
+            self.arrivals.append((self.count, now))
+
+
+def _packet(kind: int, body: bytes) -> bytes:
+    size = len(body)
+    length = bytes([size]) if size < 128 else bytes([size & 0x7F | 0x80, size >> 7])
+    return bytes([kind]) + length + body
+
+
+def _text(text: str) -> bytes:
+    return len(text).to_bytes(2, "big") + text.encode()
+
+
+class Feeder:
+    """The forwarder: keeps WINDOW datagrams under way, or sends at a rate."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.connect(("127.0.0.1", port))
+        self._socket.settimeout(10)
+
+    def flood(self, datagrams: list[bytes]) -> None:
+        send, receive = self._socket.send, self._socket.recv
+        for datagram in datagrams[:WINDOW]:
+            send(datagram)
+        for datagram in datagrams[WINDOW:]:
+            receive(16)
+            send(datagram)
+        for _ in datagrams[:WINDOW]:
+            receive(16)
+
+    def paced(self, datagrams: list[bytes], rate: float) -> list[float]:
+        """Send at `rate` a second; returns the time at which each left."""
+        sent = []
+        start = time.perf_counter()
+        self._socket.setblocking(False)
+        for index, datagram in enumerate(datagrams):
+            pause = start + index / rate - time.perf_counter()
+            if pause > 0:
+                time.sleep(pause)
+            sent.append(time.perf_counter())
+            self._socket.send(datagram)
+        self._socket.settimeout(10)
+        return sent
+
+
+class Gateway:
+    """The gateway process on its own core, and what it says of itself."""
+
+    def __init__(self, folder: Path, fleet: Fleet) -> None:
+        ports = [_free_port(kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM, socket.SOCK_STREAM)]
+        self.gwmp_port, self.mqtt_port, http_port = ports
+        config = Config(
+            gateway=GatewaySection(data_dir=str(folder / "data"), runtime_dir=str(folder)),
+            lorawan=LorawanSection(port=self.gwmp_port),
+            mqtt=MqttSection(port=self.mqtt_port),
+            http=HttpSection(port=http_port),
+        )
+        self.thing_id, self.thing_key, self.channel = asyncio.run(_prepare(config, fleet))
+        (folder / "fluxgate.toml").write_text(show(config))
+        self._status = folder / "status.json"
+        self._log = (folder / "gateway.log").open("wb")
+        command = [sys.executable, "-m", "gateway", "gateway", "--config", str(folder / "fluxgate.toml")]
+        if (os.cpu_count() or 1) > 1:
+            command = ["taskset", "-c", "0", *command]
+        self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
+        _wait_for(self.mqtt_port, self.process)
+        while not self._status.exists():
+            time.sleep(0.05)
+
+    def committed(self) -> int:
+        """Messages in the log."""
+        return int(json.loads(self._status.read_text())["store"]["messages"])
+
+    def cpu_s(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def rss_mb(self) -> float:
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(text.partition("VmRSS:")[2].split()[0]) / 1024
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+        self._log.close()
+
+
+async def _prepare(config: Config, fleet: Fleet) -> tuple[str, str, str]:
+    async with opened_core(config) as core:
+        registry = core.hub.registry
+        channel = registry.create_channel("bench").id
+        for device in fleet.devices():
+            await register(core.hub, core.server, device, channel)
+        thing, key = registry.create_thing("subscriber")
+        registry.connect([channel], [thing.id])
+    return thing.id, key, channel
+
+
+def _free_port(kind: socket.SocketKind) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(300):
+        if process.poll() is not None:
+            raise SystemExit("the gateway process ended; see gateway.log")
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise SystemExit("the gateway process does not listen")
+
+
+def plain_reference(folder: Path, fleet: Fleet, datagrams: list[bytes]) -> float:
+    """The first way one would write it, in process: uplinks a second."""
+    nwk, app = (key.value for key in fleet.keys)
+    connection = sqlite3.connect(folder / "plain.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("CREATE TABLE record(channel TEXT, name TEXT, unit TEXT, time REAL, value REAL)")
+    connection.execute("CREATE INDEX record_by ON record(channel, name, time)")
+    start = time.perf_counter()
+    for datagram in datagrams:
+        for packet in json.loads(datagram[12:])["rxpk"]:
+            phy = base64.b64decode(packet["data"])
+            address, fcnt = phy[1:5], phy[6:8] + b"\0\0"
+            check = CMAC(algorithms.AES(nwk))
+            check.update(b"\x49\0\0\0\0\0" + address + fcnt + b"\0" + bytes([len(phy) - 4]) + phy[:-4])
+            assert check.finalize()[:4] == phy[-4:]
+            block = b"\x01\0\0\0\0\0" + address + fcnt + b"\0\x01"
+            stream = Cipher(algorithms.AES(app), modes.ECB()).encryptor().update(block)
+            body = bytes(a ^ b for a, b in zip(phy[9:-4], stream, strict=False))
+            values = [("temperature", "Cel", int.from_bytes(body[2:4], "big") / 10)]
+            values.append(("humidity", "%RH", body[6] / 2))
+            connection.execute("BEGIN")
+            for name, unit, value in values:
+                row = (address.hex(), name, unit, time.time(), value)
+                connection.execute("INSERT INTO record VALUES (?, ?, ?, ?, ?)", row)
+            connection.execute("COMMIT")
+    took = time.perf_counter() - start
+    connection.close()
+    return len(datagrams) / took
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--uplinks", type=int, default=60_000)
+    parser.add_argument("--devices", type=int, default=1_000)
+    parser.add_argument("--rate", type=float, default=1_000.0)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    options = parser.parse_args()
+    fleet = Fleet(options.devices)
+    paced = int(options.rate * options.seconds)
+    datagrams = fleet.datagrams(options.uplinks + paced)
+    with tempfile.TemporaryDirectory(prefix="fluxgate-bench-") as name:
+        folder = Path(name)
+        gateway = Gateway(folder, fleet)
+        subscriber = Subscriber(
+            gateway.mqtt_port, gateway.thing_id, gateway.thing_key, f"channels/{gateway.channel}/messages/#"
+        )
+        subscriber.start()
+        if (os.cpu_count() or 1) > 1:
+            os.sched_setaffinity(0, set(range(1, os.cpu_count() or 2)))
+        try:
+            _flood(options.uplinks, datagrams, gateway, subscriber)
+            _paced(options.rate, datagrams[options.uplinks :], gateway, subscriber)
+        finally:
+            gateway.stop()
+        plain = plain_reference(folder, fleet, datagrams[: min(3000, options.uplinks)])
+        print(f"plain reference (json, fresh ciphers, a commit a message)  {plain:10,.0f} uplinks/s")
+        print(f"ratio to the plain reference                               {RESULT['rate'] / plain:10.1f} x")
+    print(f"load generator's own CPU {resource.getrusage(resource.RUSAGE_SELF).ru_utime:.1f} s")
+
+
+RESULT: dict[str, float] = {}
+
+
+def _flood(uplinks: int, datagrams: list[bytes], gateway: Gateway, subscriber: Subscriber) -> None:
+    feeder = Feeder(gateway.gwmp_port)
+    cpu, start = gateway.cpu_s(), time.perf_counter()
+    feeder.flood(datagrams[:uplinks])
+    received = time.perf_counter()
+    wanted = uplinks * MESSAGES_PER_UPLINK
+    while subscriber.count < wanted and time.perf_counter() - start < 120:
+        time.sleep(0.01)
+    delivered = subscriber.arrivals[-1][1]
+    cpu = gateway.cpu_s() - cpu
+    while gateway.committed() < wanted and time.perf_counter() - start < 120:
+        time.sleep(0.05)
+    committed = gateway.committed()
+    RESULT["rate"] = uplinks / (delivered - start)
+    print(
+        f"uplinks taken in                                           {uplinks / (received - start):10,.0f} /s"
+    )
+    print(f"uplinks delivered to the MQTT subscriber                   {RESULT['rate']:10,.0f} /s")
+    print(f"CPU of the gateway process                                 {cpu / uplinks * 1e6:10.1f} us/uplink")
+    print(f"RSS of the gateway process                                 {gateway.rss_mb():10.0f} MB")
+    print(f"messages missing at the subscriber                         {wanted - subscriber.count:10d}")
+    print(f"messages missing in the log                                {wanted - committed:10d}")
+
+
+def _paced(rate: float, datagrams: list[bytes], gateway: Gateway, subscriber: Subscriber) -> None:
+    before = subscriber.count
+    marks = len(subscriber.arrivals)
+    sent = Feeder(gateway.gwmp_port).paced(datagrams, rate)
+    wanted = before + len(datagrams) * MESSAGES_PER_UPLINK
+    deadline = time.perf_counter() + 30
+    while subscriber.count < wanted and time.perf_counter() < deadline:
+        time.sleep(0.01)
+    latencies = []
+    arrivals = iter(subscriber.arrivals[marks:])
+    count, at = before, 0.0
+    for index, left in enumerate(sent):
+        while count < before + (index + 1) * MESSAGES_PER_UPLINK:
+            count, at = next(arrivals)
+        latencies.append((at - left) * 1e3)
+    latencies.sort()
+    p50, p99 = statistics.median(latencies), latencies[int(len(latencies) * 0.99)]
+    print(f"paced at {rate:,.0f}/s: datagram to MQTT subscriber          p50 {p50:.1f} ms  p99 {p99:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
