@@ -8,7 +8,7 @@ method may be called from any thread. Listeners are told on the loop the registr
 from __future__ import annotations
 
 import asyncio
-import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,6 +17,7 @@ import msgspec
 
 from .errors import Conflict, Invalid, NotFound
 from .keys import ServerKey, new_secret
+from .passwords import check_password, hash_password
 from .registry_file import RegistryFile
 from .registry_items import (
     MAX_KEY,
@@ -32,14 +33,13 @@ from .registry_items import (
     checked_name,
     edited,
     found,
+    from_json,
     page,
     to_json,
 )
-from .users import User, Users, check_password, hash_password
+from .users import User, Users
 
 __all__ = ["Change", "ChangeKind", "Channel", "Metadata", "Page", "Registry", "Thing", "User"]
-
-log = logging.getLogger("hub.registry")
 
 MAX_THINGS = 100_000
 MAX_CHANNELS = 100_000
@@ -51,21 +51,13 @@ class Registry:
 
     def __init__(self, path: Path, key: ServerKey) -> None:
         self._key = key
-        self._file = RegistryFile(path)
         self._lock = threading.RLock()
         self._listeners: list[Callable[[Change], None]] = []
         self._loop, self._thread = _running_loop(), threading.get_ident()
         self.epoch = 1
+        self._file = RegistryFile(path, self._load)
         self.set_aside = self._file.set_aside
-        self._things: dict[str, Thing] = {}
-        self._things_by_key: dict[bytes, str] = {}
-        self._key_hashes: dict[str, bytes] = {}
-        self._channels: dict[str, Channel] = {}
-        self._channels_of: dict[str, dict[str, None]] = {}  # by thing; ordered as connected
-        self._things_of: dict[str, dict[str, None]] = {}  # by channel
-        self._connections = 0
-        self._users = Users(key, self._file.write)
-        self._load()
+        self._file.copy()
 
     @classmethod
     def open(cls, path: Path | str, key: ServerKey) -> Registry:
@@ -407,23 +399,28 @@ class Registry:
 
     # Loading
 
-    def _load(self) -> None:
-        conn = self._file.conn
-        for thing_id, name, metadata, digest, version in conn.execute("SELECT * FROM thing ORDER BY rowid"):
-            self._keep_thing(Thing(thing_id, name, _metadata(thing_id, metadata), version), digest)
-        for channel_id, name, metadata in conn.execute("SELECT * FROM channel ORDER BY rowid"):
-            self._channels[channel_id] = Channel(channel_id, name, _metadata(channel_id, metadata))
+    def _load(self, conn: sqlite3.Connection) -> None:
+        """Fill the memory from the file. Raises sqlite3.DatabaseError for what can only be damage."""
+        self._things: dict[str, Thing] = {}
+        self._things_by_key: dict[bytes, str] = {}
+        self._key_hashes: dict[str, bytes] = {}
+        self._channels: dict[str, Channel] = {}
+        self._channels_of: dict[str, dict[str, None]] = {}  # by thing; ordered as connected
+        self._things_of: dict[str, dict[str, None]] = {}  # by channel
+        self._connections = 0
+        self._users = Users(self._key, lambda statements: self._file.write(statements))
+        try:
+            for thing_id, name, metadata, digest, version in conn.execute(
+                "SELECT * FROM thing ORDER BY rowid"
+            ):
+                self._keep_thing(Thing(thing_id, name, from_json(metadata), version), digest)
+            for channel_id, name, metadata in conn.execute("SELECT * FROM channel ORDER BY rowid"):
+                self._channels[channel_id] = Channel(channel_id, name, from_json(metadata))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise sqlite3.DatabaseError(f"metadata: {error}") from error
         for channel_id, thing_id in conn.execute("SELECT channel, thing FROM connection"):
             self._keep_connection(channel_id, thing_id)
-        for user_id, email, role, password in conn.execute(
-            "SELECT id, email, role, password FROM user ORDER BY rowid"
-        ):
-            self._users.load_user(User(user_id, email, role), password)
-        for row in conn.execute("SELECT hash, user, issued_s, used_s FROM token"):
-            self._users.load_token(*row)
-        for code, tries in conn.execute("SELECT code, tries FROM claim"):
-            self._users.load_claim(code, tries)
-        self._file.copy()
+        self._users.load(conn)
 
     def _keep_thing(self, thing: Thing, digest: bytes) -> None:
         self._things[thing.id] = thing
@@ -434,18 +431,6 @@ class Registry:
         self._channels_of.setdefault(thing_id, {})[channel_id] = None
         self._things_of.setdefault(channel_id, {})[thing_id] = None
         self._connections += 1
-
-
-def _metadata(owner: str, text: str) -> Metadata:
-    """Stored metadata.
-
-    {} where a flipped bit made it unreadable, for that must not keep the gateway from starting.
-    """
-    try:
-        return msgspec.json.decode(text, type=Metadata)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        log.error("the metadata of %s is damaged and dropped", owner)
-        return {}
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

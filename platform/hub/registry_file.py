@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .database import Migration, check, migrate, open_or_set_aside, open_writer, primary_code, sync_directory
@@ -51,8 +51,13 @@ class RegistryFailed(HubError):
 class RegistryFile:
     """One connection; callers hold the registry's lock."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, load: Callable[[sqlite3.Connection], None]) -> None:
+        """Open `path`.
+
+        `load` reads all of it and raises sqlite3.DatabaseError where something cannot be right.
+        """
         self._path = path
+        self._load = load
         self.set_aside: Path | None = None
         self.failed = False
         self.conn = self._open()
@@ -117,6 +122,9 @@ class RegistryFile:
         try:
             check(conn, self._path, thorough=True)
             migrate(conn, _MIGRATIONS)
+            if conn.execute("PRAGMA foreign_key_check").fetchone():
+                raise sqlite3.DatabaseError("a row points to one that is not there")
+            self._load(conn)
         except BaseException:
             conn.close()
             raise

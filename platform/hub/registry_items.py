@@ -145,3 +145,7 @@ def checked_metadata(metadata: Metadata | None) -> Metadata:
 
 def to_json(value: Metadata) -> str:
     return msgspec.json.encode(value).decode()
+
+
+def from_json(text: str) -> Metadata:
+    return msgspec.json.decode(text, type=Metadata)

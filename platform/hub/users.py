@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import sqlite3
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import msgspec
 
 from .errors import Conflict, Invalid, NotFound, TooManyTries
 from .keys import ServerKey, new_code, new_secret, normal_code
-from .passwords import Guard, check_password, hash_password
+from .passwords import Guard
 
 Statement = tuple[str, tuple[object, ...]]
 WriteStatements = Callable[[Sequence[Statement]], None]
@@ -67,16 +68,22 @@ class Users:
 
     # Loading
 
-    def load_user(self, user: User, password: str) -> None:
+    def load(self, conn: sqlite3.Connection) -> None:
+        for user_id, email, role, password in conn.execute(
+            "SELECT id, email, role, password FROM user ORDER BY rowid"
+        ):
+            self._keep(User(user_id, email, role), password)
+        for digest, user_id, issued_s, used_s in conn.execute(
+            "SELECT hash, user, issued_s, used_s FROM token"
+        ):
+            self._tokens[digest] = _Token(user_id, issued_s, used_s)
+        for code, tries in conn.execute("SELECT code, tries FROM claim"):
+            self._code_hash, self._code_tries = code, tries
+
+    def _keep(self, user: User, encoded: str) -> None:
         self._users[user.id] = user
         self._ids[user.email.lower()] = user.id
-        self._passwords[user.id] = password
-
-    def load_token(self, digest: bytes, user_id: str, issued_s: float, used_s: float) -> None:
-        self._tokens[digest] = _Token(user_id, issued_s, used_s)
-
-    def load_claim(self, code_hash: bytes, tries: int) -> None:
-        self._code_hash, self._code_tries = code_hash, tries
+        self._passwords[user.id] = encoded
 
     # Accounts
 
@@ -105,7 +112,7 @@ class Users:
         user = User(str(uuid.uuid4()), email)
         row = (user.id, user.email, user.role, encoded)
         self._write([("INSERT INTO user(id, email, role, password) VALUES (?, ?, ?, ?)", row), *more])
-        self.load_user(user, encoded)
+        self._keep(user, encoded)
         return user
 
     def set_password(self, user_id: str, encoded: str) -> None:
@@ -237,6 +244,3 @@ class Users:
 
     def end_claim(self) -> None:
         self._code = self._code_hash = None
-
-
-__all__ = ["ADMIN", "User", "Users", "check_password", "hash_password"]
