@@ -45,7 +45,8 @@ from hub.http.app import create_app
 from hub.http.door import HttpDoor
 from hub.hub import Hub, HubSettings
 from hub.message import TimeQuality
-from radio.regions import get_region
+from radio.lora import LoRaModulation
+from radio.regions import Region, get_region
 
 log = logging.getLogger(__name__)
 
@@ -240,17 +241,41 @@ def _address_in_use(key: str, port: int) -> Iterator[None]:
 def _server(config: Config, writer: store.Store, stored: store.Stored) -> NetworkServer:
     settings = config.lorawan
     try:
+        region = get_region(config.gateway.region)
         return NetworkServer(
-            get_region(config.gateway.region),
+            region,
             settings.net_id,
             settings=Settings(
-                rx1_delay_s=settings.rx1_delay_s, adr=settings.adr, adr_margin_db=settings.adr_margin_db
+                rx1_delay_s=settings.rx1_delay_s,
+                rx2_dr=settings.rx2_dr,
+                max_eirp_dbm=settings.max_eirp_dbm,
+                cflist_hz=settings.cflist_hz,
+                uplink_channels=settings.uplink_channels or None,
+                adr=settings.adr,
+                adr_margin_db=settings.adr_margin_db,
+                adr_max_dr=_adr_max_dr(config, region),
+                status_interval_s=settings.status_interval_s,
             ),
             writer=writer,
             stored=stored,
         )
     except (KeyError, ValueError) as error:
         raise StartFailed(f"gateway.region, [lorawan]: {error}") from error
+
+
+def _adr_max_dr(config: Config, region: Region) -> int | None:
+    """The fastest data rate that devices may be moved to: one that a configured module hears.
+
+    An SX127x hears one spreading factor; a device moved past the fastest of them would be lost.
+    """
+    if config.lorawan.adr_max_dr is not None:
+        return config.lorawan.adr_max_dr
+    heard = [
+        rate
+        for module in config.radio.module
+        if module.role != "tx" and (rate := region.dr_of(LoRaModulation(module.sf, module.bw_hz))) is not None
+    ]
+    return max(heard, default=None)
 
 
 def _upstream(section: UpstreamSection) -> UpstreamMqttConfig:

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
-HexKey = Annotated[str, Meta(pattern="^[0-9a-fA-F]*$")]
+TABLES = ("module", "upstream")  # settings that are sections of their own, and may be repeated
 
 
 class ConfigError(Exception):
@@ -69,7 +69,7 @@ class RadioSection(_Section, frozen=True, kw_only=True):
 
     server_host: Annotated[str, Meta(description="GWMP server the frames go to")] = "127.0.0.1"
     server_port: Port = 1700
-    tx_lead_us: Annotated[int, Meta(ge=-3000, le=3000, description="start downlinks this much early, us")] = (
+    tx_lead_us: Annotated[int, Meta(ge=-500, le=3000, description="start downlinks this much early, us")] = (
         400
     )
     antenna_gain_dbi: Annotated[float, Meta(ge=-10, le=20)] = 0.0
@@ -88,6 +88,23 @@ class LorawanSection(_Section, frozen=True, kw_only=True):
     rx1_delay_s: Annotated[int, Meta(ge=1, le=15)] = 1
     adr: Annotated[bool, Meta(description="steer data rate and power of devices that ask for it")] = True
     adr_margin_db: Annotated[float, Meta(ge=0, le=30, description="installation margin")] = 10.0
+    adr_max_dr: Annotated[
+        int | None,
+        Meta(
+            description="fastest data rate the radios hear; unset: from [[radio.module]], else the region's"
+        ),
+    ] = None
+    rx2_dr: Annotated[int | None, Meta(description="data rate of RX2; unset: the region's")] = None
+    max_eirp_dbm: Annotated[float | None, Meta(description="of downlinks; unset: the region's")] = None
+    cflist_hz: Annotated[
+        tuple[int, ...], Meta(max_length=5, description="further uplink channels given at a join")
+    ] = ()
+    uplink_channels: Annotated[
+        tuple[int, ...], Meta(description="indices of the only channels the radios hear; empty: all")
+    ] = ()
+    status_interval_s: Annotated[
+        int, Meta(ge=0, description="between questions for battery and margin; 0: never")
+    ] = 86400
 
 
 class HubSection(_Section, frozen=True, kw_only=True):
@@ -271,7 +288,7 @@ def show(config: Config, *, secrets: bool = False) -> str:
 def _values(section: _Section, secrets: bool) -> Iterator[str]:
     for name in section.__struct_fields__:
         value = getattr(section, name)
-        if isinstance(value, tuple):
+        if name in TABLES or value is None:
             continue
         if name == "password" and value and not secrets:
             yield "# password is set and not shown"
@@ -286,7 +303,7 @@ def _commented(kind: type[_Section], header: str, examples: dict[str, Any]) -> l
 def _settings(kind: type[_Section], examples: dict[str, Any] | None = None) -> Iterator[str]:
     hints = get_type_hints(kind, include_extras=True)
     for field in msgspec.structs.fields(kind):
-        if field.default == ():
+        if field.name in TABLES:
             continue
         value = (examples or {}).get(field.name, field.default)
         notes = [
@@ -298,7 +315,7 @@ def _settings(kind: type[_Section], examples: dict[str, Any] | None = None) -> I
         if not notes and len(literal) > 1:
             notes = [" | ".join(str(choice) for choice in literal)]
         note = f"  # {'; '.join(notes)}" if notes else ""
-        yield f"{field.name} = {_toml(value)}{note}"
+        yield f"#{field.name} ={note}" if value is None else f"{field.name} = {_toml(value)}{note}"
 
 
 def _bounds(meta: Meta) -> str:
@@ -307,6 +324,8 @@ def _bounds(meta: Meta) -> str:
 
 
 def _toml(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from gateway.lorawan.server import Downlink
 from radio import gwmp
+from radio.errors import GwmpError
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class Link:
         """Take one datagram; a damaged one is counted and otherwise ignored, as GWMP has no word for it."""
         try:
             message = gwmp.decode(data)
-        except gwmp.GwmpError as error:
+        except GwmpError as error:
             self.counters["malformed"] += 1
             log.debug("GWMP datagram from %s:%d ignored: %s", *address, error)
             return

@@ -129,7 +129,7 @@ class StatusSource:
         }
 
     def _radio(self, now_ns: int) -> Status:
-        gateways = []
+        gateways: list[Status] = []
         for forwarder in self._link.forwarders.values():
             silent_s = (now_ns - forwarder.last_seen_ns) / 1e9
             gateways.append(

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from gateway.app import _adr_max_dr
+from gateway.config import Config, LorawanSection, ModuleSection, RadioSection
 from gateway.lorawan.errors import FrameError
 from hub.message import OCTET_STREAM, SENML_JSON
 from radio.gwmp import TxError
+from radio.regions import get_region
 
 OpenSite = Any  # fixtures of conftest.py, which tests cannot import
 Device = Any
@@ -217,3 +220,22 @@ def test_a_command_from_another_channel_is_refused(
             assert s.gateway.core.server.device(device.dev_eui).queued == 0
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("modules", "setting", "fastest"),
+    [
+        pytest.param((), None, None, id="no module here: the region's"),
+        pytest.param((9,), None, 3, id="one module at SF9"),
+        pytest.param((12, 7), None, 5, id="the fastest of two"),
+        pytest.param((9,), 4, 4, id="as the owner says"),
+    ],
+)
+def test_adr_never_moves_devices_past_what_the_radios_hear(
+    modules: tuple[int, ...], setting: int | None, fastest: int | None
+) -> None:
+    config = Config(
+        radio=RadioSection(module=tuple(ModuleSection(index=i, sf=sf) for i, sf in enumerate(modules))),
+        lorawan=LorawanSection(adr_max_dr=setting),
+    )
+    assert _adr_max_dr(config, get_region("EU868")) == fastest
