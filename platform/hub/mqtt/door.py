@@ -318,7 +318,7 @@ class MqttDoor:
 
     def _forget(self, key: SessionKey) -> None:
         """Drop a kept session and its row."""
-        del self._kept[key]
+        self.intake.discard(self._kept.pop(key))
         self._kept_per_thing[key[0]] -= 1
         self.intake.write(store.delete_session(*key))
         self._cursors.pop(key, None)

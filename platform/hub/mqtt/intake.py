@@ -88,6 +88,10 @@ class Intake:
         self._turn.sessions[session] = None
         self.schedule()
 
+    def discard(self, session: Session) -> None:
+        """The session is dropped: its row is not to be written in this turn."""
+        self._turn.sessions.pop(session, None)
+
     def write(self, write: store.Write) -> None:
         """Run a statement in the transaction of this turn."""
         self._turn.also.append(write)

@@ -1,0 +1,251 @@
+"""Independent clients judge the server: paho-mqtt and mosquitto's, also while the hub is killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+
+HERE = Path(__file__).parent
+PATIENCE_S = 60.0  # for a whole exchange on a busy machine
+
+
+class Server:
+    """The hub as its own process over one data directory; `kill` is SIGKILL, after which it keeps its port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process: subprocess.Popen[str] | None = None
+        self.facts: dict[str, Any] = {}
+
+    def start(self) -> None:
+        path = os.pathsep.join([str(HERE.parents[2] / "platform"), os.environ.get("PYTHONPATH", "")])
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "serve.py"), str(self.folder), str(self.facts.get("port", 0))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": path},
+        )
+        assert self.process.stdout is not None
+        self.facts = json.loads(self.process.stdout.readline())
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+    @property
+    def topic(self) -> str:
+        return f"channels/{self.facts['channel']}/messages"
+
+    def login(self, thing: str) -> list[str]:
+        """Options of the mosquitto clients."""
+        user, key = self.facts[thing]
+        return ["-h", "127.0.0.1", "-p", str(self.facts["port"]), "-u", user, "-P", key]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path / "data")
+    server.start()
+    yield server
+    server.kill()
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+
+
+class Paho:
+    """A paho client whose callbacks end in queues."""
+
+    def __init__(self, server: Server, thing: str, client_id: str = "", *, clean: bool = True) -> None:
+        self.messages: queue.Queue[paho.MQTTMessage] = queue.Queue()
+        self.granted: queue.Queue[list[int]] = queue.Queue()
+        self.connected: queue.Queue[tuple[int, bool]] = queue.Queue()
+        self.published: queue.Queue[int] = queue.Queue()
+        self.client = paho.Client(
+            paho.CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean, protocol=paho.MQTTv311
+        )
+        self.client.username_pw_set(*server.facts[thing])
+        self.client.on_connect = lambda _c, _u, flags, code, _p: self.connected.put(
+            (code.value, flags.session_present)
+        )
+        self.client.on_message = lambda _c, _u, message: self.messages.put(message)
+        self.client.on_subscribe = lambda _c, _u, _m, codes, _p: self.granted.put([c.value for c in codes])
+        self.client.on_publish = lambda _c, _u, mid, _r, _p: self.published.put(mid)
+        self.port = server.facts["port"]
+
+    def __enter__(self) -> Paho:
+        self.client.connect("127.0.0.1", self.port)
+        self.client.loop_start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def subscribe(self, topic: str, qos: int) -> list[int]:
+        self.client.subscribe(topic, qos)
+        return self.granted.get(timeout=PATIENCE_S)
+
+
+@contextlib.contextmanager
+def listening(*options: str) -> Iterator[Iterator[str]]:
+    """mosquitto_sub, subscribed; yields the lines it prints from then on."""
+    command = ["stdbuf", "-oL", "mosquitto_sub", *options, "-d"]  # -d prints a line for each packet
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sub:
+        assert sub.stdout is not None
+        try:
+            assert any("Subscribed" in line for line in sub.stdout)
+            yield (line.strip() for line in sub.stdout)
+        finally:
+            sub.kill()
+
+
+@pytest.mark.parametrize("qos", ["0", "1", "2"])
+def test_mosquitto_clients_exchange_messages_at_every_qos(server: Server, qos: str) -> None:
+    with listening(*server.login("b"), "-t", f"{server.topic}/#", "-q", qos, "-C", "2") as lines:
+        for text in ("one", "two"):
+            done = run("mosquitto_pub", *server.login("a"), "-t", f"{server.topic}/x", "-m", text, "-q", qos)
+            assert done.returncode == 0, done.stderr
+        seen = list(lines)
+    assert [line for line in seen if line in ("one", "two")] == ["one", "two"]
+    assert sum(f"q{qos}, r0" in line and "received PUBLISH" in line for line in seen) == 2
+
+
+def test_mosquitto_pub_is_told_why_it_may_not_come_in(server: Server) -> None:
+    login = server.login("a")
+    done = run("mosquitto_pub", *login[:-1], "a key nobody has, long", "-t", server.topic, "-m", "x")
+    assert done.returncode == 4
+    assert "bad user name or password" in (done.stderr + done.stdout)
+    done = run("mosquitto_pub", *login[:4], "-t", server.topic, "-m", "x")
+    assert done.returncode == 5
+    done = run("mosquitto_sub", *server.login("a"), "-t", "channels/elsewhere/messages", "-C", "1")
+    assert "All subscription requests were denied" in done.stderr
+    done = run("mosquitto_pub", *login, "-t", server.topic, "-m", "x", "-V", "31")
+    assert done.returncode == 1
+    assert "unacceptable protocol version" in (done.stderr + done.stdout)
+
+
+def test_retained_message_and_will_reach_mosquitto_sub(server: Server) -> None:
+    topic = f"{server.topic}/state"
+    done = run("mosquitto_pub", *server.login("a"), "-t", topic, "-m", "on", "-q", "1", "-r")
+    assert done.returncode == 0
+    done = run("mosquitto_sub", *server.login("b"), "-t", topic, "-C", "1", "-F", "%r %q %p", "-q", "1")
+    assert done.stdout == "1 1 on\n"
+    will = ["--will-topic", topic, "--will-payload", "off", "--will-qos", "1", "--will-retain"]
+    with listening(*server.login("a"), "-t", server.topic, *will):
+        pass
+    with Paho(server, "b") as b:
+        b.subscribe(topic, 1)
+        while (message := b.messages.get(timeout=PATIENCE_S)).payload != b"off":
+            assert message.payload == b"on"
+
+
+def test_paho_exchanges_every_qos_and_sees_a_denied_subscription(server: Server) -> None:
+    with Paho(server, "a") as a, Paho(server, "b") as b:
+        assert b.connected.get(timeout=PATIENCE_S) == (0, False)
+        assert b.subscribe(f"{server.topic}/+/temp", 2) == [2]
+        assert b.subscribe("channels/elsewhere/messages", 1) == [0x80]
+        for qos in (0, 1, 2):
+            a.client.publish(f"{server.topic}/r{qos}/temp", b"%d" % qos, qos).wait_for_publish(PATIENCE_S)
+            message = b.messages.get(timeout=PATIENCE_S)
+            assert (message.topic, message.payload, message.qos, message.retain) == (
+                f"{server.topic}/r{qos}/temp",
+                b"%d" % qos,
+                qos,
+                False,
+            )
+
+
+def test_qos_2_arrives_exactly_once_through_lost_connections(server: Server) -> None:
+    with Paho(server, "b", "keeper", clean=False) as b, Paho(server, "a", "sender", clean=False) as a:
+        b.subscribe(server.topic, 2)
+        a.connected.get(timeout=PATIENCE_S)
+        for n in range(200):
+            a.client.publish(server.topic, b"%d" % n, 2)
+            if n % 50 == 25:
+                for client in (a, b):
+                    with contextlib.suppress(AttributeError, OSError):  # it is reconnecting already
+                        client.client.socket().shutdown(2)
+        got = [b.messages.get(timeout=PATIENCE_S).payload for _ in range(200)]
+        for _ in range(200):
+            a.published.get(timeout=PATIENCE_S)
+        assert sorted(got, key=int) == [b"%d" % n for n in range(200)]
+        assert b.messages.empty()
+
+
+def test_kept_session_and_what_was_acknowledged_survive_kill_9_under_load(server: Server) -> None:
+    """Five times: publish at QoS 1, kill the hub in the middle, start it, and look for what was acknowledged."""
+    with Paho(server, "b", "keeper", clean=False) as b:
+        b.subscribe(server.topic, 1)
+    acknowledged: set[bytes] = set()
+    for round_ in range(5):
+        acknowledged |= publish_until_killed(server, round_)
+        server.start()
+    assert len(acknowledged) > 5 * 50
+    seen: set[bytes] = set()
+    with Paho(server, "b", "keeper", clean=False) as b:
+        assert b.connected.get(timeout=PATIENCE_S) == (0, True)
+        with contextlib.suppress(queue.Empty):
+            while not acknowledged <= seen:
+                seen.add(b.messages.get(timeout=PATIENCE_S).payload)
+    assert acknowledged - seen == set()
+
+
+def publish_until_killed(server: Server, round_: int) -> set[bytes]:
+    """Publish as fast as acknowledgements come; after 100 of them the hub is killed in mid-flight."""
+    client = Paho(server, "a")
+    sent: dict[int, bytes] = {}
+    acknowledged: set[bytes] = set()
+    enough, gone = threading.Event(), threading.Event()
+
+    def on_publish(_c: Any, _u: Any, mid: int, _r: Any, _p: Any) -> None:
+        acknowledged.add(sent[mid])
+        if len(acknowledged) >= 100:
+            enough.set()
+
+    client.client.on_publish = on_publish
+    client.client.on_disconnect = lambda *_: gone.set()
+    client.client.max_inflight_messages_set(0)
+    client.client.connect("127.0.0.1", client.port)
+    for n in range(2000):
+        payload = b"%d/%d" % (round_, n)
+        # Without the network thread running yet, so that `sent` knows each id before its answer comes.
+        sent[client.client.publish(server.topic, payload, 1).mid] = payload
+    client.client.loop_start()
+    assert enough.wait(PATIENCE_S)
+    server.kill()
+    assert gone.wait(PATIENCE_S)
+    client.client.loop_stop()
+    return acknowledged
+
+
+def test_sessions_survive_kill_9_with_qos_2_in_both_directions(server: Server) -> None:
+    """Whatever is half done when the hub is killed is completed afterwards, once."""
+    with Paho(server, "b", "keeper", clean=False) as b, Paho(server, "a", "sender", clean=False) as a:
+        b.subscribe(server.topic, 2)
+        for n in range(150):
+            a.client.publish(server.topic, b"%d" % n, 2)
+        for _ in range(20):
+            a.published.get(timeout=PATIENCE_S)
+        server.kill()
+        server.start()
+        for _ in range(130):
+            a.published.get(timeout=PATIENCE_S)
+        got = [b.messages.get(timeout=PATIENCE_S).payload for _ in range(150)]
+        assert sorted(got, key=int) == [b"%d" % n for n in range(150)]
+        assert b.messages.empty()
