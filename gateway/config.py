@@ -94,8 +94,12 @@ class LorawanSection(_Section, frozen=True, kw_only=True):
             description="fastest data rate the radios hear; unset: from [[radio.module]], else the region's"
         ),
     ] = None
-    rx2_dr: Annotated[int | None, Meta(description="data rate of RX2; unset: the region's")] = None
-    max_eirp_dbm: Annotated[float | None, Meta(description="of downlinks; unset: the region's")] = None
+    rx2_dr: Annotated[int | None, Meta(description="data rate of RX2; unset: the region's", examples=[0])] = (
+        None
+    )
+    max_eirp_dbm: Annotated[
+        float | None, Meta(description="of downlinks; unset: the region's", examples=[16])
+    ] = None
     cflist_hz: Annotated[
         tuple[int, ...], Meta(max_length=5, description="further uplink channels given at a join")
     ] = ()
@@ -306,16 +310,16 @@ def _settings(kind: type[_Section], examples: dict[str, Any] | None = None) -> I
         if field.name in TABLES:
             continue
         value = (examples or {}).get(field.name, field.default)
-        notes = [
-            text
-            for meta in getattr(hints[field.name], "__metadata__", ())
-            if (text := meta.description or _bounds(meta))
-        ]
-        literal = getattr(hints[field.name], "__args__", ())
-        if not notes and len(literal) > 1:
-            notes = [" | ".join(str(choice) for choice in literal)]
+        metas = getattr(hints[field.name], "__metadata__", ())
+        notes = [note for meta in metas for note in (meta.description, _bounds(meta)) if note]
+        choices = getattr(hints[field.name], "__args__", ())
+        if not notes and len(choices) > 1:
+            notes = [" | ".join(str(choice) for choice in choices)]
         note = f"  # {'; '.join(notes)}" if notes else ""
-        yield f"#{field.name} ={note}" if value is None else f"{field.name} = {_toml(value)}{note}"
+        if value is None:
+            yield f"#{field.name} = {_toml(metas[0].examples[0])}{note}"
+        else:
+            yield f"{field.name} = {_toml(value)}{note}"
 
 
 def _bounds(meta: Meta) -> str:
