@@ -83,6 +83,16 @@ class History:
         behind: int = self._log.committed_seq - self.cursor
         return max(0, behind)
 
+    @property
+    def series_refused(self) -> int:
+        """Records not kept because there were too many series."""
+        return self._store.series_refused
+
+    @property
+    def undecodable(self) -> int:
+        """Messages not kept because their SenML did not decode."""
+        return self._store.undecodable
+
     def _on_commit(self, messages: Sequence[Message]) -> None:
         self._waiting += len(messages)
         if self._waiting >= GATHER:
@@ -120,4 +130,5 @@ class History:
         messages, seen = self._reader.scan(self._store.cursor, None, STEP, up_to=up_to)
         self._store.take(messages, seen)
         self._store.trim()
+        self.used_bytes = self._store.used_bytes()
         return seen

@@ -85,7 +85,7 @@ class HistoryMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     protocol: str
     payload: Any
     subtopic: str = ""
-    content_type: str = JSON
+    content_type: str = ""  # of what is not JSON
 
 
 class HistoryPage(msgspec.Struct, frozen=True):
@@ -463,5 +463,7 @@ def _record(key: SeriesKey, row: tuple[Any, ...]) -> HistoryRecord:
 
 def _message(row: tuple[Any, ...]) -> HistoryMessage:
     channel, created, publisher, protocol, payload, subtopic, content_type = row
-    shown = msgspec.json.decode(payload) if content_type == JSON else base64.b64encode(payload).decode()
-    return HistoryMessage(channel, created, publisher, protocol, shown, subtopic, content_type)
+    if content_type == JSON:
+        return HistoryMessage(channel, created, publisher, protocol, msgspec.json.decode(payload), subtopic)
+    text = base64.b64encode(payload).decode()
+    return HistoryMessage(channel, created, publisher, protocol, text, subtopic, content_type)
