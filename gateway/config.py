@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -91,7 +91,8 @@ class LorawanSection(_Section, frozen=True, kw_only=True):
     adr_max_dr: Annotated[
         int | None,
         Meta(
-            description="fastest data rate the radios hear; unset: from [[radio.module]], else the region's"
+            description="fastest data rate the radios hear; unset: from [[radio.module]], else the region's",
+            examples=[5],
         ),
     ] = None
     rx2_dr: Annotated[int | None, Meta(description="data rate of RX2; unset: the region's", examples=[0])] = (
@@ -317,9 +318,14 @@ def _settings(kind: type[_Section], examples: dict[str, Any] | None = None) -> I
             notes = [" | ".join(str(choice) for choice in choices)]
         note = f"  # {'; '.join(notes)}" if notes else ""
         if value is None:
-            yield f"#{field.name} = {_toml(metas[0].examples[0])}{note}"
+            yield f"#{field.name} = {_toml(_example(metas))}{note}"
         else:
             yield f"{field.name} = {_toml(value)}{note}"
+
+
+def _example(metas: Sequence[Meta]) -> object:
+    """The example of a setting that has no default."""
+    return next(example for meta in metas for example in meta.examples or ())
 
 
 def _bounds(meta: Meta) -> str:
