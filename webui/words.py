@@ -244,16 +244,29 @@ def upstream_lamp(sinks: list[Upstream]) -> Lamp:
     levels = [upstream_level(sink) for sink in sinks]
     level = next((sign for sign in ("bad", "warn", "ok") if sign in levels), "off")
     queued = sum(sink.queued for sink in sinks)
-    safe = f"{counted(queued, 'message')} wait safely on disk."
+    waits = "waits" if queued == 1 else "wait"
+    safe = f"{counted(queued, 'message')} {waits} safely on disk." if queued else "nothing waits."
     if level == "ok":
         if queued:
             return Lamp("Upstream", "upstream.index", "ok", count(queued), f"Upstream connected, {safe}")
         return Lamp("Upstream", "upstream.index", "ok", "ok", "Upstream connected, everything delivered.")
     if level == "bad":
-        return Lamp("Upstream", "upstream.index", "bad", count(queued), f"Upstream refuses us; {safe}")
+        return Lamp(
+            "Upstream",
+            "upstream.index",
+            "bad",
+            count(queued) if queued else "refused",
+            f"Upstream refuses us; {safe}",
+        )
     if level == "off":
         return Lamp("Upstream", "upstream.index", "off", "paused", f"Upstream is paused; {safe}")
-    return Lamp("Upstream", "upstream.index", "warn", count(queued), f"Upstream not reachable; {safe}")
+    return Lamp(
+        "Upstream",
+        "upstream.index",
+        "warn",
+        count(queued) if queued else "offline",
+        f"Upstream not reachable; {safe}",
+    )
 
 
 def state_sentence(status: Status) -> str:

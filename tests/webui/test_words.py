@@ -151,7 +151,7 @@ def test_radio_lamp(found: Status, level: str, value: str) -> None:
             "3",
             id="the worst counts",
         ),
-        pytest.param([Upstream("a", "a state of tomorrow")], "warn", "0", id="unknown state"),
+        pytest.param([Upstream("a", "a state of tomorrow")], "warn", "offline", id="unknown state"),
     ],
 )
 def test_upstream_lamp(sinks: list[Upstream], level: str, value: str) -> None:

@@ -57,9 +57,7 @@ def sign_out() -> Response:
     except GatewayError as error:  # signed out here all the same; the token expires on its own
         current_app.logger.warning("token not revoked at sign-out: %s", type(error).__name__)
     end_session()
-    answer = redirect(url_for("account.sign_in"), 303)
-    answer.headers["Clear-Site-Data"] = '"cache"'
-    return answer
+    return redirect(url_for("account.sign_in"), 303)
 
 
 def must_wait() -> str:
