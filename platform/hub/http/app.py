@@ -30,11 +30,11 @@ from hub.hub import Hub
 
 log = logging.getLogger("hub.http")
 
-# The hot path has its own dispatcher; it stands here so that the table, and what is made from it, is whole.
+# The hot path has its own dispatcher (publish.py); it stands here so that whoever walks the table sees all of it.
 PUBLISHING = [
-    ("POST", "/channels/{channel_id}/messages", Needs.ANY),
-    ("POST", "/channels/{channel_id}/messages/{subtopic:path}", Needs.ANY),
-    ("POST", "/channels/{channel_id}/msg", Needs.ANY),
+    ("POST", "/channels/{channel_id}/messages", Needs.THING),
+    ("POST", "/channels/{channel_id}/messages/{subtopic:path}", Needs.THING),
+    ("POST", "/channels/{channel_id}/msg", Needs.THING),
 ]
 ENDPOINTS: list[Endpoint] = [
     *service.ENDPOINTS,
@@ -139,11 +139,15 @@ async def _on_hub_error(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     """What Starlette itself refuses: no such path, or a method the path does not know."""
     assert isinstance(error, HTTPException)
-    detail = {
-        404: "nothing is served at this path",
-        405: f"this path takes {(error.headers or {}).get('Allow', 'other methods')}",
-    }.get(error.status_code, error.detail)
-    return problem(error.status_code, detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    detail = error.detail
+    if error.status_code == 404:
+        detail = "nothing is served at this path"
+    elif error.status_code == 405:
+        if Publisher.wants("POST", request.url.path):  # the hot path, which Starlette does not know of
+            headers["Allow"] += ", POST"
+        detail = f"this path takes {headers['Allow']}"
+    return problem(error.status_code, detail, headers=headers)
 
 
 async def _on_client_gone(request: Request, error: Exception) -> Response:

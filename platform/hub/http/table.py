@@ -24,6 +24,7 @@ class Needs(enum.StrEnum):
 
     NOTHING = "nothing"
     ANY = "any"  # a thing key or a user token
+    THING = "thing"  # the hot path, which asks for itself
     USER = "user"
     MANAGER = "manager"  # a user whom the access seam lets manage
     ADMIN = "admin"

@@ -78,6 +78,18 @@ class Site:
         """GET as the owner."""
         return await self.client.get(path, headers=self.user)
 
+    async def raw(self, path: bytes, authorization: bytes) -> bytes:
+        """GET `path` exactly as given, on a connection of its own; the whole answer as it came."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.door.port)
+        writer.write(
+            b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: %b\r\n\r\n"
+            % (path, authorization)
+        )
+        try:
+            return await reader.read()
+        finally:
+            writer.close()
+
 
 Scenario = Callable[[Site], Awaitable[None]]
 

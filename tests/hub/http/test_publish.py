@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import cbor2
-import pytest
 
 Run = Callable[..., None]
 PACK = b'[{"n":"temperature","u":"Cel","v":21.5}]'
@@ -30,40 +29,33 @@ def test_an_accepted_message_is_committed_before_the_answer(run: Run) -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize(
-    ("below", "content_type", "payload", "kept_type", "subtopic"),
-    [
-        pytest.param("/a/b", "application/senml+json", PACK, "application/senml+json", "a.b", id="subtopic"),
-        pytest.param("/a.b", "application/senml+json", PACK, "application/senml+json", "a.b", id="dots"),
-        pytest.param(
-            "/a%2Fb//", "application/senml+json", PACK, "application/senml+json", "a.b", id="escaped"
-        ),
-        pytest.param("", "application/senml+cbor", cbor2.dumps([{0: "t", 2: 1}]), None, "", id="cbor"),
-        pytest.param(
-            "", "application/senml+json; charset=utf-8", PACK, "application/senml+json", "", id="charset"
-        ),
-        pytest.param("", "Application/JSON", PACK, "application/senml+json", "", id="SenML sent as JSON"),
-        pytest.param("", "application/json", b'{"a":1}', None, "", id="JSON"),
-        pytest.param("", "application/octet-stream", b"\xff\x00", None, "", id="bytes"),
-        pytest.param("/senml-json", "text/plain", PACK, "application/senml+json", "", id="2017 senml-json"),
-        pytest.param("/x/octet-stream", "", b"\x01", "application/octet-stream", "x", id="2017 octet-stream"),
-        pytest.param(
-            "?ignored=1", "application/senml+json", PACK, "application/senml+json", "", id="query string"
-        ),
-    ],
-)
-def test_every_form_of_publishing_keeps_type_and_subtopic(
-    run: Run, below: str, content_type: str, payload: bytes, kept_type: str | None, subtopic: str
-) -> None:
+SENML, CBOR = "application/senml+json", "application/senml+cbor"
+JSON, BYTES = "application/json", "application/octet-stream"
+
+# name: below the channel's messages, content type and payload sent; content type and subtopic kept
+FORMS = {
+    "subtopic": ("/a/b", SENML, PACK, SENML, "a.b"),
+    "dots": ("/a.b", SENML, PACK, SENML, "a.b"),
+    "escaped and empty elements": ("/a%2Fb//", SENML, PACK, SENML, "a.b"),
+    "query string": ("?ignored=1", SENML, PACK, SENML, ""),
+    "parameter of the type": ("", SENML + "; charset=utf-8", PACK, SENML, ""),
+    "CBOR": ("", CBOR, cbor2.dumps([{0: "t", 2: 1}]), CBOR, ""),
+    "SenML sent as JSON": ("", "Application/JSON", PACK, SENML, ""),
+    "JSON": ("", JSON, b'{"a":1}', JSON, ""),
+    "bytes": ("", BYTES, b"\xff\x00", BYTES, ""),
+    "2017, SenML named in the path": ("/senml-json", "text/plain", PACK, SENML, ""),
+    "2017, bytes named in the path": ("/x/octet-stream", "", b"\x01", BYTES, "x"),
+}
+
+
+def test_every_form_of_publishing_keeps_type_and_subtopic(run: Run) -> None:
     async def scenario(site: Any) -> None:
-        answer = await site.publish(payload, below, content_type)
-        assert answer.status_code == 202, answer.text
-        (message,) = site.stored()
-        assert (message.payload, message.content_type, message.subtopic) == (
-            payload,
-            kept_type or content_type,
-            subtopic,
-        )
+        for name, (below, content_type, payload, kept_type, subtopic) in FORMS.items():
+            answer = await site.publish(payload, below, content_type)
+            assert answer.status_code == 202, (name, answer.text)
+            kept = site.stored()[-1]
+            assert (kept.payload, kept.content_type, kept.subtopic) == (payload, kept_type, subtopic), name
+        assert len(site.stored()) == len(FORMS)
 
     run(scenario)
 
@@ -88,59 +80,58 @@ def test_a_thing_may_show_its_key_in_four_ways(run: Run) -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "",
-        "Thing",
-        "Thing wrong",
-        "Thing two words",
-        "Bearer {key}",
-        "Basic {key}",
-        "Basic !!!",
-        "Thing {key}x",
-        "x" * 5000,
-    ],
+WRONG = (
+    "",
+    "Thing",
+    "Thing wrong",
+    "Thing two words",
+    "Bearer {key}",
+    "Basic {key}",
+    "Basic !!!",
+    "Thing {key}x",
+    "x" * 5000,
 )
-def test_a_wrong_or_missing_credential_is_401_and_says_what_to_send(run: Run, value: str) -> None:
+
+
+def test_a_wrong_or_missing_credential_is_401_and_says_what_to_send(run: Run) -> None:
     async def scenario(site: Any) -> None:
-        answer = await site.publish(authorization=value.format(key=site.key))
-        assert answer.status_code == 401
-        assert answer.headers["www-authenticate"]
-        assert "credential" in answer.json()["detail"]
+        for value in WRONG:
+            answer = await site.publish(authorization=value.format(key=site.key))
+            assert answer.status_code == 401, value
+            assert answer.headers["www-authenticate"]
+            assert "credential" in answer.json()["detail"]
         assert site.stored() == []
 
     run(scenario)
 
 
-@pytest.mark.parametrize(
-    ("payload", "below", "content_type", "status"),
-    [
-        pytest.param(b"[{", "", "application/senml+json", 400, id="cut JSON"),
-        pytest.param(b'[{"v":1}]', "", "application/senml+json", 400, id="no name"),
-        pytest.param(b"", "", "application/senml+json", 400, id="empty SenML"),
-        pytest.param(b'[{"n":"\xff","v":1}]', "", "application/senml+json", 400, id="not UTF-8"),
-        pytest.param(b"[" * 100_000, "", "application/json", 400, id="deep JSON"),
-        pytest.param(b"\x9f" * 1000, "", "application/senml+cbor", 400, id="deep CBOR"),
-        pytest.param(PACK, "", "", 415, id="no content type"),
-        pytest.param(PACK, "", "application/x-www-form-urlencoded", 415, id="a form"),
-        pytest.param(PACK, "/a*b", "application/senml+json", 400, id="wildcard"),
-        pytest.param(PACK, "/%FF%FE", "application/senml+json", 400, id="path not UTF-8"),
-        pytest.param(PACK, "/" + "x" * 2000, "application/senml+json", 400, id="long subtopic"),
-        pytest.param(b" " * (256 * 1024 + 1), "", "application/octet-stream", 413, id="too long"),
-    ],
-)
-def test_bad_messages_are_refused_and_nothing_is_stored(
-    run: Run, payload: bytes, below: str, content_type: str, status: int
-) -> None:
+# name: below the channel's messages, content type and payload sent; status
+REFUSED = {
+    "cut JSON": ("", SENML, b"[{", 400),
+    "no name": ("", SENML, b'[{"v":1}]', 400),
+    "empty SenML": ("", SENML, b"", 400),
+    "not UTF-8": ("", SENML, b'[{"n":"\xff","v":1}]', 400),
+    "deep JSON": ("", JSON, b"[" * 100_000, 400),
+    "deep CBOR": ("", CBOR, b"\x9f" * 1000, 400),
+    "no content type": ("", "", PACK, 415),
+    "a form": ("", "application/x-www-form-urlencoded", PACK, 415),
+    "wildcard": ("/a*b", SENML, PACK, 400),
+    "path not UTF-8": ("/%FF%FE", SENML, PACK, 400),
+    "long subtopic": ("/" + "x" * 2000, SENML, PACK, 400),
+    "too long": ("", BYTES, b" " * (256 * 1024 + 1), 413),
+}
+
+
+def test_bad_messages_are_refused_and_nothing_is_stored(run: Run) -> None:
     async def scenario(site: Any) -> None:
-        answer = await site.publish(payload, below, content_type)
-        assert answer.status_code == status, answer.text
-        assert answer.headers["content-type"] == "application/problem+json"
-        body = answer.json()
-        assert body.keys() == {"type", "title", "status", "detail", "error"}
-        assert body["status"] == status
-        assert body["detail"] == body["error"]
+        for name, (below, content_type, payload, status) in REFUSED.items():
+            answer = await site.publish(payload, below, content_type)
+            assert answer.status_code == status, (name, answer.text)
+            assert answer.headers["content-type"] == "application/problem+json"
+            body = answer.json()
+            assert body.keys() == {"type", "title", "status", "detail", "error"}
+            assert body["status"] == status
+            assert body["detail"] == body["error"]
         assert site.stored() == []
 
     run(scenario)

@@ -1,0 +1,142 @@
+"""Seeded damage to request bodies: whatever arrives, the answer is a success or a problem document of 4xx."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import cbor2
+
+Run = Callable[..., None]
+
+ROUNDS = 2000
+TOKENS = (
+    b"null", b"true", b"-1", b"1e999", b"99999999999999999999999", b'"\\ud800"', b'"\\u0000"', b"[]", b"{}", b"[[[[[[",
+    b'"' + b"x" * 2000 + b'"', b"\xff\xfe", b"\x00", b"NaN", b'{"a":', b",", b'"id":"..",',
+)  # fmt: skip
+
+
+def damaged(rng: random.Random, body: bytes) -> bytes:
+    data = bytearray(body)
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(data) + 1)
+        match rng.randrange(5):
+            case 0:
+                data[at : at + 1] = bytes([rng.randrange(256)])
+            case 1:
+                del data[at : at + rng.randint(1, 8)]
+            case 2:
+                data[at:at] = rng.choice(TOKENS)
+            case 3:
+                data[at:at] = data[: rng.randrange(len(data) + 1)]
+            case 4:
+                del data[at:]
+    return bytes(data)
+
+
+def requests(site: Any) -> list[tuple[str, str, str, dict[str, str], bytes]]:
+    """Valid requests, one for each endpoint that reads a body: method, path, content type, credential, body."""
+    thing, channel = site.thing_id, site.channel_id
+    managed: list[tuple[str, str, Any]] = [
+        ("POST", "/things", {"name": "a", "metadata": {"b": [1, 2.5, None]}}),
+        ("POST", "/things/bulk", [{"name": "a"}, {"metadata": {}}]),
+        ("POST", "/things/search", {"offset": 0, "limit": 5, "name": "", "metadata": {"a": 1}}),
+        ("PUT", f"/things/{thing}", {"name": "b", "metadata": {"x": "y"}}),
+        ("POST", "/channels", {"name": "c"}),
+        ("POST", "/channels/bulk", [{"name": "c"}]),
+        ("PUT", f"/channels/{channel}", {"name": "d"}),
+        ("POST", "/connect", {"channel_ids": [channel], "thing_ids": [thing]}),
+        ("POST", "/identify", {"token": "a"}),
+        ("POST", f"/identify/channels/{channel}/access-by-key", {"token": "a"}),
+        ("POST", f"/identify/channels/{channel}/access-by-id", {"thing_id": "a"}),
+        ("POST", "/devices", {"name": "e", "description": "f"}),
+        ("PUT", f"/devices/{thing}", {"name": "g"}),
+        ("POST", f"/devices/{thing}/plug", [channel]),
+        ("POST", f"/channels/{channel}/plug", [thing]),
+        ("POST", "/claim", {"code": "a", "email": "a@b.c", "password": "d"}),
+        ("PATCH", "/password", {"old_password": 1, "password": "x"}),
+    ]
+    pack = [
+        {"bn": "a:", "bt": 1e9, "n": "b", "u": "Cel", "v": 1.5},
+        {"n": "c", "vs": "d"},
+        {"n": "e", "vb": True},
+    ]
+    labels = [{-2: "a:", 0: "b", 2: 1.5}, {0: "c", 8: b"\x01"}]
+    published = [
+        ("application/senml+json", json.dumps(pack).encode()),
+        ("application/json", json.dumps(pack).encode()),
+        ("application/json", b'{"a":[1,2,{"b":null}]}'),
+        ("application/senml+cbor", cbor2.dumps(labels)),
+    ]
+    return [
+        (method, path, "application/json", site.user, json.dumps(body).encode())
+        for method, path, body in managed
+    ] + [("POST", site.messages, content_type, site.thing, body) for content_type, body in published]
+
+
+def test_damaged_bodies_never_get_more_than_a_problem(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        rng = random.Random(2026)
+        valid = requests(site)
+        seen: dict[int, int] = {}
+        for _ in range(ROUNDS):
+            method, path, content_type, credential, body = rng.choice(valid)
+            body = damaged(rng, body)
+            answer = await site.client.request(
+                method, path, content=body, headers={**credential, "content-type": content_type}
+            )
+            seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
+            assert answer.status_code < 500, (method, path, body, answer.text)
+            if answer.status_code >= 400:
+                assert answer.headers["content-type"] == "application/problem+json", (path, body)
+                assert answer.json()["status"] == answer.status_code
+        assert seen.keys() <= {200, 201, 202, 400, 401, 403, 404, 409, 413}
+        assert seen[400] > ROUNDS // 3
+
+    run(scenario)
+
+
+def test_damaged_paths_queries_and_credentials_never_get_more_than_a_problem(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        rng = random.Random(2027)
+        paths = [
+            f"{site.messages}?limit=5&offset=0&name=a&v=1&comparator=lt&from=1&to=2&vb=true&vd=AA&format=x",
+            f"{site.messages}/a/b?subtopic=a.b&publisher=x&protocol=http",
+            "/things?offset=0&limit=5&name=a&order=name&dir=asc&metadata=%7B%22a%22%3A1%7D",
+            f"/channels/{site.channel_id}/things?disconnected=true&limit=3",
+            f"/things/{site.thing_id}",
+            "/devices?climit=5",
+        ]
+        marks = [
+            b"%00",
+            b"%ff",
+            b"%F0%9F",
+            b"//",
+            b"..",
+            b"%2F",
+            b"&",
+            b"=",
+            b"?",
+            b"%",
+            b"*",
+            b"+",
+            b"9" * 30,
+            b"%0d%0a",
+        ]
+        for _ in range(ROUNDS // 3):
+            path = bytearray(rng.choice(paths).encode())
+            for _ in range(rng.randint(1, 3)):
+                at = rng.randrange(1, len(path) + 1)
+                path[at : at + rng.randrange(4)] = rng.choice(marks)
+            value = bytearray(rng.choice((site.user, site.thing))["authorization"].encode())
+            if rng.random() < 0.3:
+                value[rng.randrange(len(value))] = rng.choice(b"!~:;,aZ09")
+            answer = await site.raw(bytes(path), bytes(value))
+            assert answer.startswith(b"HTTP/1.1 "), (path, answer)
+            assert answer[9:10] in b"24", (path, value, answer)
+            if answer[9:10] == b"4":
+                assert b"application/problem+json" in answer, (path, answer)
+
+    run(scenario)
