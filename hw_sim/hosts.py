@@ -174,9 +174,12 @@ class FreeHost(_BoardHost):
     """
 
     def xfer(self, bus: int, device: int, data: bytes, speed_hz: int = SPI_HZ) -> bytes:
-        """One chip-select assertion, at once. Raises NoSuchDevice, Misuse."""
+        """One chip-select assertion, then as long a sleep as the wires take. Raises NoSuchDevice, Misuse."""
         chip = self.board.chip(bus, device)
-        return self.kernel.call_free(lambda: chip.spi(data))
+        answer = self.kernel.call_free(lambda: chip.spi(data))
+        # Like the real call, it lets other threads run: without, a driver that polls would starve the kernel's.
+        time.sleep((len(data) * 8_000_000_000 // speed_hz + SPI_OVERHEAD_NS) / 1e9)
+        return answer
 
     def read_pin(self, line: int) -> bool:
         """A line's level."""

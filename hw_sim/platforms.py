@@ -1,7 +1,8 @@
 """What `radio.service` runs on when the hardware is simulated.
 
-In a lock-step run its module threads are clients of the kernel: `Kernel.await_clients` before the first run lets all
-of them in at once. They end like any client, while the kernel runs: `Radio.ask_to_stop`, run a little, `Radio.stop`.
+In a lock-step run its module threads are clients of the kernel: `Kernel.await_clients` before the first run
+lets all of them in at once. They end like any client, while the kernel runs: `Radio.ask_to_stop`, run a
+little, `Radio.stop`.
 """
 
 from hw_sim import fakes

@@ -336,7 +336,7 @@ def test_rpi_gpio_callbacks_get_the_channel_from_one_thread_and_may_raise(gpio, 
     for t_ms, line, value in ((1, 20, True), (2, 21, True), (3, 21, False), (4, 20, False), (5, 20, True)):
         kernel.at(t_ms * MS, lambda line=line, value=value: level(line, value))
     kernel.run_until(10 * MS)
-    assert calls == [(20, "RPi.gpio"), (21, "RPi.gpio"), (20, "RPi.gpio")]
+    assert calls == [(20, "RPi.GPIO"), (21, "RPi.GPIO"), (20, "RPi.GPIO")]
     assert "an edge callback failed" in caplog.text
     assert gpio.event_detected(20)
     assert not gpio.event_detected(20)
