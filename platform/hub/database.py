@@ -20,7 +20,7 @@ from urllib.parse import quote
 log = logging.getLogger("hub.database")
 
 BUSY_TIMEOUT_S = 5.0  # readers of WAL do not block; this covers a recovery by the writer at start
-WAL_PAGES = 4000  # checkpoint after this many pages; also the length the WAL is grown to once
+WAL_BYTES = 4 << 20  # of pages, after which they are moved into the file; also what the WAL is filled up to
 KEPT_DAMAGED = 3  # damaged files kept for a technician; the oldest goes
 FULL_CHECK_BYTES = 64 << 20  # a file up to this size is checked page by page at each start (about 0.3 s)
 
@@ -69,9 +69,9 @@ def open_writer(
         conn.execute("PRAGMA journal_mode = WAL")
         conn.execute("PRAGMA synchronous = FULL")
         conn.execute("PRAGMA foreign_keys = ON")
-        conn.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+        conn.execute(f"PRAGMA wal_autocheckpoint = {WAL_BYTES // page_size}")
         # A reader that held up checkpoints leaves a long WAL; cut it back to twice its usual length.
-        conn.execute(f"PRAGMA journal_size_limit = {2 * WAL_PAGES * page_size}")
+        conn.execute(f"PRAGMA journal_size_limit = {2 * WAL_BYTES}")
     except BaseException:
         conn.close()
         raise
@@ -164,7 +164,7 @@ def grow_wal(path: Path, page_size: int) -> None:
     taken for a frame, which names a page above 0 and carries the salt and checksum of its file (SQLite file
     format, 4.2). Called by the writer, between its transactions, after the first one of this start.
     """
-    full = 32 + WAL_PAGES * (24 + page_size)
+    full = 32 + WAL_BYTES // page_size * (24 + page_size)
     with path.with_name(path.name + "-wal").open("r+b") as wal:
         size = wal.seek(0, os.SEEK_END)
         if size < full:

@@ -200,6 +200,10 @@ class Log:
         """Run `also` durably, without a message. Raises LogFailed, WriteRefused."""
         await self.append((), also)
 
+    async def flush(self) -> None:
+        """Return when everything taken so far is durable. Raises LogFailed."""
+        await self.append(())
+
     def _take(self, messages: Sequence[Message], also: Sequence[Write], done: Done | None) -> list[int]:
         """Give numbers, put everything into the gathering batch, show the messages to live listeners."""
         if self._failure or self._closing:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hub import log as log_module
+from hub import log_writer
 from hub.database import Migration
 from hub.errors import Busy, Invalid, LogFailed, WriteRefused
 from hub.log import Gap, Log
@@ -414,15 +415,29 @@ def test_retention_keeps_the_newest_messages(tmp_path: Path, make_message: MakeM
 
 
 def test_retention_bounds_the_bytes_of_the_file(tmp_path: Path, make_message: MakeMessage) -> None:
-    bound = 2 << 20
+    bound = 6 << 20
 
     async def main() -> None:
         log = Log.open(tmp_path / "log.db", max_bytes=bound)
-        for n in range(60):
+        sizes = []
+        for n in range(80):
             await log.append([make_message(n * 100 + k, payload=bytes(1000)) for k in range(100)])
-        assert log.size_bytes <= bound + 1000 * 1100
+            sizes.append(log.size_bytes)
+        assert max(sizes) <= bound + 200 * log_writer.PAGE_SIZE  # a message takes a page here
         assert log.first_seq > 1
         assert log.read(0)[0].seq == log.first_seq
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_flush_makes_posts_durable(tmp_path: Path, make_message: MakeMessage) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db", commit_interval_s=3600)
+        log.post([make_message()])
+        await log.flush()
+        assert log.committed_seq == 1
+        await log.flush()
         await log.close()
 
     asyncio.run(main())
