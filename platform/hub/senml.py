@@ -29,6 +29,7 @@ MAX_BYTES = 256 * 1024  # as the hub's payloads
 MAX_RECORDS = 4096  # of one pack: a day of values every 21 s
 MAX_NAME = 255  # characters; DevEUI URNs with a resource take about 50
 MAX_UNIT = 64
+MAX_TIME = 1e12  # seconds; the year 33,658
 MAX_DEPTH = 8  # a pack itself needs 2; the rest is for extensions to be ignored
 NAMES_REMEMBERED = 4096
 
@@ -241,6 +242,8 @@ def resolve(pack: Sequence[PackRecord], now_s: float) -> list[Record]:
     records: list[Record] = []
     ordered = True
     latest = -math.inf
+    # One loop over local names: this runs for every record that enters, a call a record would double its
+    # cost.
     for index, raw in enumerate(pack):
         if raw.bn is not None:
             base_name = raw.bn
@@ -254,12 +257,31 @@ def resolve(pack: Sequence[PackRecord], now_s: float) -> list[Record]:
             base_sum = raw.bs
         if raw.bver is not None:
             version = _check_version(index, raw.bver, version)
-        record = _resolve_one(index, raw, base_name, base_unit, base_time, base_value, base_sum, now_s)
-        if record is None:
-            continue
-        ordered = ordered and record.time >= latest
-        latest = record.time
-        records.append(record)
+        value, total, octets = raw.v, raw.s, None
+        if value is None or raw.vs is not None or raw.vb is not None or raw.vd is not None:
+            if not _has_value(index, raw, base_value):
+                continue
+            if raw.vd is not None:
+                octets = _decode_data(index, raw.vd)
+        if base_value is not None:
+            value = _based_value(index, raw, base_value)
+        if base_sum is not None:
+            total = _finite(index, base_sum + (total or 0.0))
+        name = base_name + raw.n if raw.n else base_name
+        if name not in _names_seen:
+            _check_name(index, name)
+        unit = base_unit if raw.u is None else raw.u
+        if len(unit) > MAX_UNIT:
+            raise SenmlError(f"record {index}: unit longer than {MAX_UNIT} characters")
+        time = base_time if raw.t is None else base_time + raw.t
+        if time < RELATIVE_BELOW:
+            time += now_s
+        if not -MAX_TIME <= time <= MAX_TIME:
+            raise SenmlError(f"record {index}: time out of range")
+        if time < latest:
+            ordered = False
+        latest = time
+        records.append(Record(name, unit, time, value, raw.vs, raw.vb, octets, total, raw.ut))
     if not records:
         raise SenmlError("the pack holds no measurement")
     if not ordered:
@@ -267,51 +289,34 @@ def resolve(pack: Sequence[PackRecord], now_s: float) -> list[Record]:
     return records
 
 
-def _resolve_one(
-    index: int,
-    raw: PackRecord,
-    base_name: str,
-    base_unit: str,
-    base_time: float,
-    base_value: float | None,
-    base_sum: float | None,
-    now_s: float,
-) -> Record | None:
-    """One record with the base fields in force; None where it has base fields only."""
-    value = raw.v
-    total = raw.s
-    string, boolean, data = raw.vs, raw.vb, raw.vd
-    if string is None and boolean is None and data is None:
-        if value is None and total is None and base_value is None:
-            if _only_bases(raw):
-                return None
-            raise SenmlError(f"record {index}: neither value nor sum")
-        if value is None and total is None and _only_bases(raw):
-            return None
-        if base_value is not None and (value is not None or total is None):
-            value = base_value + (value or 0.0)
-    elif (value is not None) + (string is not None) + (boolean is not None) + (data is not None) > 1:
+def _has_value(index: int, raw: PackRecord, base_value: float | None) -> bool:
+    """Check a record that is not just a number: False where it holds base fields only."""
+    kinds = (raw.v is not None) + (raw.vs is not None) + (raw.vb is not None) + (raw.vd is not None)
+    if kinds > 1:
         raise SenmlError(f"record {index}: more than one value")
-    if base_sum is not None:
-        total = base_sum + (total or 0.0)
-    name = base_name + raw.n if raw.n else base_name
-    if name not in _names_seen:
-        _check_name(index, name)
-    unit = raw.u if raw.u is not None else base_unit
-    if len(unit) > MAX_UNIT:
-        raise SenmlError(f"record {index}: unit longer than {MAX_UNIT} characters")
-    time = base_time + raw.t if raw.t is not None else base_time
-    if time < RELATIVE_BELOW:
-        time += now_s
-    # Sums of finite numbers can still leave the range of a double.
-    if not math.isfinite(time + (value or 0.0) * 0 + (total or 0.0) * 0):
+    if kinds or raw.s is not None:
+        return True
+    if raw.n is None and raw.u is None and raw.t is None and raw.ut is None:
+        return False
+    if base_value is None:
+        raise SenmlError(f"record {index}: neither value nor sum")
+    return True
+
+
+def _based_value(index: int, raw: PackRecord, base_value: float) -> float | None:
+    """A missing number is zero (RFC 8428, 4.5.4), unless the record has another kind of value, or a sum only."""
+    if raw.v is not None:
+        return _finite(index, base_value + raw.v)
+    if raw.vs is None and raw.vb is None and raw.vd is None and raw.s is None:
+        return base_value
+    return None
+
+
+def _finite(index: int, number: float) -> float:
+    """Sums of finite numbers can leave the range of a double."""
+    if not math.isfinite(number):
         raise SenmlError(f"record {index}: number out of range")
-    octets = _decode_data(index, data) if data is not None else None
-    return Record(name, unit, time, value, string, boolean, octets, total, raw.ut)
-
-
-def _only_bases(raw: PackRecord) -> bool:
-    return raw.n is None and raw.u is None and raw.t is None and raw.ut is None
+    return number
 
 
 def _check_version(index: int, bver: int, version: int | None) -> int:
