@@ -82,10 +82,6 @@ class HttpApp:
         """Have `/metrics` show what `counters()` returns, too."""
         self._starlette.state.counters.append(counters)
 
-    def close_streams(self) -> None:
-        """End all event streams, for a shutdown that does not wait for browsers."""
-        self.streams.close()
-
     def counters(self) -> Mapping[str, float]:
         """The door's own numbers; answers are by status."""
         numbers: dict[str, float] = {

@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from hub.http.app import HttpApp, create_app
 from hub.http.body import DRAIN, MAX_BODY
 from hub.http.problem import PROBLEM_JSON, problem_body
+from hub.http.sse import DOOR_CLOSING
 from hub.hub import Hub
 
 MAX_CONNECTIONS = 1024  # about 20 KB each; a gateway serves one site
@@ -86,18 +87,29 @@ class HttpDoor:
         listening.cancel()
         if serving.done():
             await serving
+        self._app.add_counters(self.counters)
         self._tasks = [serving, asyncio.create_task(self._sweep(server), name=f"http sweep {self.port}")]
 
     async def close(self) -> None:
         """Stop listening, end streams, give requests under way two seconds."""
         if self._server is None:
             return
-        self._app.close_streams()
+        self.wire.closing.set()
         self._server.should_exit = True
         serving, sweep = self._tasks
         sweep.cancel()
         await asyncio.gather(serving, sweep, return_exceptions=True)
         self._server = None
+
+    def counters(self) -> dict[str, float]:
+        """This listener's numbers for `/metrics`, told apart from other listeners' by port."""
+        numbers = {
+            "connections": self.wire.open,
+            "connections_refused_total": self.wire.refused,
+            "malformed_total": self.wire.malformed,
+            "timeouts_total": self.wire.timeouts,
+        }
+        return {f'fluxgate_http_{name}{{port="{self.port}"}}': value for name, value in numbers.items()}
 
     async def failed(self) -> None:
         """Return only when the listener has stopped by itself; raises what stopped it."""
@@ -123,14 +135,7 @@ class Wire:
         self.refused = 0  # over max_connections
         self.malformed = 0  # not HTTP, or a head above MAX_HEAD
         self.timeouts = 0  # request not complete in time
-
-    def counters(self) -> dict[str, float]:
-        return {
-            "fluxgate_http_connections": self.open,
-            "fluxgate_http_connections_refused_total": self.refused,
-            "fluxgate_http_malformed_total": self.malformed,
-            "fluxgate_http_timeouts_total": self.timeouts,
-        }
+        self.closing = asyncio.Event()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -141,6 +146,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.logger = _wire_log
+        self.app_state = {DOOR_CLOSING: self.wire.closing}
         self._counted = False
         self._head_bytes = 0
         self._waiting_for: object = None  # the request that was arriving at the last sweep

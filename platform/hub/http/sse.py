@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from starlette.requests import Request
@@ -22,6 +22,9 @@ from hub.http.problem import Problem
 HEARTBEAT_S = 15.0  # below the 30 to 60 s after which home routers and proxies forget an idle connection
 MAX_STREAMS = 32  # each holds a connection, a task and a feed; a technician's page opens one or two
 MAX_FEED = 256  # events waiting for one client
+
+# In the scope's state: the event with which a door ends its streams, to stop without waiting for browsers to leave.
+DOOR_CLOSING = "door_closing"
 
 _LINE_END = re.compile(r"\r\n|\r|\n")  # the only three of the standard; str.splitlines knows more
 
@@ -87,18 +90,13 @@ class Feed(Generic[T]):
 
 @dataclass
 class Streams:
-    """All event streams of one app: how many are open, and the word that ends them at shutdown."""
+    """All event streams of one app."""
 
     limit: int = MAX_STREAMS
     heartbeat_s: float = HEARTBEAT_S
     open: int = 0
     refused: int = 0
     lost: int = 0
-    closing: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def close(self) -> None:
-        """End every stream, so that the server can stop without waiting for browsers to leave."""
-        self.closing.set()
 
 
 def sse(
@@ -139,7 +137,8 @@ class EventStream(Response):
         streams = self._streams
         streams.open += 1
         gone = asyncio.create_task(_disconnected(receive), name="sse: client gone")
-        closing = asyncio.create_task(streams.closing.wait(), name="sse: door closing")
+        door_closing: asyncio.Event = scope.get("state", {}).get(DOOR_CLOSING) or asyncio.Event()
+        closing = asyncio.create_task(door_closing.wait(), name="sse: door closing")
         upcoming: asyncio.Task[Event | None] | None = None
         lost = 0
         try:

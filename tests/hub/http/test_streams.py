@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hub.http.auth import principal_of, require_user
+from hub.http.door import HttpDoor
 from hub.http.problem import Problem
 from hub.http.sse import Event, Feed, sse
 
@@ -98,6 +99,15 @@ def test_a_quiet_stream_sends_heartbeats_and_ends_with_the_door(run: Run) -> Non
                 assert part == b": still here\n\n"
             await closing
         assert site.app.streams.open == 0
+        second = HttpDoor(site.hub, site.app)  # another door's streams go on
+        await second.start()
+        url = f"http://127.0.0.1:{second.port}/live"
+        async with site.client.stream("GET", url, headers=site.user) as response:
+            parts = chunks(response)
+            await anext(parts)
+            source.feeds[-1].put(Event("on"))
+            assert await anext(parts) == b"data: on\n\n"
+        await second.close()
 
     run(scenario, routes=source.routes)
 
