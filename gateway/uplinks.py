@@ -116,9 +116,10 @@ class Uplinks:
             name=config.name,
             fcnt=uplink.fcnt,
             fport=uplink.fport,
-            detail=detail or "; ".join(uplink.notes) or None,
+            detail=detail or "; ".join(uplink.notes),
             values=made.values,
         )
+        self._answer_now(uplink.downlink, eui)
 
     def _joined(self, joined: Joined, eui: bytes) -> None:
         try:
@@ -152,20 +153,23 @@ class Uplinks:
             reason=str(rejected.reason),
             detail=rejected.detail,
         )
+        self._answer_now(rejected.downlink, eui)
 
     def _answer(self, downlink: Downlink | None, eui: bytes) -> Callable[[HubError | None], None]:
-        """What to do after the commit: send the downlink, unless the commit failed."""
+        """What to do after the commit: send a downlink that waited for it, unless the commit failed."""
 
         def done(error: HubError | None) -> None:
             if error is not None:
-                log.error("no answer is sent, as the uplink was not stored: %s", error)
-            elif downlink is not None:
+                log.error("no answer is sent, as the frame was not stored: %s", error)
+            elif downlink is not None and downlink.after_commit:
                 self._transmit(downlink, eui)
 
+        return done
+
+    def _answer_now(self, downlink: Downlink | None, eui: bytes) -> None:
+        """Send a downlink that acknowledges nothing and therefore waits for no commit."""
         if downlink is not None and not downlink.after_commit:
             self._transmit(downlink, eui)
-            downlink = None
-        return done
 
     def _transmit(self, downlink: Downlink, eui: bytes) -> None:
         if self.transmitter is not None:

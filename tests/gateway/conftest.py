@@ -133,9 +133,9 @@ class Site:
         assert answer.status_code == 201, answer.text
         self.api.headers["authorization"] = f"Bearer {answer.json()['token']}"
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    async def until(self, condition: Callable[[], bool], timeout_s: float = 10) -> None:
         """Let the gateway run until `condition` holds."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(timeout_s):
             while not condition():  # noqa: ASYNC110  (many conditions, no event of their own)
                 await asyncio.sleep(0.005)
 
@@ -167,7 +167,7 @@ async def open_site(config: Config) -> AsyncIterator[Site]:
 @pytest.fixture
 def site(config: Config) -> Callable[[], contextlib.AbstractAsyncContextManager[Site]]:
     """`async with site() as s`: a gateway on the test's data directory; again for a restart."""
-    return lambda: open_site(config)
+    return lambda other=None: open_site(other or config)
 
 
 @pytest.fixture
