@@ -39,7 +39,6 @@ END
 
 say() { printf '%s\n' "$*"; }
 step() { printf '==> %s\n' "$*"; }
-warn() { printf 'warning: %s\n' "$*" >&2; }
 die() {
     printf 'install.sh: %s\n' "$*" >&2
     exit 1
