@@ -71,6 +71,7 @@ class _Demo:
     local: Observer
     upstream: Observer
     console: Console = field(default_factory=Console)
+    commands: int = 0  # confirmed downlinks ordered
 
     def statistics(self, name: str) -> dict[str, Any] | None:
         with contextlib.suppress(FileNotFoundError):
@@ -218,7 +219,7 @@ async def _watch(demo: _Demo, stop: asyncio.Event) -> None:
     next_command = loop.time() + COMMAND_INTERVAL_S / demo.options.speed
     welcome = _welcome(demo)
     if demo.options.headless:
-        demo.console.print(welcome, highlight=False)
+        demo.console.print(welcome, highlight=False, soft_wrap=True)
     screen = (
         contextlib.nullcontext()
         if demo.options.headless
@@ -244,7 +245,10 @@ def _order_downlink(demo: _Demo) -> None:
     if joined:
         device = joined[int(time.monotonic() * 1000) % len(joined)]
         topic = f"channels/{device['channel_id']}/messages/commands/{device['dev_eui']}"
-        demo.local.publish(topic, b'{"fport": 10, "payload": "01", "confirmed": true}')
+        demo.commands += 1
+        demo.local.publish(
+            topic, b'{"fport": 10, "payload": "%04x", "confirmed": true}' % (demo.commands & 0xFFFF)
+        )
 
 
 async def _finish(demo: _Demo) -> None:

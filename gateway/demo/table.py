@@ -13,6 +13,18 @@ Status = dict[str, Any]
 
 KIND_STYLES = {"join": "cyan", "uplink": "green", "downlink": "magenta", "rejected": "red"}
 
+# Of the table of devices, with the width that its widest entry needs.
+COLUMNS = (
+    ("name", 10),
+    ("DevEUI", 16),
+    ("DevAddr", 8),
+    ("uplinks", 7),
+    ("FCnt", 5),
+    ("RSSI", 4),
+    ("SNR", 5),
+    ("SF", 2),
+)
+
 
 def render(
     welcome: str, simulator: Status | None, gateway: Status | None, delivered: tuple[int, int]
@@ -56,8 +68,9 @@ def _way(simulator: Status, gateway: Status, delivered: tuple[int, int]) -> Tabl
 
 def _devices(gateway: Status) -> Table:
     table = Table(title="Devices", expand=True, title_justify="left")
-    for heading in ("name", "DevEUI", "DevAddr", "uplinks", "FCnt", "RSSI", "SNR", "SF", "last values"):
-        table.add_column(heading, no_wrap=True)
+    for heading, width in COLUMNS:
+        table.add_column(heading, no_wrap=True, min_width=width)
+    table.add_column("last values", no_wrap=True, overflow="ellipsis", ratio=1)
     latest = {
         frame.get("dev_eui"): frame["values"]
         for frame in gateway["frames"]
