@@ -18,7 +18,7 @@ from hw_sim.kernel import Kernel
 from hw_sim.node_duty import NodeDuty
 from hw_sim.node_mac import Channel, MacState
 from hw_sim.node_radio import NodeRadio, receive_window
-from hw_sim.payloads import Signals, encode
+from hw_sim.payloads import SENSORS, Signals, encode
 from hw_sim.records import Fate, FrameRecord
 from hw_sim.sx1276 import SX1276
 from radio.lora import LoRaModulation, airtime_us
@@ -32,6 +32,8 @@ ACK_TIMEOUT_S: Final = (1.0, 3.0)  # after the second window (RP002: 2 +- 1 s)
 CONFIRMED_TRIES: Final = 8
 NEAR_NS: Final = SECOND_NS // 2  # a downlink this far off was still meant for that window
 KEPT: Final = 1_000
+MAX_RX_ERROR_MS: Final = 200.0  # more, and the window would begin before the radio is free
+NO_JOIN_EUI: Final = JoinEUI(0)
 
 
 class DevNonceMode(StrEnum):
@@ -45,7 +47,7 @@ class NodeConfig:
 
     name: str
     dev_eui: DevEUI
-    join_eui: JoinEUI = JoinEUI(0)
+    join_eui: JoinEUI = NO_JOIN_EUI
     app_key: AES128Key | None = None  # OTAA
     dev_addr: DevAddr | None = None  # ABP, with both session keys
     nwk_s_key: AES128Key | None = None
@@ -75,6 +77,11 @@ class NodeConfig:
         region = get_region(self.region)
         if self.dr not in region.uplink_data_rates:
             raise ValueError(f"{self.region} has no LoRa data rate {self.dr}")
+        if not 0 <= self.rx_error_ms <= MAX_RX_ERROR_MS:
+            raise ValueError(f"rx_error_ms is 0 to {MAX_RX_ERROR_MS:g}")
+        for sensor in self.sensors:
+            if sensor not in SENSORS:
+                raise ValueError(f"there is no sensor {sensor!r}; there are {', '.join(SENSORS)}")
         if unknown := set(self.channels_hz) - set(region.uplink_channels()):
             raise ValueError(f"{min(unknown)} Hz is no default channel of {self.region}")
 
@@ -179,6 +186,8 @@ class Node:
         self._session: _Session | None = None
         self._uplink: _Uplink | None = None
         self._ack_owed = False
+        self._stopped = False
+        self._taken = b""  # the downlink accepted last
         self._log = _Log()
         if config.dev_addr is not None and config.nwk_s_key is not None and config.app_s_key is not None:
             crypto = SessionCrypto(config.dev_addr, config.nwk_s_key, config.app_s_key)
@@ -215,8 +224,14 @@ class Node:
 
     # -- one uplink after the other ------------------------------------------------------------------
 
+    def stop(self) -> None:
+        """Send nothing new; what is under way ends as usual."""
+        self._stopped = True
+
     def _act(self) -> None:
         """Begin an uplink or, without a session, an attempt to join."""
+        if self._stopped:
+            return
         session = self._session
         self._uplink = self._new_join() if session is None else self._new_uplink(session)
         self._send()
@@ -352,6 +367,7 @@ class Node:
         except FrameError:
             self.counters.refused += 1
             return False
+        self._taken = packet.payload
         return True
 
     def _nothing_came(self, uplink: _Uplink) -> None:
@@ -427,6 +443,8 @@ class Node:
 
     def _is_for_me(self, phy: bytes) -> bool:
         session, app_key = self._session, self.config.app_key
+        if phy == self._taken:
+            return True
         try:
             if session is not None:
                 frames.open_downlink(session.crypto, session.dev_addr, session.last_fcnt_down, phy)

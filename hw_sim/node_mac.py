@@ -71,8 +71,9 @@ class MacState:
         return self.region.tx_power_dbm(self.tx_power)
 
     def channels(self) -> list[Channel]:
-        """Enabled channels that carry the present data rate."""
-        return [self._channels[i] for i in sorted(self._mask) if self._carries(i, self.dr)]
+        """Enabled channels that carry the present data rate; without any, all that do."""
+        able = [i for i in sorted(self._channels) if self._carries(i, self.dr)]
+        return [self._channels[i] for i in able if i in self._mask] or [self._channels[i] for i in able]
 
     def rx1(self, channel: Channel, dr: int) -> tuple[int, LoRaModulation]:
         """Frequency and modulation of the first window after an uplink on `channel`."""
