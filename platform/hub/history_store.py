@@ -143,6 +143,7 @@ class HistoryStore:
             "SELECT CAST(sum(value) AS INTEGER) FROM state WHERE name = 'cursor'"
         ).fetchone()
         self.cursor: int = cursor or 0
+        self._heap: list[tuple[float, int]] = []  # time of a series' first record, once asked for
         self._series: dict[SeriesKey, int] = {}
         self._records: dict[int, int] = {}
         for series_id, records, *key in conn.execute(
@@ -322,29 +323,22 @@ class HistoryStore:
 
     # Retention
 
-    def trim(self) -> bool:
-        """Remove a step of the oldest data while the file is too large; True where more is to be removed."""
+    def trim(self) -> None:
+        """Remove a step of the oldest data while the file is too large."""
         if self.used_bytes() <= self._max_bytes:
-            return False
+            return
         conn = self._conn
-        # the first row of each series, and of each channel's other messages: one look-up each
-        oldest = [
-            (time, series)
-            for series in self._records
-            for (time,) in conn.execute(
-                "SELECT time FROM record WHERE series = ? ORDER BY time LIMIT 1", (series,)
-            )
-        ]
-        other = conn.execute("SELECT min(created_ns) FROM other").fetchone()[0]
         conn.execute("BEGIN IMMEDIATE")
-        if other is not None and (not oldest or other / 1e9 < min(oldest)[0]):
+        (other,) = conn.execute("SELECT min(created_ns) FROM other").fetchone()
+        oldest = self._oldest_series()
+        if other is not None and (oldest is None or other / 1e9 < oldest[0]):
             conn.execute(
                 "DELETE FROM other WHERE (channel, created_ns, seq, n) IN "
                 "(SELECT channel, created_ns, seq, n FROM other WHERE created_ns < ? LIMIT ?)",
                 (other + int(DAY_S * 1e9), TRIM_ROWS),
             )
-        elif oldest:
-            time, series = min(oldest)
+        elif oldest is not None:
+            time, series = oldest
             removed = conn.execute(
                 "DELETE FROM record WHERE series = ?1 AND (time, seq, n) IN (SELECT time, seq, n FROM record "
                 "WHERE series = ?1 AND time < ?2 ORDER BY time LIMIT ?3)",
@@ -353,7 +347,32 @@ class HistoryStore:
             self._records[series] -= removed
             conn.execute("UPDATE series SET records = ? WHERE id = ?", (self._records[series], series))
         conn.execute("COMMIT")
-        return self.used_bytes() > self._max_bytes and bool(oldest or other is not None)
+
+    def _oldest_series(self) -> tuple[float, int] | None:
+        """The series with the oldest record, and that record's time.
+
+        Looked up for all series only when the heap has run empty; in between, a series is put back by what it
+        begins with now.
+        """
+        if not self._heap:
+            self._heap = [first for series in self._records if (first := self._first_of(series))]
+            heapq.heapify(self._heap)
+        while self._heap:
+            time, series = self._heap[0]
+            first = self._first_of(series)
+            if first == (time, series):
+                return first
+            if first:
+                heapq.heapreplace(self._heap, first)
+            else:
+                heapq.heappop(self._heap)
+        return None
+
+    def _first_of(self, series: int) -> tuple[float, int] | None:
+        row = self._conn.execute(
+            "SELECT time FROM record WHERE series = ? ORDER BY time LIMIT 1", (series,)
+        ).fetchone()
+        return (row[0], series) if row else None
 
     def used_bytes(self) -> int:
         """Bytes of the file in use: pages less free ones."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hmac
 import logging
-import os
 import re
 import secrets
 from pathlib import Path
 
-from .database import sync_directory
+from .database import write_durably
 
 log = logging.getLogger("hub.keys")
 
@@ -38,20 +37,25 @@ class ServerKey:
 
     @classmethod
     def load(cls, path: Path) -> ServerKey:
-        """Read the key, or make one where there is none. Raises ValueError where the file is not a key."""
-        try:
-            return cls(path.read_bytes())
-        except FileNotFoundError:
-            pass
-        key = secrets.token_bytes(KEY_BYTES)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.write(handle, key)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        sync_directory(path.parent)
-        log.info("made %s", path.name)
+        """Read the key, from its copy where the file is damaged, or make one where there is none.
+
+        Where both are damaged they are set aside and a new key is made: keys of things and tokens are then
+        void, and the log says so; the gateway starts all the same.
+        """
+        copy = path.with_name(path.name + ".copy")
+        found = [file for file in (path, copy) if file.exists()]
+        for file in found:
+            key = file.read_bytes()
+            if len(key) == KEY_BYTES:
+                break
+        else:
+            for file in found:
+                log.error("%s is damaged: things need new keys and people must log in again", file.name)
+                file.rename(file.with_name(file.name + ".damaged"))
+            key = secrets.token_bytes(KEY_BYTES)
+        for file in (path, copy):
+            if not file.exists() or file.read_bytes() != key:
+                write_durably(file, key)
         return cls(key)
 
     def digest(self, purpose: str, secret: str) -> bytes:

@@ -6,6 +6,7 @@ small step of retention. It holds the only connection that writes the file.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import queue
@@ -180,14 +181,14 @@ class LogWriter:
         self._extend_reservation(conn, ended)
         conn.execute("COMMIT")
         grow_wal(self._path, PAGE_SIZE)
-        self.next_seq = ended + 1
+        self.next_seq = self._expected = ended + 1
         self.first_seq = self.first_seq or self.next_seq
-        self._holes: list[tuple[int, int]] = conn.execute(
-            "SELECT first, CAST(last AS INTEGER) FROM hole ORDER BY first"
-        ).fetchall()
         self.count = 0
         if self.last_seq:
-            holes = [hole for hole in self._holes if self.first_seq <= hole[0] and hole[1] < self.last_seq]
+            holes = conn.execute(
+                "SELECT first, CAST(last AS INTEGER) FROM hole WHERE first >= ? AND last < ?",
+                (self.first_seq, self.last_seq),
+            ).fetchall()
             self.count = self.last_seq - self.first_seq + 1 - sum(last - first + 1 for first, last in holes)
         self.cursors: dict[str, int] = dict(conn.execute("SELECT name, CAST(seq AS INTEGER) FROM cursor"))
         (missed,) = conn.execute("SELECT CAST(coalesce(sum(messages), 0) AS INTEGER) FROM gap").fetchone()
@@ -195,9 +196,10 @@ class LogWriter:
 
     def _extend_reservation(self, conn: sqlite3.Connection, ended: int) -> None:
         """Reserve up to `ended` + RESERVE: first in a file of its own, which outlives a damaged database."""
-        self.reserved = ended + RESERVE
-        write_durably(self._mark, b"%d\n" % self.reserved)
-        conn.execute("INSERT OR REPLACE INTO state(name, value) VALUES ('reserved', ?)", (self.reserved,))
+        reserved = ended + RESERVE
+        write_durably(self._mark, b"%d\n" % reserved)
+        conn.execute("INSERT OR REPLACE INTO state(name, value) VALUES ('reserved', ?)", (reserved,))
+        self.reserved = reserved
 
     def _read_mark(self) -> int:
         try:
@@ -254,7 +256,8 @@ class LogWriter:
                 if primary_code(error) not in _STATEMENT_ERRORS and not _misused(error):
                     raise
                 # Somebody's statement is wrong and nothing has been written: find whose, keep the others.
-                self._conn.execute("ROLLBACK")
+                if self._conn.in_transaction:
+                    self._conn.execute("ROLLBACK")
                 self._transact(batch, outcome, one_by_one=True)
         except (sqlite3.Error, OSError) as error:
             outcome.error = self._failed(error)
@@ -271,10 +274,15 @@ class LogWriter:
         reserved = self.reserved
         conn.execute("BEGIN IMMEDIATE")
         if batch.messages:
+            first = batch.messages[0].seq
+            if first > self._expected:  # a batch before this one found no room on the disk
+                conn.execute(
+                    "INSERT OR REPLACE INTO hole(first, last) VALUES (?, ?)", (self._expected, first - 1)
+                )
             self._insert(batch.messages)
             if batch.messages[-1].seq > reserved - RESERVE // 2:
                 self._extend_reservation(conn, batch.messages[-1].seq)
-        dropped: list[tuple[int, int]] = []
+        dropped = 0
         if one_by_one:
             dropped = self._run_units(batch.units, outcome)
         else:
@@ -286,13 +294,14 @@ class LogWriter:
                 conn.execute("DELETE FROM cursor WHERE name = ?", (name,))
             else:
                 conn.execute("INSERT OR REPLACE INTO cursor(name, seq) VALUES (?, ?)", (name, seq))
-        kept = len(batch.messages) - sum(last - first + 1 for first, last in dropped)
+        kept = len(batch.messages) - dropped
         step = self._retain(kept)
         conn.execute("COMMIT")
         # Only now do these hold.
         self.count += kept - step.messages
         self.first_seq = step.first_seq or self.first_seq
-        self._holes = [hole for hole in self._holes if hole[1] >= self.first_seq] + dropped
+        if batch.messages:
+            self._expected = batch.messages[-1].seq + 1
         self.cursors.update({name: seq for name, seq in batch.cursors.items() if seq is not None})
         for name in [name for name, seq in batch.cursors.items() if seq is None]:
             self.cursors.pop(name, None)
@@ -309,9 +318,12 @@ class LogWriter:
         index = msgspec.json.encode(places).decode()
         self._conn.execute(_INSERT, (messages[0].seq, b"".join(bodies), index))
 
-    def _run_units(self, units: Sequence[Unit], outcome: Outcome) -> list[tuple[int, int]]:
-        """Run each unit's writes behind a savepoint; one that is refused takes its messages with it."""
-        dropped = []
+    def _run_units(self, units: Sequence[Unit], outcome: Outcome) -> int:
+        """Run each unit's writes behind a savepoint; one that is refused takes its messages with it.
+
+        Returns how many messages that were.
+        """
+        dropped = 0
         conn = self._conn
         for index, unit in enumerate(units):
             conn.execute("SAVEPOINT unit")
@@ -326,7 +338,7 @@ class LogWriter:
                 if unit.last >= unit.first:
                     conn.execute("DELETE FROM log WHERE seq BETWEEN ? AND ?", (unit.first, unit.last))
                     conn.execute("INSERT INTO hole(first, last) VALUES (?, ?)", (unit.first, unit.last))
-                    dropped.append((unit.first, unit.last))
+                    dropped += unit.last - unit.first + 1
             conn.execute("RELEASE unit")
         return dropped
 
@@ -335,7 +347,7 @@ class LogWriter:
 
         A full disk passes; anything else ends this thread.
         """
-        full = isinstance(error, sqlite3.Error) and primary_code(error) == sqlite3.SQLITE_FULL
+        full = primary_code(error) == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC
         if isinstance(error, sqlite3.Error) and is_damage(error):
             self._suspect.touch()
         try:

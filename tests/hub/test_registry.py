@@ -51,7 +51,9 @@ def test_keys_tokens_and_codes_are_nowhere_in_the_files(tmp_path: Path) -> None:
     user = registry.claim(code, "me@example.org", "a long password")
     token = registry.issue_token(user.id, 0.0)
     registry.close()
-    files = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.name != "server.key")
+    files = b"".join(
+        path.read_bytes() for path in tmp_path.iterdir() if not path.name.startswith("server.key")
+    )
     assert b"me@example.org" in files
     for secret in (key, token, code, code.replace("-", ""), "a long password"):
         assert secret.encode() not in files
@@ -61,14 +63,34 @@ def test_secrets_can_be_read_by_their_owner_only(tmp_path: Path) -> None:
     registry = reopen(tmp_path)
     registry.close()
     assert (tmp_path / "server.key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "server.key.copy").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "registry.db.copy").stat().st_mode & 0o777 == 0o600
     assert "ServerKey(...)" in repr(ServerKey.load(tmp_path / "server.key"))
 
 
-def test_a_damaged_server_key_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "server.key").write_bytes(b"short")
-    with pytest.raises(ValueError, match="32 bytes"):
-        ServerKey.load(tmp_path / "server.key")
+def test_a_damaged_server_key_gives_way_to_its_copy(tmp_path: Path) -> None:
+    registry = reopen(tmp_path)
+    thing, key = registry.create_thing()
+    registry.close()
+    for damaged in ("server.key", "server.key.copy"):
+        (tmp_path / damaged).write_bytes(b"short")
+        registry = reopen(tmp_path)
+        assert registry.thing_by_key(key) == thing
+        registry.close()
+
+
+def test_without_any_server_key_the_registry_opens_and_knows_no_key(tmp_path: Path) -> None:
+    registry = reopen(tmp_path)
+    thing, key = registry.create_thing()
+    registry.close()
+    for damaged in ("server.key", "server.key.copy"):
+        (tmp_path / damaged).write_bytes(b"short")
+    registry = reopen(tmp_path)
+    assert registry.thing(thing.id) == thing
+    assert registry.thing_by_key(key) is None
+    assert registry.thing_by_key(registry.rotate_key(thing.id)) is not None
+    assert (tmp_path / "server.key.damaged").read_bytes() == b"short"
+    registry.close()
 
 
 def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
