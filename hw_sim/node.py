@@ -222,11 +222,11 @@ class Node:
         self._radio.start()
         self._after_s(self._rng.uniform(*self.config.first_s), self._act)
 
-    # -- one uplink after the other ------------------------------------------------------------------
-
     def stop(self) -> None:
         """Send nothing new; what is under way ends as usual."""
         self._stopped = True
+
+    # -- one uplink after the other ------------------------------------------------------------------
 
     def _act(self) -> None:
         """Begin an uplink or, without a session, an attempt to join."""

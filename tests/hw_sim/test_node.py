@@ -423,6 +423,16 @@ def test_a_duty_cycle_request_of_the_network_is_obeyed(make_field: Make) -> None
     assert used_ns <= 4 * 3600 * S / 1024 + field.uplinks()[0].airtime_ns
 
 
+def test_a_stopped_device_ends_what_it_has_begun_and_begins_nothing(make_field: Make) -> None:
+    field = make_field(**ABP, confirmed_share=1.0)
+    field.gateway.late_ns = 15 * MS
+    field.run(2)
+    field.node.stop()
+    field.gateway.late_ns = 0
+    field.run(300)
+    assert (field.node.counters.uplinks, field.node.counters.acks) == (1, 1)
+
+
 def test_the_same_seed_gives_the_same_history(make_field: Make) -> None:
     histories = []
     for _ in range(2):
