@@ -2,8 +2,8 @@
 
     python tests/bench/bench_http.py [--seconds 3] [--rounds 5] [--connections 64]
 
-Both answer 202 only after `fsync`. The load generator is this process: raw asyncio protocols,
-each with one request under way. The servers are child processes; their kinds alternate within a round, so
+Both answer 202 only after `fsync`. The load generator is this process (epoll, one request
+under way on each connection). The servers are child processes; their kinds alternate within a round, so
 a noisy machine is noisy for all. After each run the number of stored messages must equal the number of 202s.
 Wall time on a shared machine drifts; the ratio and the server's CPU time for a request are what to compare.
 
@@ -20,6 +20,8 @@ import argparse
 import asyncio
 import json
 import os
+import select
+import socket
 import sqlite3
 import statistics
 import subprocess
@@ -57,66 +59,67 @@ class Run:
 # --- load ---------------------------------------------------------------------------------------------------------
 
 
-class Client(asyncio.Protocol):
-    """One client: the next request leaves when the answer to the last is complete.
+def load(port: int, request: bytes, connections: int, seconds: float) -> tuple[list[float], float]:
+    """Latencies of all answered requests, and the seconds they took together.
 
-    It keeps its connection while the server does, and dials again where the server closes it.
+    One request is under way on each connection. Plain epoll, no event loop: the generator shares the machine with
+    the server it measures. A connection that the server closes after an answer is dialled again.
     """
-
-    def __init__(self, port: int, request: bytes, deadline: float, latencies: list[float]) -> None:
-        self._port = port
-        self._request = request
-        self._deadline = deadline
-        self._latencies = latencies
-        self._answer = b""
-        self._sent_at = 0.0
-        self._dialling = None
-        self.done = asyncio.get_running_loop().create_future()
-
-    async def dial(self) -> None:
-        self._sent_at = time.perf_counter()
-        await asyncio.get_running_loop().create_connection(lambda: self, "127.0.0.1", self._port)
-
-    def connection_made(self, transport) -> None:
-        self._transport = transport
-        self._transport.write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        answer = self._answer = self._answer + data
-        head_end = answer.find(b"\r\n\r\n")
-        if head_end < 0:
-            return
-        head = answer[:head_end].lower() + b"\r\n"
-        at = head.index(b"content-length:") + 15
-        if len(answer) < head_end + 4 + int(head[at : head.index(b"\r\n", at)]):
-            return
-        if not answer.startswith(b"HTTP/1.1 202"):
-            self.done.set_exception(RuntimeError(f"refused: {answer!r}"))
-            return
-        self._answer = b""
-        now = time.perf_counter()
-        self._latencies.append(now - self._sent_at)
-        if now >= self._deadline:
-            self.done.set_result(None)
-            self._transport.close()
-        elif b"connection: close" in head:
-            self._transport.close()
-            self._dialling = asyncio.ensure_future(self.dial())
-        else:
-            self._sent_at = now
-            self._transport.write(self._request)
-
-
-async def load(port: int, request: bytes, connections: int, seconds: float) -> tuple[list[float], float]:
-    """Latencies of all answered requests, and the seconds they took together."""
+    poll = select.epoll()
+    sockets: dict[int, socket.socket] = {}
+    sent_at: dict[int, float] = {}
     latencies: list[float] = []
-    started = time.perf_counter()
-    clients = [Client(port, request, started + seconds, latencies) for _ in range(connections)]
-    for client in clients:
-        await client.dial()
-    async with asyncio.timeout(seconds + 30):
-        await asyncio.gather(*(client.done for client in clients))
-    return latencies, time.perf_counter() - started
+    now = time.perf_counter
+
+    def dial() -> None:
+        began = now()
+        one = socket.create_connection(("127.0.0.1", port), timeout=30)
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        poll.register(one, select.EPOLLIN)
+        sockets[one.fileno()] = one
+        one.sendall(request)
+        sent_at[one.fileno()] = began
+
+    def hang_up(handle: int) -> None:
+        poll.unregister(handle)
+        sockets.pop(handle).close()
+
+    started = now()
+    deadline = started + seconds
+    for _ in range(connections):
+        dial()
+    while sockets:
+        for handle, _ in poll.poll(30) or _nothing():
+            one = sockets[handle]
+            answer = one.recv(65536)
+            while not _complete(answer):
+                more = one.recv(65536)  # blocks: the rest of an answer is on its way
+                if not more:
+                    raise SystemExit(f"cut off: {answer!r}")
+                answer += more
+            if not answer.startswith(b"HTTP/1.1 202"):
+                raise SystemExit(f"refused: {answer!r}")
+            answered = now()
+            latencies.append(answered - sent_at[handle])
+            if answered >= deadline:
+                hang_up(handle)
+            elif b"onnection: close\r" in answer:
+                hang_up(handle)
+                dial()
+            else:
+                one.sendall(request)
+                sent_at[handle] = answered
+    poll.close()
+    return latencies, now() - started
+
+
+def _complete(answer: bytes) -> bool:
+    """Whether an answer is whole: every server here ends it with the same JSON text."""
+    return answer.rstrip().endswith(b'"message sent"}')
+
+
+def _nothing() -> list[tuple[int, int]]:
+    raise SystemExit("no answer for 30 s")
 
 
 def request_bytes(path: str, key: str) -> bytes:
@@ -200,8 +203,6 @@ def serve_flask(directory: Path) -> None:
 
 
 def serve_a2wsgi(directory: Path) -> None:
-    import socket
-
     import uvicorn
     from a2wsgi import WSGIMiddleware
 
@@ -259,9 +260,9 @@ def measure(kind: str, connections: int, seconds: float) -> Run:
         try:
             where = json.loads(child.stdout.readline())
             request = request_bytes(where["path"], where["key"])
-            warm, _ = run_loop(load(where["port"], request, connections, 0.5))
+            warm, _ = load(where["port"], request, connections, 0.5)
             cpu = cpu_seconds(child.pid)
-            latencies, elapsed = run_loop(load(where["port"], request, connections, seconds))
+            latencies, elapsed = load(where["port"], request, connections, seconds)
             cpu = cpu_seconds(child.pid) - cpu
             child.stdin.write("stop\n")
             child.stdin.flush()

@@ -27,28 +27,25 @@ async def read_body(receive: Receive, limit: int) -> bytes:
 
     Raises Problem 413 where it is longer than `limit` bytes, ClientGone where it never ends.
     """
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):  # the usual case: all of it in one read
-        if len(body) > limit:
-            raise too_large(limit)
-        return body
-    chunks = [body]
-    size = len(body)
-    while message.get("more_body", False):
-        message = await receive()
+    return await read_rest(await receive(), receive, limit)
+
+
+async def read_rest(message: Message, receive: Receive, limit: int) -> bytes:
+    """As `read_body`, after its first ASGI message."""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
         if message["type"] == "http.disconnect":
             raise ClientGone
         chunk = message.get("body", b"")
         size += len(chunk)
-        if size > limit:
-            chunks.clear()
-            if size > limit * DRAIN:
-                break
-        else:
+        if size <= limit:
             chunks.append(chunk)
+        else:
+            chunks.clear()
+        if not message.get("more_body", False) or size > limit * DRAIN:
+            break
+        message = await receive()
     if size > limit:
         raise too_large(limit)
     return b"".join(chunks)
