@@ -97,7 +97,8 @@ class LocalHost(_BoardHost):
         chip = self.board.chip(bus, device)
         wire_ns = len(data) * 8_000_000_000 // speed_hz
         half_ns = SPI_OVERHEAD_NS // 2
-        return self.kernel.client_here().call(lambda: chip.spi(data), half_ns + wire_ns, half_ns)
+        client = self.kernel.client_here()
+        return client.call(lambda: chip.spi(data), half_ns + wire_ns, half_ns, ahead=True)
 
     def read_pin(self, line: int) -> bool:
         """A line's level."""
@@ -109,7 +110,7 @@ class LocalHost(_BoardHost):
 
     def take(self, watch: Watch, limit: int = 256) -> list[PinEdge]:
         """The pending edges of a watch, oldest first."""
-        return self._plain(lambda: watch.take(limit))
+        return self.kernel.client_here().call(lambda: watch.take(limit), CALL_NS, ahead=True)
 
     def now_ns(self) -> int:
         """The calling thread's time; reading it is a plain call for a client and binds nobody else."""

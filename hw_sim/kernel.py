@@ -20,12 +20,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
+from hw_sim.client import FOREVER, Client
 from hw_sim.errors import ClientStalled, KernelClosed, KernelError
 
 T = TypeVar("T")
 
-FOREVER = 1 << 62  # ns; later than any limit, about 146 years
+LOOKAHEAD_NS = (
+    200_000  # see Client.call; a chip's signal reaches another chip's registers a millisecond later
+)
 PATIENCE_S = 60.0  # real time a client may compute before run() gives it up
+_CALLS_AHEAD = 64  # in a row, before the scheduler looks at stop events and what other threads injected
 _TICK_S = 0.05  # how often a waiting driver looks at the stop event and at dead threads
 
 
@@ -37,94 +41,6 @@ class Event:
     def __init__(self, t_ns: int, fn: Callable[[], None]) -> None:
         self.t_ns = t_ns
         self.fn: Callable[[], None] | None = fn
-
-
-class Client:
-    """One thread in lock-step. All methods but `wake` are for that thread only."""
-
-    def __init__(self, kernel: "Kernel", name: str, rank: int = 0) -> None:
-        self.kernel = kernel
-        self.name = name
-        self.local_ns = 0
-        self.due_ns: int | None = None  # when it wants the baton; None while it holds it
-        self.order = (rank, name)
-        self.thread: threading.Thread | None = None
-        self.woken = False
-        self._waiting = False
-        self._baton = threading.Lock()
-        self._baton.acquire()
-
-    def call(self, fn: Callable[[], T], before_ns: int = 0, after_ns: int = 0) -> T:
-        """Run `fn` at this client's time plus `before_ns`; `after_ns` pass for it before its next request."""
-        kernel = self.kernel
-        with kernel.mutex:
-            self.local_ns += before_ns
-            self._reach(self.local_ns)
-            try:
-                return fn()
-            finally:
-                self.local_ns += after_ns
-
-    def delay(self, ns: int) -> None:
-        """Let `ns` of virtual time pass."""
-        self.delay_until(self.local_ns + max(0, ns))
-
-    def delay_until(self, t_ns: int) -> None:
-        """Let virtual time pass until `t_ns`; the driver's may end early, by `stop` or a failure."""
-        with self.kernel.mutex:
-            try:
-                self._reach(max(t_ns, self.local_ns))
-            finally:
-                self.local_ns = max(self.local_ns, self.kernel.now_ns)
-
-    def wait(self, until_ns: int | None, ready: Callable[[], bool]) -> bool:
-        """Sleep until `notify` or `wake`, at most until `until_ns`; at once where `ready()` already holds.
-
-        True where a `wake` ended it.
-        """
-        with self.kernel.mutex:
-            self._reach(self.local_ns)
-            if not (self.woken or ready()):
-                limit = FOREVER if until_ns is None else until_ns
-                self._waiting = True
-                try:
-                    self._reach(max(limit, self.local_ns))
-                finally:
-                    self._waiting = False
-            woken, self.woken = self.woken, False
-            self.local_ns = max(self.local_ns, self.kernel.now_ns)
-            return woken
-
-    def notify(self) -> None:
-        """End this client's wait at the current virtual time; for events and other clients' calls."""
-        if self._waiting:
-            self.due_ns = max(self.local_ns, self.kernel.now_ns)
-
-    def wake(self) -> None:
-        """End this client's wait, or its next one; from any thread."""
-        self.kernel.inject(self._take_wake)
-
-    def _take_wake(self) -> None:
-        self.woken = True
-        self.notify()
-
-    def detach(self) -> None:
-        """Leave lock-step; this thread no longer holds time."""
-        self.kernel.detach(self)
-
-    def _reach(self, t_ns: int) -> None:
-        """Give everything that is due before `t_ns` its turn. The mutex is held, once."""
-        kernel = self.kernel
-        if kernel.in_event:
-            raise KernelError("an event must not block: it has no local time")
-        self.due_ns = t_ns
-        try:
-            chosen = kernel.choose()
-            if chosen is not self:
-                kernel.hand_over(self, chosen)
-        finally:
-            self.due_ns = None
-        kernel.check(self)
 
 
 class Kernel:
@@ -151,6 +67,8 @@ class Kernel:
         self._injected: deque[Callable[[], None]] = deque()
         self._idle = False  # the baton's holder sleeps in choose() ...
         self._sleeps_until_ns = 0  # ... until then, or until it is disturbed
+        self._ahead_until_ns = 0  # how far the baton's holder may run ahead of the other clients' times
+        self._calls_ahead = 0
         self._choices = 0  # grows with every decision: how the driver tells a slow client from a stuck one
         self._failure: BaseException | None = None
         self._running = False
@@ -239,7 +157,7 @@ class Kernel:
                 self._injected.popleft()()
             for client in self._clients:
                 if client is not self._holder and client is not self._driver and client.due_ns is not None:
-                    client._baton.release()
+                    client.baton.release()
 
     # -- clients -----------------------------------------------------------------------------------
 
@@ -327,7 +245,7 @@ class Kernel:
     def _join(self, client: Client) -> None:
         """Wait, in the client's own thread, for its first turn."""
         self._by_thread[threading.get_ident()] = client
-        client._baton.acquire()
+        client.baton.acquire()
         with self.mutex:
             client.due_ns = None
             self.check(client)
@@ -342,7 +260,7 @@ class Kernel:
                 self._clients.remove(client)
             if client is self._holder and not self.closed:
                 self._holder = self.choose()
-                self._holder._baton.release()
+                self._holder.baton.release()
 
     def fail(self, error: BaseException) -> None:
         """End the run with this error, raised from `run` in the driver's thread."""
@@ -397,6 +315,37 @@ class Kernel:
             return queue[0][0], first
         return first_due, first
 
+    def may_run_ahead(self, t_ns: int) -> bool:
+        """Move the clock to `t_ns` for the holder's next call where nothing queued and nobody's turn forbids it."""
+        queue = self._queue
+        self._calls_ahead -= 1
+        if (
+            self._calls_ahead < 0
+            or t_ns > self._ahead_until_ns
+            or (queue and queue[0][0] <= t_ns)
+            or self.in_event
+            or self._injected
+            or self._speed is not None
+            or self.closed
+        ):
+            return False
+        self.now_ns = t_ns
+        return True
+
+    def now_due(self, t_ns: int) -> None:
+        """A waiting client will want the baton at `t_ns`."""
+        self._ahead_until_ns = min(self._ahead_until_ns, t_ns + LOOKAHEAD_NS)
+
+    def _look_ahead(self, chosen: Client) -> None:
+        """How far the chosen client may run before somebody else's turn; never past the driver's limit."""
+        until = FOREVER
+        for client in self._clients:
+            if client is not chosen and client.due_ns is not None:
+                slack = 0 if client is self._driver else LOOKAHEAD_NS
+                until = min(until, client.due_ns + slack)
+        self._ahead_until_ns = until
+        self._calls_ahead = _CALLS_AHEAD
+
     def choose(self) -> Client:
         """Run events until a client is due; move the clock there and return the client."""
         while True:
@@ -413,13 +362,14 @@ class Kernel:
             if queue and queue[0][0] <= t_ns:
                 self._run_event(heapq.heappop(queue)[2])
                 continue
-            self.now_ns = max(self.now_ns, t_ns)
+            self.now_ns = t_ns  # may be a little back, where the last client ran ahead
+            self._look_ahead(client)
             return client
 
     def _run_event(self, event: Event) -> None:
         fn, event.fn = event.fn, None
         assert fn is not None
-        self.now_ns = max(self.now_ns, event.t_ns)
+        self.now_ns = event.t_ns
         self.events_run += 1
         self.in_event = True
         try:
@@ -453,18 +403,18 @@ class Kernel:
         self._holder = to
         self.mutex.release()
         try:
-            to._baton.release()
+            to.baton.release()
             if giver is self._driver:
                 self._await_baton()
             else:
-                giver._baton.acquire()
+                giver.baton.acquire()
         finally:
             self.mutex.acquire()
 
     def _await_baton(self) -> None:
         """The driver's wait: it also notices threads that ended or computed for too long with the baton."""
         choices, since = self._choices, time.monotonic()
-        while not self._driver._baton.acquire(timeout=_TICK_S):
+        while not self._driver.baton.acquire(timeout=_TICK_S):
             if self._idle or self._choices != choices:
                 choices, since = self._choices, time.monotonic()
             holder = self._holder

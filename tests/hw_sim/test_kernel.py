@@ -312,3 +312,41 @@ def test_lockstep_clients_work_in_a_paced_run(kernel):
     kernel.spawn(body, "client")
     kernel.run(pace=10.0, until_ns=20 * MS)
     assert times == [5 * MS, 10 * MS, 15 * MS]
+
+
+def test_calls_that_touch_nothing_of_others_run_ahead_by_200_us_at_most_and_never_past_an_event(kernel):
+    order = []
+
+    def reader() -> None:
+        here = kernel.client_here()
+        for _ in range(10):
+            here.call(lambda: order.append(("read", kernel.now_ns // 1000)), 50_000, ahead=True)
+
+    def sleeper() -> None:
+        here = kernel.client_here()
+        here.delay(10_000)
+        order.append(("slept", kernel.now_ns // 1000))
+        here.delay(300_000)
+
+    kernel.spawn(reader, "a")
+    kernel.spawn(sleeper, "b")
+    kernel.at(120_000, lambda: order.append(("event", kernel.now_ns // 1000)))
+    kernel.run_until(MS)
+    assert order.index(("slept", 10)) < order.index(("event", 120)) < order.index(("read", 150))
+    assert [t for name, t in order if name == "read"] == list(range(50, 501, 50))
+    assert order[0] == ("read", 50)
+
+
+def test_a_client_that_only_runs_ahead_still_sees_the_stop_event(kernel):
+    stop = threading.Event()
+
+    def reader() -> None:
+        here = kernel.client_here()
+        while True:
+            here.call(lambda: None, 1, ahead=True)
+            if here.local_ns > 1000:
+                stop.set()
+
+    kernel.spawn(reader, "busy")
+    kernel.run(stop=stop)
+    assert kernel.now_ns < 2000
