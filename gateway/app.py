@@ -13,6 +13,7 @@ import logging
 import secrets
 import signal
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,7 @@ from radio.regions import Region, get_region
 log = logging.getLogger(__name__)
 
 SEAL_KEY_FILE = "lorawan.key"
+SWITCH_INTERVAL_S = 0.001  # the writer thread gets the interpreter this soon while the loop is busy
 GC_THRESHOLD = 20_000  # new objects between collections; a burst of uplinks makes that many in 0.1 s
 
 
@@ -214,6 +216,7 @@ async def serve(config: Config) -> None:
 
 def run(config: Config) -> None:
     """The `fluxgate gateway` command."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     logging.basicConfig(level=config.gateway.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     try:
         uvloop.run(serve(config))
