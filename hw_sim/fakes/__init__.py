@@ -36,6 +36,7 @@ def install(host: Host) -> None:
 def uninstall() -> None:
     """Give sys.modules back what it had, and end what the fakes keep running."""
     rpi_gpio.cleanup()
+    gpiod.close_all()
     lgpio.close_all()
     machine.switch_off()
     for name, module in _replaced.items():

@@ -253,6 +253,11 @@ def request_lines(
         return chip.request_lines(config, consumer, event_buffer_size, output_values)
 
 
+def close_all() -> None:
+    """Free every line, as when the process ends (for `hw_sim.fakes.uninstall`)."""
+    _owners.clear()
+
+
 def _flat(config: Mapping[Lines, LineSettings | None]) -> dict[int, LineSettings]:
     """Settings by offset; keys may be offsets, names like "GPIO4", or tuples of these."""
     flat: dict[int, LineSettings] = {}

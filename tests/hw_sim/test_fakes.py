@@ -237,6 +237,13 @@ def test_gpiod_lines_belong_to_one_request_at_a_time(host):
     edges_of().release()
 
 
+def test_lines_nobody_released_are_free_on_the_next_machine(host):
+    edges_of()
+    fakes.uninstall()
+    fakes.install(host)
+    edges_of().release()
+
+
 def test_gpiod_reconfigures_lines(host, level):
     import gpiod
     from gpiod.line import Direction, Edge, Value
