@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from hub.access import Action, Principal, Resource
 from hub.errors import AccessDenied, HubError, TopicError
+from hub.message import Message, TimeQuality
 from hub.mqtt import packets as mqtt
 from hub.mqtt.delivery import Interest
 from hub.mqtt.session import Session, Subscription
@@ -44,8 +45,10 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._places: dict[str, Place] = {}
         self._epoch = -1
-        self._blocked = False
-        self._buffer_limit = door.limits.buffered_bytes
+        self._taken: list[Message] = []  # published in this read
+        self._answers: list[bytes] = []  # owed for this read once it is durable
+        self._stamp = (0, TimeQuality.UNSET)  # time of this read
+        self._buffer_limit = 0
         self.peer = ""
         self.accepted_s = 0.0  # monotonic
         self.heard_s = 0.0  # monotonic time of the last bytes
@@ -61,13 +64,13 @@ class Connection(asyncio.Protocol):
         self.unsaved = False  # the kept session has moved on since its row was written
         self.out: list[bytes] = []  # for this turn
         self.out_bytes = 0
-        self.full = False  # nothing that can wait or be dropped is queued now
+        self.full = False  # the client does not keep up: what can wait or be dropped is not queued
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=self._buffer_limit, low=self._buffer_limit // 4)
+        self.limit_buffer(self._door.buffer_share())
         self.peer = str(transport.get_extra_info("peername", ("?",))[0])
         self.accepted_s = self.heard_s = self._door.clock()
         if not self._door.admit(self):
@@ -107,11 +110,10 @@ class Connection(asyncio.Protocol):
         self._door.lost(self)
 
     def pause_writing(self) -> None:
-        self._blocked = self.full = True
+        self.full = True
 
     def resume_writing(self) -> None:
-        self._blocked = False
-        self.full = self.out_bytes > self._buffer_limit
+        self.full = False
         self._door.wants_pump(self)
 
     # Towards the client
@@ -129,18 +131,20 @@ class Connection(asyncio.Protocol):
         self.out += (head, payload)
         self.out_bytes += len(payload) + WIRE_OVERHEAD
         if self.out_bytes > self._buffer_limit:
-            self.full = True
+            self.flush()  # what the socket takes of a burst now need not wait or be dropped
 
     def flush(self) -> None:
-        """Write what this turn has gathered."""
+        """Write what has been gathered."""
         out, self.out = self.out, []
-        was_full = self.full
         self.out_bytes = 0
-        self.full = self._blocked
         if out and self._transport is not None:
             self._transport.write(b"".join(out))
-        if was_full and not self.full:
-            self._door.wants_pump(self)
+
+    def limit_buffer(self, size: int) -> None:
+        """What may be buffered towards this client, in bytes; takes effect at once."""
+        if self._transport is not None and size != self._buffer_limit:
+            self._buffer_limit = size
+            self._transport.set_write_buffer_limits(high=size, low=size // 4)
 
     def refuse(self, code: mqtt.ConnectCode) -> None:
         """Answer a CONNECT with a refusal and close (3.2.2.3)."""
@@ -187,52 +191,68 @@ class Connection(asyncio.Protocol):
         if self._epoch != self._door.epoch:
             self._epoch = self._door.epoch
             self._places.clear()
-        for packet in found:
-            if self.closing_s is not None:
-                return
-            match packet:
-                case mqtt.Publish():
+        self._stamp = self._door.stamp()
+        try:
+            for packet in found:
+                if self.closing_s is not None:
+                    return
+                if type(packet) is mqtt.Publish:
                     self._publish(packet)
-                case mqtt.PubAck():
-                    if self.session.acknowledged(packet.packet_id):
-                        self._room()
-                case mqtt.PubRec():
-                    self._pubrec(packet.packet_id)
-                case mqtt.PubRel():
-                    self._pubrel(packet.packet_id)
-                case mqtt.PubComp():
-                    if self.session.completed(packet.packet_id):
-                        self._room()
-                case mqtt.Subscribe():
-                    self._subscribe(packet)
-                case mqtt.Unsubscribe():
-                    self._unsubscribe(packet)
-                case mqtt.PingReq():
-                    self.send(mqtt.PINGRESP)
-                case mqtt.Disconnect():
-                    self.will = None
-                    self.close()
+                else:
+                    self._other(packet)
+        finally:
+            self._hand_in()
+
+    def _other(self, packet: mqtt.Packet) -> None:
+        match packet:
+            case mqtt.PubAck():
+                if self.session.acknowledged(packet.packet_id):
+                    self._room()
+            case mqtt.PubRec():
+                self._pubrec(packet.packet_id)
+            case mqtt.PubRel():
+                self._pubrel(packet.packet_id)
+            case mqtt.PubComp():
+                if self.session.completed(packet.packet_id):
+                    self._room()
+            case mqtt.Subscribe():
+                self._subscribe(packet)
+            case mqtt.Unsubscribe():
+                self._unsubscribe(packet)
+            case mqtt.PingReq():
+                self.send(mqtt.PINGRESP)
+            case mqtt.Disconnect():
+                self.will = None
+                self.close()
+
+    def _hand_in(self) -> None:
+        """Give the intake what this read brought: one entry each, however many packets."""
+        if self._taken:
+            self._door.intake.take(self, self._taken)
+            self._taken = []
+        if self._answers:
+            self._door.intake.answer(self, b"".join(self._answers))
+            self._answers = []
 
     def _publish(self, packet: mqtt.Publish) -> None:
         """3.3. QoS 1 and 2 are answered when the message is durable, by way of the intake."""
         place = self._places.get(packet.topic) or self._place(packet.topic)
-        intake = self._door.intake
+        message = self._door.message(self.principal, place, packet, self._stamp)
         qos = packet.qos
-        message = self._door.message(self.principal, place, packet.payload, qos, retain=packet.retain)
         if qos == 2 and not self.session.begin_receiving(packet.packet_id):
-            intake.answer(self, mqtt.encode_pubrec(packet.packet_id))
+            self._answers.append(mqtt.encode_pubrec(packet.packet_id))
             return
         if packet.retain:
             self._door.retain(message)
-        intake.message(self, message)
+        self._taken.append(message)
         if qos == 1:
-            intake.answer(self, mqtt.encode_puback(packet.packet_id))
+            self._answers.append(mqtt.encode_puback(packet.packet_id))
         elif qos == 2:
             session = self.session
             if session.kept:
-                intake.save(session)
-            intake.undo(lambda: session.receiving.discard(packet.packet_id))
-            intake.answer(self, mqtt.encode_pubrec(packet.packet_id))
+                self._door.intake.save(session)
+            self._door.intake.undo(lambda: session.receiving.discard(packet.packet_id))
+            self._answers.append(mqtt.encode_pubrec(packet.packet_id))
 
     def _place(self, topic: str) -> Place:
         """Parse a topic and ask whether this client may publish there. Raises TopicError, AccessDenied."""
@@ -253,7 +273,7 @@ class Connection(asyncio.Protocol):
         wire = mqtt.encode_pubrel(packet_id)
         if self.session.received(packet_id) and self.session.kept:
             self._door.intake.save(self.session)
-            self._door.intake.answer(self, wire)
+            self._answers.append(wire)
         else:
             self.send(wire)
 
@@ -262,7 +282,7 @@ class Connection(asyncio.Protocol):
         wire = mqtt.encode_pubcomp(packet_id)
         if self.session.release(packet_id) and self.session.kept:
             self._door.intake.save(self.session)
-            self._door.intake.answer(self, wire)
+            self._answers.append(wire)
         else:
             self.send(wire)
 
@@ -316,7 +336,7 @@ class Connection(asyncio.Protocol):
     def _answer_when_saved(self, wire: bytes) -> None:
         if self.session.kept:
             self._door.intake.save(self.session)
-            self._door.intake.answer(self, wire)
+            self._answers.append(wire)
         else:
             self.send(wire)
 

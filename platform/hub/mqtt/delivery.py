@@ -8,7 +8,9 @@ Access is asked for each address and client, and asked again whenever it may hav
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from hub.access import Access, Action, Principal, Resource
@@ -17,7 +19,7 @@ from hub.message import Message
 from hub.mqtt.intake import Intake
 from hub.mqtt.packets import encode_publish, encode_pubrel, publish_head
 from hub.mqtt.retained import Retained, key_of
-from hub.mqtt.session import Flight
+from hub.mqtt.session import Flight, Session
 from hub.router import Router
 from hub.topics import Filter, format_topic
 
@@ -30,6 +32,8 @@ MAX_ROUTES = 10_000  # addresses whose receivers are remembered; then the memory
 MAX_HEADS = 32  # payload sizes whose PUBLISH head is remembered, per receiver
 SCAN_ROWS = 512  # messages looked at in one go for a session that lags: a few milliseconds of the loop
 SCAN_FOUND = 64  # messages taken from the log in one go
+TAIL_MESSAGES = 2048  # newest QoS 1 and 2 messages kept in memory, so that who lags a little reads no disk
+TAIL_BYTES = 2 << 20
 
 
 class Interest:
@@ -60,7 +64,7 @@ class Receiver:
         self.topic = topic
         self.qos = qos
         self.since = since
-        self.heads: dict[int, bytes] = {}  # of QoS 0 packets, by payload size
+        self.heads: dict[int, bytes] = {}  # of PUBLISH packets, by payload size << 2 | QoS
 
 
 Route = dict["Connection", Receiver]
@@ -80,6 +84,9 @@ class Delivery:
         self._router: Router[Interest] = Router()
         self._routes: dict[tuple[str, str, str], Route] = {}
         self.last_seq = hub_log.committed_seq  # given to a message, not necessarily durable
+        self._tail: list[Message] = []  # every committed QoS 1 and 2 message after _tail_after
+        self._tail_after = hub_log.committed_seq
+        self._tail_bytes = 0
 
     # Subscriptions
 
@@ -152,19 +159,20 @@ class Delivery:
                     dropped += 1
                     continue
                 payload = message.payload
-                size = len(payload)
-                head = receiver.heads.get(size)
-                if head is None:
-                    head = self._head(receiver, size)
-                connection.put(head, payload)
+                connection.put(
+                    receiver.heads.get(len(payload) << 2) or self._head(receiver, len(payload), 0), payload
+                )
                 sent += 1
         self._counters["sent_qos0"] += sent
         self._counters["dropped_qos0"] += dropped
 
-    def _head(self, receiver: Receiver, size: int) -> bytes:
-        if len(receiver.heads) >= MAX_HEADS:
-            receiver.heads.clear()
-        head = receiver.heads[size] = publish_head(receiver.topic, size, 0)
+    def _head(self, receiver: Receiver, size: int, qos: int) -> bytes:
+        key = size << 2 | qos
+        head = receiver.heads.get(key)
+        if head is None:
+            if len(receiver.heads) >= MAX_HEADS:
+                receiver.heads.clear()
+            head = receiver.heads[key] = publish_head(receiver.topic, size, qos)
         return head
 
     def on_commit(self, messages: Sequence[Message]) -> None:
@@ -172,6 +180,8 @@ class Delivery:
         for message in messages:
             if not message.qos:
                 continue
+            self._tail.append(message)
+            self._tail_bytes += len(message.payload)
             for receiver in self.route(message).values():
                 if not receiver.qos or message.seq <= receiver.since:
                     continue
@@ -184,30 +194,42 @@ class Delivery:
                     session.behind = True
                     session.cursor = message.seq - 1
         self._intake.committed = messages[-1].seq
+        if len(self._tail) > TAIL_MESSAGES or self._tail_bytes > TAIL_BYTES:
+            self._shorten_tail()
+
+    def _shorten_tail(self) -> None:
+        """Cut the tail to half its bounds: rarely, so that it costs little."""
+        keep = len(self._tail)
+        size = 0
+        for message in reversed(self._tail):
+            size += len(message.payload)
+            if len(self._tail) - keep >= TAIL_MESSAGES // 2 or size > TAIL_BYTES // 2:
+                break
+            keep -= 1
+        if keep:
+            self._tail_after = self._tail[keep - 1].seq
+            del self._tail[:keep]
+            self._tail_bytes = sum(len(message.payload) for message in self._tail)
 
     def _send(self, receiver: Receiver, message: Message) -> None:
         """Put one QoS 1 or 2 message in flight; for QoS 2 of a kept session its row comes first.
 
         Otherwise a crash would forget under which packet id the client holds the message, and send it twice.
         """
-        connection = receiver.connection
-        session = connection.session
         qos = min(receiver.qos, message.qos)
-        packet_id = session.send(message.seq, qos)
-        wire = encode_publish(receiver.topic, message.payload, qos, packet_id)
-        self._leave(connection, wire, qos)
+        packet_id = receiver.connection.session.send(message.seq, qos)
+        head = self._head(receiver, len(message.payload), qos) + packet_id.to_bytes(2, "big")
+        self._leave(receiver.connection, head, message.payload, qos)
 
-    def _leave(self, connection: Connection, wire: bytes, qos: int) -> None:
+    def _leave(self, connection: Connection, head: bytes, payload: bytes, qos: int) -> None:
         session = connection.session
         self._counters["sent_qos2" if qos == 2 else "sent_qos1"] += 1
-        if not session.kept:
-            connection.send(wire)
-        elif qos == 2:
+        if qos == 2 and session.kept:
             self._intake.save(session)
-            self._intake.answer(connection, wire)
+            self._intake.answer(connection, head + payload)
         else:
             connection.unsaved = True
-            connection.send(wire)
+            connection.put(head, payload)
 
     # Behind
 
@@ -229,16 +251,8 @@ class Delivery:
 
     def _read_on(self, connection: Connection) -> bool:
         session = connection.session
-        lost = self._log.first_seq - 1 - session.cursor
-        if lost > 0:
-            self._counters["lost_to_retention"] += lost
-            log.warning(
-                "session %s of %s: %d messages removed before it came",
-                session.client_id,
-                session.identity,
-                lost,
-            )
-            session.cursor = self._log.first_seq - 1
+        if session.cursor < self._log.first_seq - 1:
+            self._skip_removed(session)
 
         def wants(message: Message) -> bool:
             if not message.qos:
@@ -246,7 +260,11 @@ class Delivery:
             receiver = self.route(message).get(connection)
             return receiver is not None and receiver.qos > 0 and message.seq > receiver.since
 
-        found, seen = self._log.scan(session.cursor, wants, min(session.room, SCAN_FOUND), max_rows=SCAN_ROWS)
+        limit = min(session.room, SCAN_FOUND)
+        if session.cursor >= self._tail_after:
+            found, seen = self._scan_tail(session.cursor, wants, limit)
+        else:
+            found, seen = self._log.scan(session.cursor, wants, limit, max_rows=SCAN_ROWS)
         for message in found:
             if connection.full:
                 return False
@@ -256,6 +274,33 @@ class Delivery:
         session.cursor = seen
         session.behind = seen < self._log.committed_seq
         return session.behind and session.room > 0 and not connection.full
+
+    def _skip_removed(self, session: Session) -> None:
+        """Retention was faster than the client: go on with what is there, and count what is not."""
+        first_seq = self._log.first_seq
+        lost = first_seq - 1 - session.cursor
+        if session.kept:  # over a restart numbers may be missing that no message ever had
+            gaps = self._log.gaps(session.name)
+            lost = sum(gap.messages for gap in gaps if gap.last_seq > session.cursor)
+        if lost:
+            self._counters["lost_to_retention"] += lost
+            log.warning("%s: %d messages were removed before it read them", session.name, lost)
+        session.cursor = first_seq - 1
+
+    def _scan_tail(
+        self, after_seq: int, wants: Callable[[Message], bool], limit: int
+    ) -> tuple[list[Message], int]:
+        """As `Log.scan`, from memory. What has been committed and not yet told to `on_commit` is not seen."""
+        found: list[Message] = []
+        start = bisect_right(self._tail, after_seq, key=_seq_of)
+        for message in islice(self._tail, start, start + SCAN_ROWS):
+            if wants(message):
+                found.append(message)
+                if len(found) == limit:
+                    return found, message.seq
+        if start + SCAN_ROWS < len(self._tail):
+            return found, self._tail[start + SCAN_ROWS - 1].seq
+        return found, max(after_seq, self._intake.committed)
 
     def _resend(self, connection: Connection) -> None:
         """After a reconnect: what was in flight, same ids and order, DUP set (4.4)."""
@@ -315,8 +360,8 @@ class Delivery:
             self._send_retained_qos0(connection, message)
             return
         packet_id = connection.session.send(message.seq, qos, retained=key)
-        wire = encode_publish(receiver.topic, message.payload, qos, packet_id, retain=True)
-        self._leave(connection, wire, qos)
+        head = publish_head(receiver.topic, len(message.payload), qos, retain=True)
+        self._leave(connection, head + packet_id.to_bytes(2, "big"), message.payload, qos)
 
     def _send_retained_qos0(self, connection: Connection, message: Message) -> None:
         receiver = self.route(message).get(connection)
@@ -327,3 +372,7 @@ class Delivery:
             return
         self._counters["sent_qos0"] += 1
         connection.send(encode_publish(receiver.topic, message.payload, 0, retain=True))
+
+
+def _seq_of(message: Message) -> int:
+    return message.seq

@@ -18,13 +18,13 @@ from hub import content
 from hub.access import Action, Principal, Resource
 from hub.errors import AccessDenied, BadMessage, HubError, TooLarge, TopicError
 from hub.hub import Hub
-from hub.message import JSON, OCTET_STREAM, Message
+from hub.message import JSON, OCTET_STREAM, Message, TimeQuality
 from hub.mqtt import store
 from hub.mqtt.connection import Connection, Place
 from hub.mqtt.delivery import Delivery
 from hub.mqtt.intake import Intake
 from hub.mqtt.limits import COUNTERS, Limits
-from hub.mqtt.packets import Connect, ConnectCode, PacketError, encode_connack
+from hub.mqtt.packets import Connect, ConnectCode, PacketError, Publish, Will, encode_connack
 from hub.mqtt.retained import Retained
 from hub.mqtt.session import Session
 from hub.topics import parse_topic
@@ -66,6 +66,8 @@ class MqttDoor:
         self.delivery: Delivery
         self.retained = Retained(self.limits.retained_messages, self.limits.retained_bytes)
         self._hub = hub
+        self._boot = hub.boot
+        self._max_payload = hub.settings.max_payload
         self._ssl = ssl
         self._waiting: dict[Connection, None] = {}  # accepted, no CONNECT yet; in the order of arrival
         self._live: dict[SessionKey, Connection] = {}
@@ -299,6 +301,11 @@ class MqttDoor:
         log.warning("mqtt %s: PUBLISH of %s refused: %s", connection.peer, connection.principal.id, error)
         connection.close()
 
+    def buffer_share(self) -> int:
+        """Bytes that may be buffered towards one client, so that all together stay within the total."""
+        share = self.limits.buffered_total_bytes // max(1, len(self._live))
+        return min(self.limits.buffered_bytes, share)
+
     # Sessions
 
     def _new_session(self, thing: str, client: str, *, kept: bool) -> Session:
@@ -308,7 +315,7 @@ class MqttDoor:
             kept=kept,
             window=self.limits.in_flight,
             max_receiving=self.limits.receiving,
-            cursor=self._hub.log.committed_seq,
+            cursor=max(self._hub.log.committed_seq, self._hub.log.first_seq - 1),
         )
 
     def _keep(self, key: SessionKey, session: Session) -> None:
@@ -318,11 +325,12 @@ class MqttDoor:
 
     def _forget(self, key: SessionKey) -> None:
         """Drop a kept session and its row."""
-        self.intake.discard(self._kept.pop(key))
+        session = self._kept.pop(key)
+        self.intake.discard(session)
         self._kept_per_thing[key[0]] -= 1
         self.intake.write(store.delete_session(*key))
         self._cursors.pop(key, None)
-        self._hub.log.drop_cursor(_cursor_name(key))
+        self._hub.log.drop_cursor(session.name)
 
     def _save(self, session: Session) -> None:
         """Write the row of a kept session with the next commit, and tell the log how far it is."""
@@ -333,20 +341,27 @@ class MqttDoor:
         done = session.needed_from()
         if self._cursors.get(key) != done:
             self._cursors[key] = done
-            self._hub.log.move_cursor(_cursor_name(key), done)
+            self._hub.log.move_cursor(session.name, done)
 
     # Messages
 
+    def stamp(self) -> tuple[int, TimeQuality]:
+        """The time that messages taken now carry: UTC in ns, and how far it can be trusted."""
+        return self._hub.clock()
+
     def message(
-        self, principal: Principal, place: Place, payload: bytes, qos: int, *, retain: bool = False
+        self, principal: Principal, place: Place, publish: Publish | Will, stamp: tuple[int, TimeQuality]
     ) -> Message:
         """The message of a PUBLISH. Raises BadMessage where the payload breaks the type its topic names."""
-        self.counters[_RECEIVED[qos]] += 1
-        if len(payload) > self._hub.settings.max_payload:
-            raise TooLarge(f"a payload has at most {self._hub.settings.max_payload} bytes")
-        now_ns, quality = self._hub.clock()
-        if retain and not payload:
+        now_ns, quality = stamp
+        payload = publish.payload
+        self.counters[_RECEIVED[publish.qos]] += 1
+        if len(payload) > self._max_payload:
+            raise TooLarge(f"a payload has at most {self._max_payload} bytes")
+        if publish.retain and not payload:
             content_type = OCTET_STREAM  # no pack, but how a retained message is cleared
+        elif place.content_type is None and payload[:1] not in _JSON_STARTS:
+            content_type = OCTET_STREAM
         else:
             content_type = _content_type(place.content_type, payload, now_ns / 1e9)
         return Message(
@@ -359,8 +374,8 @@ class MqttDoor:
             now_ns,
             0,
             quality,
-            self._hub.boot,
-            qos,
+            self._boot,
+            publish.qos,
         )
 
     def retain(self, message: Message) -> None:
@@ -381,9 +396,7 @@ class MqttDoor:
             return
         address = parse_topic(will.topic)
         try:
-            message = self.message(
-                connection.principal, Place(*address), will.payload, will.qos, retain=will.retain
-            )
+            message = self.message(connection.principal, Place(*address), will, self.stamp())
         except HubError as error:
             self.counters["refused_contents"] += 1
             log.warning("mqtt %s: will refused: %s", connection.peer, error)
@@ -391,7 +404,7 @@ class MqttDoor:
         self.counters["wills"] += 1
         if will.retain:
             self.retain(message)
-        self.intake.message(connection, message)
+        self.intake.take(connection, (message,))
 
     def _on_commit(self, messages: Sequence[Message]) -> None:
         self.delivery.on_commit(messages)
@@ -431,7 +444,9 @@ class MqttDoor:
             if now - connection.accepted_s > self.limits.connect_timeout_s:
                 self.counters["connect_timeouts"] += 1
                 connection.close()
+        share = self.buffer_share()
         for connection in list(self._live.values()):
+            connection.limit_buffer(share)
             keepalive_s = connection.keepalive_s
             if keepalive_s and now - connection.heard_s > 1.5 * keepalive_s and not connection.paused:
                 self.counters["keepalive_timeouts"] += 1
@@ -478,8 +493,6 @@ def _content_type(named: str | None, payload: bytes, now_s: float) -> str:
     """What the topic names, checked; where it names nothing, what the bytes are. Raises BadMessage."""
     if named is not None:
         return content.check(named, payload, now_s)
-    if payload[:1] not in _JSON_STARTS:
-        return OCTET_STREAM
     try:
         return content.check(JSON, payload, now_s)
     except BadMessage:
@@ -488,7 +501,3 @@ def _content_type(named: str | None, payload: bytes, now_s: float) -> str:
 
 _JSON_STARTS = frozenset((b"[", b"{", b" ", b"\t", b"\r", b"\n"))
 _RECEIVED = ("received_qos0", "received_qos1", "received_qos2")
-
-
-def _cursor_name(key: SessionKey) -> str:
-    return f"mqtt/{key[0]}/{key[1]}"

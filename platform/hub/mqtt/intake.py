@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -67,9 +67,9 @@ class Intake:
         self._paused: dict[Client, None] = {}
         self.committed = hub_log.committed_seq  # what the door's readers have seen
 
-    def message(self, client: Client, message: Message) -> None:
-        """A message to store. It promises nothing unless an answer is added in the same turn."""
-        self._turn.messages.append(message)
+    def take(self, client: Client, messages: Sequence[Message]) -> None:
+        """Messages to store. It promises nothing unless an answer is added in the same turn."""
+        self._turn.messages += messages
         self._publishers[client] = None
         self.schedule()
 

@@ -26,6 +26,7 @@ class Limits:
     buffered_bytes: int = (
         1 << 20
     )  # towards one client; QoS 0 dropped: dropped_qos0; QoS 1 and 2 wait in the log
+    buffered_total_bytes: int = 64 << 20  # towards all clients; each gets its share, the same happens
     uncommitted_bytes: int = 16 << 20  # published and not yet in the log; reading pauses: paused_reads
     uncommitted_messages: int = 50_000  # the same, for small messages
     retained_messages: int = 10_000  # delivered, not retained: refused_retained

@@ -174,10 +174,13 @@ class Decoder:
             length = data[at + 1]
             body = at + 2
             if length >= 0x80:
-                found = read_length(data, at + 1)
-                if found is None:
+                if body < end and data[body] < 0x80:  # two bytes, the common case: no call
+                    length += (data[body] << 7) - 0x80
+                    body += 1
+                elif (found := read_length(data, at + 1)) is None:
                     break
-                length, body = found
+                else:
+                    length, body = found
             stop = body + length
             if stop - at > self.max_packet:
                 raise PacketError(f"packet of {stop - at} bytes, {self.max_packet} allowed")

@@ -86,6 +86,11 @@ class Session:
         self._next_id = 1
 
     @property
+    def name(self) -> str:
+        """Its cursor's name in the log; a thing id holds no slash."""
+        return f"mqtt/{self.identity}/{self.client_id}"
+
+    @property
     def room(self) -> int:
         """How many more QoS 1 and 2 messages may be in flight."""
         return self.window - len(self.in_flight)

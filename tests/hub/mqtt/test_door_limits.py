@@ -225,3 +225,15 @@ def test_unknown_protocol_level_is_told_so(open_world: Open) -> None:
             assert await client.closed()
 
     asyncio.run(main())
+
+
+def test_what_is_buffered_for_all_clients_is_shared_among_them(open_world: Open) -> None:
+    async def main() -> None:
+        async with open_world(buffered_total_bytes=400_000, buffered_bytes=300_000) as world:
+            for n in range(4):
+                await world.client("a", f"c{n}")
+            world.pass_time(1)
+            limits = {c._transport.get_write_buffer_limits()[1] for c in world.door._live.values()}
+            assert limits == {100_000}
+
+    asyncio.run(main())
