@@ -31,6 +31,11 @@ class SystemClock:
         self._quality = TimeQuality.UNSET
         self._asked_ns: int | None = None
 
+    @staticmethod
+    def mono_ns() -> int:
+        """The monotonic clock alone."""
+        return time.monotonic_ns()
+
     def now(self) -> Instant:
         """Both clocks now."""
         mono, wall = time.monotonic_ns(), time.time_ns()

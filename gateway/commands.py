@@ -103,12 +103,11 @@ class Commands:
             self._log.post((), order(self._server, dev_eui, command).writes)
         except (CommandError, LorawanError, HubError, ValueError) as error:
             self.refused += 1
+            detail = f"command refused: {error}"
             self._live.add(
                 "rejected",
                 self._clock(),
-                dev_eui=dev_eui,
-                reason="command",
-                detail=f"command refused: {error}",
+                lambda: {"dev_eui": dev_eui, "reason": "command", "detail": detail},
             )
         else:
             self.accepted += 1

@@ -7,7 +7,8 @@ What must be kept is in the log.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from hub.http.sse import Feed
 from radio.gwmp import RxPacket, TxPacket
@@ -17,45 +18,55 @@ KEPT = 500
 Entry = dict[str, Any]  # as GET /lorawan/frames gives it
 
 
+class Happening(NamedTuple):
+    """Something that happened to a frame. Its details are made when somebody looks: most are never looked at."""
+
+    n: int
+    time_s: float
+    kind: str
+    details: Callable[[], Entry]
+
+    def shown(self) -> Entry:
+        """As people get it; details that are None or empty are left out."""
+        details = {key: value for key, value in self.details().items() if value is not None and value != ""}
+        return {"n": self.n, "time": self.time_s, "kind": self.kind, **details}
+
+
 class LiveFrames:
     """The last frames, newest last, each numbered."""
 
     def __init__(self) -> None:
-        self._entries: deque[Entry] = deque(maxlen=KEPT)
-        self._feeds: set[Feed[Entry]] = set()
+        self._happenings: deque[Happening] = deque(maxlen=KEPT)
+        self._feeds: set[Feed[Happening]] = set()
         self._n = 0
 
-    def add(self, kind: str, time_s: float, **details: Any) -> None:
-        """Append an entry; `time_s` is Unix time. Details that are None or empty are not shown."""
+    def add(self, kind: str, time_s: float, details: Callable[[], Entry]) -> None:
+        """Note what happened at Unix time `time_s`; `details` must not change any more."""
         self._n += 1
-        details["n"], details["time"], details["kind"] = self._n, time_s, kind
-        entry: Entry = details
-        self._entries.append(entry)
+        happening = Happening(self._n, time_s, kind, details)
+        self._happenings.append(happening)
         for feed in self._feeds:
-            feed.put(entry)
+            feed.put(happening)
 
-    def after(self, n: int, limit: int) -> list[Entry]:
-        """The newest `limit` entries numbered above `n`, oldest first."""
-        fresh = [entry for entry in self._entries if entry["n"] > n]
-        return [shown(entry) for entry in (fresh[-limit:] if limit else [])]
+    def after(self, n: int, limit: int, dev_eui: str | None = None) -> list[Entry]:
+        """The newest `limit` entries numbered above `n`, oldest first; of one device, or of all."""
+        fresh = (happening.shown() for happening in self._happenings if happening.n > n)
+        chosen = [entry for entry in fresh if dev_eui in (None, entry.get("dev_eui"))]
+        return chosen[-limit:] if limit else []
 
-    def follow(self, after: int) -> Feed[Entry]:
-        """A feed of the entries above `after` that are still kept, then of new ones; to be given to `unfollow`."""
-        feed: Feed[Entry] = Feed()
-        for entry in self.after(after, KEPT):
-            feed.put(entry)
+    def follow(self, after: int) -> Feed[Happening]:
+        """A feed of what is kept above `after`, then of what comes; to be given to `unfollow`."""
+        feed: Feed[Happening] = Feed()
+        for happening in self._happenings:
+            if happening.n > after:
+                feed.put(happening)
         self._feeds.add(feed)
         return feed
 
-    def unfollow(self, feed: Feed[Entry]) -> None:
+    def unfollow(self, feed: Feed[Happening]) -> None:
         """End a feed."""
         feed.close()
         self._feeds.discard(feed)
-
-
-def shown(entry: Entry) -> Entry:
-    """An entry as people get it. Left to the few that are looked at, as one is made for every frame."""
-    return {key: value for key, value in entry.items() if value is not None and value != ""}
 
 
 def heard(rx: RxPacket) -> Entry:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Protocol
 
-from gateway.live import LiveFrames, heard, spoken
+from gateway.live import Entry, LiveFrames, heard, spoken
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.errors import UnknownDevice
 from gateway.lorawan.outcome import Downlink, Joined, Rejected, Uplink, Writes
@@ -86,9 +87,8 @@ class Uplinks:
         config = uplink.device.config
         made = self.publisher.messages(uplink)
         detail, messages = made.problem, made.messages
-        decision = self.access.decide(
-            Principal("thing", config.thing_id), Action.PUBLISH, Resource(config.channel_id)
-        )
+        principal, resource = _asked(config.thing_id, config.channel_id)
+        decision = self.access.decide(principal, Action.PUBLISH, resource)
         if not decision.allowed:
             self.counters.denied += 1
             messages, detail = [], f"not published: {decision.reason}"
@@ -108,16 +108,7 @@ class Uplinks:
             self.counters.messages += len(messages)
             self.counters.senml_records += made.records + RADIO_RECORDS if messages else 0
         self.live.add(
-            "uplink",
-            uplink.at.wall_ns / 1e9,
-            **heard(uplink.rx),
-            dev_eui=uplink.device.topic,
-            dev_addr=str(uplink.dev_addr),
-            name=config.name,
-            fcnt=uplink.fcnt,
-            fport=uplink.fport,
-            detail=detail or "; ".join(uplink.notes),
-            values=made.values,
+            "uplink", uplink.at.wall_ns / 1e9, partial(_uplink_details, uplink, detail, made.values)
         )
         self._answer_now(uplink.downlink, eui)
 
@@ -127,15 +118,7 @@ class Uplinks:
         except HubError as error:
             log.error("a join could not be stored and is not answered: %s", error)
             return
-        self.live.add(
-            "join",
-            joined.at.wall_ns / 1e9,
-            **heard(joined.rx),
-            dev_eui=str(joined.device.dev_eui),
-            dev_addr=str(joined.dev_addr),
-            name=joined.device.config.name,
-            detail="; ".join(joined.notes) or f"joined with DevNonce {joined.dev_nonce}",
-        )
+        self.live.add("join", joined.at.wall_ns / 1e9, partial(_join_details, joined))
 
     def _rejected(self, rejected: Rejected, eui: bytes, now: Instant) -> None:
         if rejected.downlink is not None:
@@ -143,16 +126,7 @@ class Uplinks:
                 self.log.submit((), rejected.writes, self._answer(rejected.downlink, eui))
             except HubError as error:
                 log.error("a repeated ACK is not sent: %s", error)
-        self.live.add(
-            "rejected",
-            now.wall_ns / 1e9,
-            **heard(rejected.rx),
-            dev_eui=None if rejected.dev_eui is None else str(rejected.dev_eui),
-            dev_addr=None if rejected.dev_addr is None else str(rejected.dev_addr),
-            fcnt=rejected.fcnt,
-            reason=str(rejected.reason),
-            detail=rejected.detail,
-        )
+        self.live.add("rejected", now.wall_ns / 1e9, partial(_rejected_details, rejected))
         self._answer_now(rejected.downlink, eui)
 
     def _answer(self, downlink: Downlink | None, eui: bytes) -> Callable[[HubError | None], None]:
@@ -187,15 +161,54 @@ class Uplinks:
             name = self.server.device(downlink.dev_eui).name
         except UnknownDevice:  # removed while the downlink was under way
             name = ""
-        self.live.add(
-            "downlink",
-            self.clock().wall_ns / 1e9,
-            dev_eui=str(downlink.dev_eui),
-            name=name,
-            fcnt=downlink.fcnt,
-            detail=detail,
+        entry = {
+            "dev_eui": str(downlink.dev_eui),
+            "name": name,
+            "fcnt": downlink.fcnt,
+            "detail": detail,
             **details,
-        )
+        }
+        self.live.add("downlink", self.clock().wall_ns / 1e9, lambda: entry)
+
+
+@lru_cache(maxsize=16_384)
+def _asked(thing_id: str, channel_id: str) -> tuple[Principal, Resource]:
+    """Who asks to publish where: the same two values for every frame of a device."""
+    return Principal("thing", thing_id), Resource(channel_id)
+
+
+def _uplink_details(uplink: Uplink, detail: str, values: list[Entry]) -> Entry:
+    return {
+        **heard(uplink.rx),
+        "dev_eui": str(uplink.device.dev_eui),
+        "dev_addr": str(uplink.dev_addr),
+        "name": uplink.device.config.name,
+        "fcnt": uplink.fcnt,
+        "fport": uplink.fport,
+        "detail": detail or "; ".join(uplink.notes),
+        "values": values,
+    }
+
+
+def _join_details(joined: Joined) -> Entry:
+    return {
+        **heard(joined.rx),
+        "dev_eui": str(joined.device.dev_eui),
+        "dev_addr": str(joined.dev_addr),
+        "name": joined.device.config.name,
+        "detail": "; ".join(joined.notes) or f"joined with DevNonce {joined.dev_nonce}",
+    }
+
+
+def _rejected_details(rejected: Rejected) -> Entry:
+    return {
+        **heard(rejected.rx),
+        "dev_eui": None if rejected.dev_eui is None else str(rejected.dev_eui),
+        "dev_addr": None if rejected.dev_addr is None else str(rejected.dev_addr),
+        "fcnt": rejected.fcnt,
+        "reason": str(rejected.reason),
+        "detail": rejected.detail,
+    }
 
 
 TX_ERROR_WORDS = {

@@ -5,13 +5,14 @@ Timers, windows and limits compare `mono_ns`; records and people get `wall_ns` w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from hub.message import TimeQuality
 
 
-@dataclass(frozen=True, slots=True)
-class Instant:
+class Instant(msgspec.Struct, frozen=True, gc=False):
+    """One is made for every datagram, so it is a cheap one."""
+
     mono_ns: int  # monotonic; its zero means nothing
     wall_ns: int  # UTC, nanoseconds since 1970
     quality: TimeQuality = TimeQuality.UNSET
