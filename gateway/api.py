@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.commands import Command, CommandError, order
-from gateway.live import LiveFrames, shown
+from gateway.live import LiveFrames
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.errors import DeviceExists, OrderError, QueueFull, UnknownDevice
 from gateway.lorawan.server import NetworkServer
@@ -129,7 +129,12 @@ class Api:
         after, limit = _number(request, "after", 0), _number(request, "limit", 100)
         if not 0 <= limit <= MAX_FRAMES:
             raise Problem(400, f"limit is 0 to {MAX_FRAMES}")
-        return json_response({"frames": self._live.after(after, limit)})
+        text = request.query_params.get("dev_eui")
+        try:
+            dev_eui = str(DevEUI.parse(text)) if text is not None else None
+        except ValueError as error:
+            raise Problem(400, str(error)) from None
+        return json_response({"frames": self._live.after(after, limit, dev_eui)})
 
     async def stream(self, request: Request) -> Response:
         last = request.headers.get("last-event-id", "")
@@ -151,8 +156,8 @@ class Api:
     async def _events(self, after: int) -> AsyncIterator[Event]:
         feed = self._live.follow(after)
         try:
-            async for entry in feed:
-                yield Event(msgspec.json.encode(shown(entry)).decode(), str(entry["n"]))
+            async for happening in feed:
+                yield Event(msgspec.json.encode(happening.shown()).decode(), str(happening.n))
         finally:
             self._live.unfollow(feed)
 

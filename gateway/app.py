@@ -144,7 +144,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         hub, server = core.hub, core.server
         live = LiveFrames()
         uplinks = Uplinks(server, Publisher(hub.boot), hub.access, hub.log, live, clock.now)
-        link = UdpLink(uplinks, lambda: clock.now().mono_ns)
+        link = UdpLink(uplinks, clock.mono_ns)
         uplinks.transmitter = link
         commands = Commands(server, hub.log, live, lambda: clock.now().wall_ns / 1e9)
         stack.callback(commands.close)
@@ -160,6 +160,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             live,
             relays,
             clock.now,
+            config.radio.module,
         )
         app = create_app(hub, Api(hub, server, source, live).routes(), version=__version__)
         app.add_counters(source.metrics)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from gateway.config import ModuleSection
 from gateway.link import Link
 from gateway.live import LiveFrames
 from gateway.lorawan.clock import Instant
@@ -49,11 +50,13 @@ class StatusSource:
         live: LiveFrames,
         relays: list[Relay],
         clock: Callable[[], Instant],
+        modules: Sequence[ModuleSection] = (),
     ) -> None:
         self._name, self._version = name, version
         self._hub, self._server, self._link = hub, server, link
         self._uplinks, self._live, self._relays = uplinks, live, relays
         self._clock = clock
+        self._modules = modules
         self._started_ns = clock().mono_ns
 
     def status(self) -> Status:
@@ -143,6 +146,11 @@ class StatusSource:
         return {
             "connected": any(gateway["last_seen_s_ago"] < RADIO_SILENT_S for gateway in gateways),
             "gateways": gateways,
+            # As configured: GWMP does not tell what a forwarder listens to.
+            "modules": [
+                {"freq_hz": each.freq_hz, "sf": each.sf, "bw_hz": each.bw_hz, "role": each.role}
+                for each in self._modules
+            ],
         }
 
 

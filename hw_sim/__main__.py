@@ -1,8 +1,9 @@
-"""`python -m hw_sim`: list a scenario's devices, or run it in real time against a gateway."""
+"""`python -m hw_sim`: tell a scenario's devices and radio, or run it in real time against a gateway."""
 
 import json
 import logging
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,13 @@ ScenarioOption = Annotated[str, typer.Option(help="A shipped scenario's name, or
 def devices(scenario: ScenarioOption = "demo") -> None:
     """Print a scenario's devices with their keys as JSON, for registering them."""
     typer.echo(json.dumps([_device(node) for node in load(scenario).nodes]))
+
+
+@app.command()
+def radio(scenario: ScenarioOption = "demo") -> None:
+    """Print a scenario's region and modules as JSON, spelled as in a gateway's configuration."""
+    world = load(scenario)
+    typer.echo(json.dumps({"region": world.region, "modules": [asdict(module) for module in world.modules]}))
 
 
 @app.command()

@@ -26,13 +26,20 @@ class PacketForwarder(msgspec.Struct, frozen=True):
     last_seen_s_ago: float | None = None
     rx_ok: int = 0
     tx: int = 0
-    modules: list[dict[str, Any]] = []
+
+
+class Module(msgspec.Struct, frozen=True):
+    """One module as configured. A receiver hears one channel at one spreading factor at a time."""
+
+    freq_hz: int
+    sf: int
+    role: str = "rxtx"  # rx tx rxtx
 
 
 class RadioState(msgspec.Struct, frozen=True):
     connected: bool = False
     gateways: list[PacketForwarder] = []
-    modules: list[dict[str, Any]] = []  # of our own radio process, where it is known
+    modules: list[Module] = []  # empty where another forwarder takes the radio's place
 
 
 class StoreState(msgspec.Struct, frozen=True):
@@ -225,8 +232,6 @@ class Gateway:
         if dev_eui:
             params["dev_eui"] = dev_eui
         found = _decode(_Frames, self._send("GET", "/lorawan/frames", params=params)).frames
-        if dev_eui:
-            found = [frame for frame in found if (frame.dev_eui or "").lower() == dev_eui.lower()]
         return sorted(found, key=lambda frame: frame.n, reverse=True)
 
     # -- the wire

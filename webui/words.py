@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import time as clock
 from dataclasses import dataclass
-from typing import Any
 
 from webui.client import Device, Frame, Status, Upstream, Value
 
@@ -141,7 +140,11 @@ def size(octets: int) -> str:
 
 
 def frequency(freq_hz: int | None) -> str:
-    return f"{freq_hz / 1e6:.3f}".rstrip("0").rstrip(".") + " MHz" if freq_hz else ""
+    return f"{_megahertz(freq_hz)} MHz" if freq_hz else ""
+
+
+def _megahertz(freq_hz: int) -> str:
+    return f"{freq_hz / 1e6:.3f}".rstrip("0").rstrip(".")
 
 
 def spreading(datr: str | None) -> str:
@@ -179,26 +182,15 @@ def level(rssi_dbm: float, snr_db: float | None) -> str:
 
 
 def listening(status: Status) -> str:
-    """What the radio hears now. An SX127x hears one channel at one spreading factor, and people must know."""
-    parts = []
-    modules = list(status.radio.modules)
-    for forwarder in status.radio.gateways:
-        modules += forwarder.modules
-    for module in modules:
-        words = [frequency(_maybe_int(module.get("freq_hz")))]
-        sf = _maybe_int(module.get("sf"))
-        words.append(f"SF{sf}" if sf else spreading(str(module.get("datr") or "")))
-        if state := str(module.get("state") or ""):
-            words.append(state)
-        parts.append(" · ".join(word for word in words if word))
-    heard = [part for part in parts if part]
-    if len(heard) > 2:
-        return f"{heard[0]} and {len(heard) - 1} more channels"
-    return " + ".join(heard) or status.region
-
-
-def _maybe_int(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+    """What the radio hears. An SX127x hears one channel at one spreading factor, and people must know."""
+    channels: dict[int, list[str]] = {}
+    for module in status.radio.modules:
+        if module.role != "tx":
+            channels.setdefault(module.sf, []).append(_megahertz(module.freq_hz))
+    return (
+        " + ".join(f"{', '.join(heard)} MHz · SF{sf}" for sf, heard in sorted(channels.items()))
+        or status.region
+    )
 
 
 # -- lamps and the one sentence

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.live import Live
 
@@ -34,7 +35,7 @@ from gateway.config import (
 )
 from gateway.demo import broker, table
 from gateway.demo.observer import Observer
-from gateway.demo.prepare import Prepared, prepare, prepare_upstream
+from gateway.demo.prepare import Prepared, ScenarioFailed, prepare, prepare_upstream, scenario_radio
 from gateway.demo.report import report
 from gateway.status import CLAIM_FILE, STATUS_FILE
 from gateway.supervisor import ProcessFailed, Program, Supervisor
@@ -124,10 +125,19 @@ async def _prepare(options: Options, folder: Path) -> _Demo:
     from socket import SOCK_DGRAM
 
     upstream_port = broker.free_port()
+    try:
+        region, radio = await scenario_radio(options.scenario)
+    except ScenarioFailed as error:
+        raise DemoFailed(str(error)) from error
     config = Config(
         gateway=GatewaySection(
-            name="demo", eui="02f10f6a7e000001", data_dir=str(folder / "data"), runtime_dir=str(folder)
+            name="demo",
+            eui="02f10f6a7e000001",
+            data_dir=str(folder / "data"),
+            runtime_dir=str(folder),
+            region=region,
         ),
+        radio=radio,
         lorawan=LorawanSection(port=broker.free_port(1700, SOCK_DGRAM)),
         mqtt=MqttSection(port=broker.free_port(1883)),
         http=HttpSection(port=broker.free_port(8080)),
@@ -146,14 +156,7 @@ async def _prepare(options: Options, folder: Path) -> _Demo:
         password=login[1],
         protocol="5" if broker.mosquitto_path() else "3.1.1",
     )
-    config = Config(
-        gateway=config.gateway,
-        lorawan=config.lorawan,
-        mqtt=config.mqtt,
-        http=config.http,
-        webui=config.webui,
-        upstream=(cloud,),
-    )
+    config = msgspec.structs.replace(config, upstream=(cloud,))
     (folder / "fluxgate.toml").write_text(show(config, secrets=True))
     filters = [f"channels/{channel}/messages/#" for channel in prepared.channels]
     return _Demo(

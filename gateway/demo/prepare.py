@@ -8,9 +8,21 @@ import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from gateway.app import opened_core
-from gateway.config import Config, GatewaySection, HttpSection, LorawanSection, MqttSection, show
+from gateway.config import (
+    Config,
+    GatewaySection,
+    HttpSection,
+    LorawanSection,
+    ModuleSection,
+    MqttSection,
+    RadioSection,
+    show,
+)
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
 from gateway.provision import register
@@ -31,17 +43,30 @@ class ScenarioFailed(Exception):
 
 
 async def scenario_devices(scenario: str) -> list[DeviceConfig]:
-    """The devices of a scenario, as the simulator process lists them. Raises ScenarioFailed."""
+    """The devices of a scenario. Raises ScenarioFailed."""
+    return [_device(entry) for entry in await _ask_simulator("devices", scenario)]
+
+
+async def scenario_radio(scenario: str) -> tuple[str, RadioSection]:
+    """The region of a scenario, and its modules as settings of a gateway. Raises ScenarioFailed."""
+    answer = await _ask_simulator("radio", scenario)
+    return answer["region"], RadioSection(
+        module=msgspec.convert(answer["modules"], tuple[ModuleSection, ...])
+    )
+
+
+async def _ask_simulator(command: str, scenario: str) -> Any:
+    """What a command of the simulator prints. It is asked as a process: the gateway does not import it."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "hw_sim", "devices", "--scenario", scenario),
+        *("-m", "hw_sim", command, "--scenario", scenario),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     output, errors = await process.communicate()
     if process.returncode:
         raise ScenarioFailed(errors.decode(errors="replace").strip())
-    return [_device(entry) for entry in json.loads(output)]
+    return json.loads(output)
 
 
 async def prepare(config: Config, scenario: str) -> Prepared:

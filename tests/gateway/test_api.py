@@ -4,7 +4,10 @@ import asyncio
 import json
 from typing import Any
 
+import msgspec
 import pytest
+
+from gateway.config import Config, ModuleSection, RadioSection
 
 OTAA = {
     "dev_eui": "70b3d57ed0000009",
@@ -155,6 +158,36 @@ def test_live_frames_can_be_read_and_followed(site: Any, device: Any) -> None:
     asyncio.run(main())
 
 
+def test_the_frames_of_one_device_can_be_asked_for(site: Any, device: Any, another_device: Any) -> None:
+    async def main() -> None:
+        async with site() as s:
+            await s.claim()
+            for each in (device, another_device, device):
+                if each.registered is None:
+                    await s.add(each)
+                await s.forwarder.push(each.uplink())
+
+            async def frames(dev_eui: str, more: str = "") -> list[dict[str, Any]]:
+                answer = await s.api.get(f"/lorawan/frames?dev_eui={dev_eui}{more}")
+                return [frame for frame in answer.json()["frames"] if frame["kind"] == "uplink"]
+
+            own = await frames(str(device.dev_eui).upper())
+            assert [(frame["dev_eui"], frame["fcnt"]) for frame in own] == [
+                (str(device.dev_eui), 0),
+                (str(device.dev_eui), 1),
+            ]
+            assert await frames(str(device.dev_eui), "&limit=1") in (
+                [],
+                own[1:],
+            )  # the newest may be a downlink
+            assert await frames(str(device.dev_eui), f"&after={own[0]['n']}") == own[1:]
+            assert await frames("70b3d57ed0000077") == []
+            for unreadable in ("", "70b3", "x" * 16):
+                assert (await s.api.get(f"/lorawan/frames?dev_eui={unreadable}")).status_code == 400
+
+    asyncio.run(main())
+
+
 async def _data(lines: Any, count: int) -> Any:
     async for line in lines:
         if line.startswith("data:") and '"uplink"' in line:
@@ -174,6 +207,22 @@ def test_status_counts_what_happened(site: Any, device: Any) -> None:
             status = (await s.api.get("/gateway/status")).json()
             assert (status["counters"]["uplinks"], status["counters"]["senml_records"]) == (1, 7)
             assert (status["radio"]["connected"], status["store"]["messages"]) == (True, 2)
+            assert status["radio"]["modules"] == []
             assert "fluxgate_uplinks_total 1" in (await s.api.get("/metrics")).text
+
+    asyncio.run(main())
+
+
+def test_status_tells_what_the_radio_is_set_to_hear(site: Any, config: Config) -> None:
+    modules = (ModuleSection(sf=9, role="rx"), ModuleSection(index=1, freq_hz=868_300_000, role="tx"))
+
+    async def main() -> None:
+        async with site(msgspec.structs.replace(config, radio=RadioSection(module=modules))) as s:
+            await s.claim()
+            radio = (await s.api.get("/gateway/status")).json()["radio"]
+            assert radio["modules"] == [
+                {"freq_hz": 868_100_000, "sf": 9, "bw_hz": 125_000, "role": "rx"},
+                {"freq_hz": 868_300_000, "sf": 7, "bw_hz": 125_000, "role": "tx"},
+            ]
 
     asyncio.run(main())

@@ -47,7 +47,6 @@ class GatewayDouble:
                 "last_seen_s_ago": 4.2,
                 "rx_ok": 42,
                 "tx": 3,
-                "modules": [{"freq_hz": 868_100_000, "sf": 7}],
             }
         ]
         self.broken = False
@@ -158,7 +157,11 @@ class GatewayDouble:
                 "uptime_s": 7200.0,
                 "name": "north barn",
                 "region": "EU868",
-                "radio": {"connected": bool(self.gateways), "gateways": self.gateways},
+                "radio": {
+                    "connected": bool(self.gateways),
+                    "gateways": self.gateways,
+                    "modules": [{"freq_hz": 868_100_000, "sf": 7, "bw_hz": 125_000, "role": "rxtx"}],
+                },
                 "store": {"messages": 1234, "committed_seq": 1234, "first_seq": 1, "bytes": 4_700_000},
                 "upstream": self.upstream,
                 "counters": {
@@ -200,7 +203,11 @@ class GatewayDouble:
     def _frames(self, request: Request) -> Response:
         after = int(request.query_params.get("after", 0))
         limit = int(request.query_params.get("limit", 100))
-        return JSONResponse({"frames": [frame for frame in self.frames if frame["n"] > after][-limit:]})
+        dev_eui = request.query_params.get("dev_eui")
+        found = [
+            frame for frame in self.frames if frame["n"] > after and dev_eui in (None, frame.get("dev_eui"))
+        ]
+        return JSONResponse({"frames": found[-limit:]})
 
     def _stream(self, request: Request) -> Response:
         after = int(request.query_params.get("after", 0))

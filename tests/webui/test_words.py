@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from webui import words
-from webui.client import Counters, Device, Frame, PacketForwarder, RadioState, Status, Upstream, Value
+from webui.client import Counters, Device, Frame, Module, PacketForwarder, RadioState, Status, Upstream, Value
 
 NOW = 1_760_000_000.0
 
@@ -171,20 +171,14 @@ def test_home_says_the_worst_first() -> None:
 
 
 def test_the_header_says_what_the_radio_listens_to() -> None:
-    def hears(*modules: dict[str, object]) -> str:
-        return words.listening(
-            status(region="EU868", radio=RadioState(True, [PacketForwarder("", modules=list(modules))]))
-        )
+    def hears(*modules: Module) -> str:
+        return words.listening(status(region="EU868", radio=RadioState(True, modules=list(modules))))
 
     assert hears() == "EU868"
-    assert hears({"freq_hz": 868_100_000, "sf": 7}) == "868.1 MHz · SF7"
-    assert (
-        hears({"freq_hz": 868_100_000, "datr": "SF7BW125", "state": "listening"})
-        == "868.1 MHz · SF7 · listening"
-    )
-    assert hears({"freq_hz": "what?"}) == "EU868"
-    many: list[dict[str, object]] = [{"freq_hz": 868_100_000 + at * 200_000, "sf": 7} for at in range(3)]
-    assert hears(*many) == "868.1 MHz · SF7 and 2 more channels"
+    one = Module(868_100_000, 7)
+    assert hears(one) == "868.1 MHz · SF7"
+    assert hears(one, Module(868_300_000, 7, "rx"), Module(869_525_000, 9, "tx")) == "868.1, 868.3 MHz · SF7"
+    assert hears(Module(868_300_000, 12), one) == "868.1 MHz · SF7 + 868.3 MHz · SF12"
 
 
 def test_every_frame_counts_as_heard_once() -> None:
