@@ -17,8 +17,14 @@ _MCL_FUTURE: Final = 2
 
 
 def prefer_thread() -> None:
-    """Put the calling thread under SCHED_FIFO: a downlink's start must not wait for anybody's time slice."""
+    """Put the calling thread under SCHED_FIFO: a downlink's start must not wait for anybody's time slice.
+
+    Where it is there already, it stays with the priority it was given: systemd grants it to the whole process and
+    then refuses the call.
+    """
     try:
+        if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO:
+            return
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
     except OSError as error:
         log.info("no real-time priority for the radio threads: %s", error)
