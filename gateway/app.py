@@ -165,7 +165,9 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         app = create_app(hub, Api(hub, server, source, live).routes(), version=__version__)
         app.add_counters(source.metrics)
         mqtt_door = mqtt.MqttDoor(hub, config.mqtt.host, config.mqtt.port)
+        app.add_counters(lambda: {f"fluxgate_mqtt_{name}": n for name, n in mqtt_door.counters.items()})
         http = HttpDoor(hub, app, config.http.host, config.http.port)
+        http_doors = [http]
         with _address_in_use("mqtt.port", config.mqtt.port):
             await mqtt_door.start()
         stack.push_async_callback(mqtt_door.close)
@@ -177,6 +179,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             with _address_in_use("http.workshop_port", config.http.workshop_port):
                 await workshop.start()
             stack.push_async_callback(workshop.close)
+            http_doors.append(workshop)
         with _address_in_use("lorawan.port", config.lorawan.port):
             gwmp_port = await link.start(config.lorawan.host, config.lorawan.port)
         stack.callback(link.close)
@@ -185,7 +188,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         gateway.tasks = [
             *(asyncio.create_task(relay.run(), name=f"upstream {relay.status().name}") for relay in relays),
             asyncio.create_task(files.run(), name="status files"),
-            asyncio.create_task(http.failed(), name="http door"),
+            *(asyncio.create_task(door.failed(), name="http door") for door in http_doors),
         ]
         stack.push_async_callback(_cancel, gateway.tasks)
         log.info(

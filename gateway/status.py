@@ -77,8 +77,14 @@ class StatusSource:
                 "first_seq": log.first_seq,
                 "pending": log.pending,
                 "bytes": log.size_bytes,
-                "set_aside": str(log.set_aside) if log.set_aside else None,
+                "set_aside": [path.name for path in self._set_aside()],
                 "gap_messages": log.counters.gap_messages,
+                "damaged_rows": log.damaged_rows,
+            },
+            "history": {
+                "behind": self._hub.history.behind,
+                "undecodable": self._hub.history.undecodable,
+                "series_refused": self._hub.history.series_refused,
             },
             "upstream": self.upstream(),
             "counters": self.counters(),
@@ -117,10 +123,12 @@ class StatusSource:
             state = relay.status()
             flat[f'fluxgate_upstream_queued{{name="{state.name}"}}'] = state.queued
             flat[f'fluxgate_upstream_delivered_total{{name="{state.name}"}}'] = state.delivered
-        flat["fluxgate_log_messages"] = self._hub.log.message_count
-        flat["fluxgate_log_bytes"] = self._hub.log.size_bytes
-        flat["fluxgate_log_pending"] = self._hub.log.pending
-        flat["fluxgate_log_gap_messages_total"] = self._hub.log.counters.gap_messages
+        log, history = self._hub.log, self._hub.history
+        flat |= {f"fluxgate_log_{name}_total": value for name, value in asdict(log.counters).items()}
+        flat["fluxgate_log_messages"] = log.message_count
+        flat["fluxgate_log_bytes"] = log.size_bytes
+        flat["fluxgate_log_pending"] = log.pending
+        flat["fluxgate_history_behind"] = history.behind
         return flat
 
     def local(self) -> Status:
@@ -130,6 +138,12 @@ class StatusSource:
             "devices": [device_view(device) for device in self._server.devices(SHOWN_DEVICES)],
             "frames": self._live.after(0, SHOWN_FRAMES),
         }
+
+    def _set_aside(self) -> list[Path]:
+        """Files that were damaged at this start and put beside fresh ones: a technician should be told."""
+        hub = self._hub
+        found = (hub.log.set_aside, hub.registry.set_aside, hub.history.set_aside)
+        return [path for path in found if path is not None]
 
     def _radio(self, now_ns: int) -> Status:
         gateways: list[Status] = []
