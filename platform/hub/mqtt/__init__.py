@@ -1,8 +1,9 @@
 """The MQTT door: things publish and subscribe over MQTT 3.1.1.
 
 In: bytes of TCP connections. Out: messages into the durable log, acknowledged after the commit, and
-messages of the log to whoever subscribed. `packets` (codec) and `session` (state) are pure; `store` and
-`retained` are rows in the log's database; `connection` and `door` move the bytes.
+messages of the log to whoever subscribed. `packets`, `replies` (codec) and `session` (state) are pure;
+`intake` and `delivery` meet the log; `store` and `retained` are rows in its database; `connection` and `door`
+move the bytes.
 Not here: who may do what (`hub.access`), what a topic means (`hub.topics`), the messages (`hub.log`).
 """
 

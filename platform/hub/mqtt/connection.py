@@ -15,6 +15,7 @@ from hub.access import Action, Principal, Resource
 from hub.errors import AccessDenied, HubError, TopicError
 from hub.message import Message, TimeQuality
 from hub.mqtt import packets as mqtt
+from hub.mqtt import replies
 from hub.mqtt.delivery import Interest
 from hub.mqtt.session import Session, Subscription
 from hub.topics import ANY_CHANNEL, Filter, parse_filter, parse_topic
@@ -149,7 +150,7 @@ class Connection(asyncio.Protocol):
     def refuse(self, code: mqtt.ConnectCode) -> None:
         """Answer a CONNECT with a refusal and close (3.2.2.3)."""
         if self._transport is not None:
-            self._transport.write(mqtt.encode_connack(code))
+            self._transport.write(replies.encode_connack(code))
         self.close()
 
     def close(self) -> None:
@@ -220,7 +221,7 @@ class Connection(asyncio.Protocol):
             case mqtt.Unsubscribe():
                 self._unsubscribe(packet)
             case mqtt.PingReq():
-                self.send(mqtt.PINGRESP)
+                self.send(replies.PINGRESP)
             case mqtt.Disconnect():
                 self.will = None
                 self.close()
@@ -240,19 +241,19 @@ class Connection(asyncio.Protocol):
         message = self._door.message(self.principal, place, packet, self._stamp)
         qos = packet.qos
         if qos == 2 and not self.session.begin_receiving(packet.packet_id):
-            self._answers.append(mqtt.encode_pubrec(packet.packet_id))
+            self._answers.append(replies.encode_pubrec(packet.packet_id))
             return
         if packet.retain:
             self._door.retain(message)
         self._taken.append(message)
         if qos == 1:
-            self._answers.append(mqtt.encode_puback(packet.packet_id))
+            self._answers.append(replies.encode_puback(packet.packet_id))
         elif qos == 2:
             session = self.session
             if session.kept:
                 self._door.intake.save(session)
             self._door.intake.undo(lambda: session.receiving.discard(packet.packet_id))
-            self._answers.append(mqtt.encode_pubrec(packet.packet_id))
+            self._answers.append(replies.encode_pubrec(packet.packet_id))
 
     def _place(self, topic: str) -> Place:
         """Parse a topic and ask whether this client may publish there. Raises TopicError, AccessDenied."""
@@ -270,21 +271,13 @@ class Connection(asyncio.Protocol):
 
     def _pubrec(self, packet_id: int) -> None:
         """For a kept session the row says so before PUBREL leaves: the message must never be sent again."""
-        wire = mqtt.encode_pubrel(packet_id)
-        if self.session.received(packet_id) and self.session.kept:
-            self._door.intake.save(self.session)
-            self._answers.append(wire)
-        else:
-            self.send(wire)
+        changed = self.session.received(packet_id)
+        self._answer_when_saved(replies.encode_pubrel(packet_id), changed=changed)
 
     def _pubrel(self, packet_id: int) -> None:
         """For a kept session the id is forgotten durably before the client may use it for a new message."""
-        wire = mqtt.encode_pubcomp(packet_id)
-        if self.session.release(packet_id) and self.session.kept:
-            self._door.intake.save(self.session)
-            self._answers.append(wire)
-        else:
-            self.send(wire)
+        changed = self.session.release(packet_id)
+        self._answer_when_saved(replies.encode_pubcomp(packet_id), changed=changed)
 
     def _room(self) -> None:
         session = self.session
@@ -300,7 +293,7 @@ class Connection(asyncio.Protocol):
             wanted = self._wanted(text)
             if wanted is None:
                 self._door.counters["refused_subscriptions"] += 1
-                codes.append(mqtt.SUBSCRIBE_FAILED)
+                codes.append(replies.SUBSCRIBE_FAILED)
                 continue
             codes.append(qos)
             granted.append((wanted, qos))
@@ -308,7 +301,7 @@ class Connection(asyncio.Protocol):
             since = old.since if old else self._door.delivery.last_seq
             self.session.subscriptions[text] = Subscription(qos, since)
             self.listen(text, wanted)
-        self._answer_when_saved(mqtt.encode_suback(packet.packet_id, bytes(codes)))
+        self._answer_when_saved(replies.encode_suback(packet.packet_id, bytes(codes)))
         shown = [(wanted, qos) for wanted, qos in granted if self._door.retained.matching(wanted)]
         if shown and (self.session.kept or any(qos for _, qos in shown)):
             # What QoS 1 and 2 bring is durable, a message retained a moment ago included.
@@ -331,11 +324,13 @@ class Connection(asyncio.Protocol):
             interest = self.interests.pop(text, None)
             if interest is not None:
                 self._door.delivery.remove(interest)
-        self._answer_when_saved(mqtt.encode_unsuback(packet.packet_id))
+        self._answer_when_saved(replies.encode_unsuback(packet.packet_id))
 
-    def _answer_when_saved(self, wire: bytes) -> None:
+    def _answer_when_saved(self, wire: bytes, *, changed: bool = True) -> None:
+        """For a kept session: behind its row, also where that was on its way to the disk already."""
         if self.session.kept:
-            self._door.intake.save(self.session)
+            if changed:
+                self._door.intake.save(self.session)
             self._answers.append(wire)
         else:
             self.send(wire)

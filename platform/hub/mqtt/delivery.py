@@ -17,7 +17,7 @@ from hub.access import Access, Action, Principal, Resource
 from hub.log import Log
 from hub.message import Message
 from hub.mqtt.intake import Intake
-from hub.mqtt.packets import encode_publish, encode_pubrel, publish_head
+from hub.mqtt.replies import encode_publish, encode_pubrel, publish_head
 from hub.mqtt.retained import Retained, key_of
 from hub.mqtt.session import Flight, Session
 from hub.router import Router

@@ -24,7 +24,8 @@ from hub.mqtt.connection import Connection, Place
 from hub.mqtt.delivery import Delivery
 from hub.mqtt.intake import Intake
 from hub.mqtt.limits import COUNTERS, Limits
-from hub.mqtt.packets import Connect, ConnectCode, PacketError, Publish, Will, encode_connack
+from hub.mqtt.packets import Connect, ConnectCode, PacketError, Publish, Will
+from hub.mqtt.replies import encode_connack
 from hub.mqtt.retained import Retained
 from hub.mqtt.session import Session
 from hub.topics import parse_topic
@@ -96,7 +97,10 @@ class MqttDoor:
             self.access.on_revoke(self.recheck),
             self._hub.registry.on_change(lambda _change: self._rights_changed()),
         ]
-        self._server = await loop.create_server(lambda: Connection(self), self.host, self.port, ssl=self._ssl)
+        handshake_s = self.limits.connect_timeout_s if self._ssl else None
+        self._server = await loop.create_server(
+            lambda: Connection(self), self.host, self.port, ssl=self._ssl, ssl_handshake_timeout=handshake_s
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         self._sweeper = loop.call_later(SWEEP_S, self._sweep_again)
 
@@ -288,7 +292,8 @@ class MqttDoor:
     def malformed(self, connection: Connection, fault: PacketError) -> None:
         """The peer broke the protocol: say so where the protocol has a word for it, and close (4.8)."""
         self.counters["malformed"] += 1
-        log.warning("mqtt %s: %s", connection.peer, fault)
+        level = logging.WARNING if connection.authenticated else logging.INFO  # strangers fill no journal
+        log.log(level, "mqtt %s: %s", connection.peer, fault)
         if fault.connack is not None and not connection.authenticated:
             connection.refuse(fault.connack)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -14,7 +15,8 @@ import pytest
 
 from hub.hub import Hub, HubSettings
 from hub.mqtt import MIGRATIONS, Limits, MqttDoor
-from hub.mqtt.packets import encode_length, encode_publish, read_length
+from hub.mqtt.packets import read_length
+from hub.mqtt.replies import encode_length, encode_publish
 
 PATIENCE_S = 20.0  # for one answer on a busy machine; nothing waits this long when all is well
 
@@ -184,11 +186,17 @@ def open_world(tmp_path: Path) -> OpenWorld:
     keys: dict[str, str] = {}
 
     @contextlib.asynccontextmanager
-    async def opening(*, log_messages: int = 100_000, **limits: Any) -> AsyncIterator[World]:
+    async def opening(
+        *,
+        log_messages: int = 100_000,
+        database: type[sqlite3.Connection] = sqlite3.Connection,
+        tls: ssl.SSLContext | None = None,
+        **limits: Any,
+    ) -> AsyncIterator[World]:
         settings = HubSettings(commit_interval_s=0.01, max_messages=log_messages)
-        hub = Hub.open(tmp_path / "data", migrations=MIGRATIONS, settings=settings)
+        hub = Hub.open(tmp_path / "data", migrations=MIGRATIONS, settings=settings, connection=database)
         now = [1000.0]
-        door = MqttDoor(hub, "127.0.0.1", 0, limits=Limits(**limits), clock=lambda: now[0])
+        door = MqttDoor(hub, "127.0.0.1", 0, ssl=tls, limits=Limits(**limits), clock=lambda: now[0])
         world = World(hub, door, now)
         if not ids:
             for name in ("a", "b", "stranger"):

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from hub.mqtt import packets as p
+from hub.mqtt import replies
 
 # Laid out by hand after the figures of MQTT 3.1.1 (3.11, 3.23 and 3.30 are the specification's own examples).
 VECTORS = [
@@ -208,7 +209,7 @@ def test_topic_cache_stays_bounded_and_right() -> None:
     for round_ in range(2):
         for n in range(700):
             packets: list[p.Packet] = []
-            decoder.feed(p.encode_publish(f"t/{n}".encode(), b"x", 0), packets)
+            decoder.feed(replies.encode_publish(f"t/{n}".encode(), b"x", 0), packets)
             assert packets == [p.Publish(f"t/{n}", b"x", 0, False, False, 0)], round_
 
 
@@ -227,24 +228,26 @@ def test_topic_cache_stays_bounded_and_right() -> None:
 )
 def test_remaining_length_both_ways(length: int, wire: str) -> None:
     raw = bytes.fromhex(wire)
-    assert p.encode_length(length) == raw
+    assert replies.encode_length(length) == raw
     assert p.read_length(raw + b"\x00", 0) == (length, len(raw))
     for end in range(len(raw)):
         assert p.read_length(raw[:end], 0) is None
 
 
 def test_server_packets_have_the_bytes_of_the_specification() -> None:
-    assert p.encode_connack(p.ConnectCode.ACCEPTED, session_present=True) == bytes.fromhex("20020100")
-    assert p.encode_connack(p.ConnectCode.NOT_AUTHORIZED) == bytes.fromhex("20020005")
-    assert p.encode_puback(258) == bytes.fromhex("40020102")
-    assert p.encode_pubrec(1) == bytes.fromhex("50020001")
-    assert p.encode_pubrel(1) == bytes.fromhex("62020001")
-    assert p.encode_pubcomp(1) == bytes.fromhex("70020001")
-    assert p.encode_suback(10, b"\x00\x02\x80") == bytes.fromhex("9005000a000280")  # figure 3.26
-    assert p.encode_unsuback(10) == bytes.fromhex("b002000a")
-    assert bytes.fromhex("d000") == p.PINGRESP
-    assert p.encode_publish(b"a/b", b"", 1, 10) == bytes.fromhex("32070003612f62000a")  # figures 3.10, 3.11
-    assert p.encode_publish(b"a", b"x", 2, 1, retain=True, dup=True) == bytes.fromhex(
+    assert replies.encode_connack(p.ConnectCode.ACCEPTED, session_present=True) == bytes.fromhex("20020100")
+    assert replies.encode_connack(p.ConnectCode.NOT_AUTHORIZED) == bytes.fromhex("20020005")
+    assert replies.encode_puback(258) == bytes.fromhex("40020102")
+    assert replies.encode_pubrec(1) == bytes.fromhex("50020001")
+    assert replies.encode_pubrel(1) == bytes.fromhex("62020001")
+    assert replies.encode_pubcomp(1) == bytes.fromhex("70020001")
+    assert replies.encode_suback(10, b"\x00\x02\x80") == bytes.fromhex("9005000a000280")  # figure 3.26
+    assert replies.encode_unsuback(10) == bytes.fromhex("b002000a")
+    assert bytes.fromhex("d000") == replies.PINGRESP
+    assert replies.encode_publish(b"a/b", b"", 1, 10) == bytes.fromhex(
+        "32070003612f62000a"
+    )  # figures 3.10, 3.11
+    assert replies.encode_publish(b"a", b"x", 2, 1, retain=True, dup=True) == bytes.fromhex(
         "3d0600016100 0178".replace(" ", "")
     )
 
