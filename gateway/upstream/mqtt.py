@@ -9,9 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-
 from hub.message import Message
 
 from . import words
@@ -19,6 +16,7 @@ from .absolute import with_absolute_times
 from .config import UpstreamMqttConfig
 from .errors import SinkError, SinkOffline
 from .mqtt_link import MqttLink
+from .mqtt_properties import PackedProperties
 
 INFLIGHT_BYTES = 256 << 10  # on a slow line, more in flight only makes every acknowledgement later
 ACK_TIMEOUT_S = 60.0  # without a single PUBACK while some are owed
@@ -88,8 +86,8 @@ class MqttSink:
     def _send(self, link: MqttLink, index: int, message: Message) -> None:
         topic = topic_for(self._config, self._gateway, message)
         payload = with_absolute_times(message)
-        properties = _properties(self._gateway, message) if self._config.protocol == "5" else None
         try:
+            properties = _properties(self._gateway, message) if self._config.protocol == "5" else None
             mid = link.publish(topic, payload, properties)
         except ValueError:  # no MQTT topic, or too large for this broker
             self.rejected += 1
@@ -148,16 +146,14 @@ def topic_for(config: UpstreamMqttConfig, gateway: str, message: Message) -> str
     return config.prefix + topic.rstrip("/")
 
 
-def _properties(gateway: str, message: Message) -> Properties:
-    """MQTT 5.0, 3.3.2.3: content type, and the identity that lets a receiver drop a second copy."""
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    properties.ContentType = message.content_type
-    properties.UserProperty = [
+def _properties(gateway: str, message: Message) -> PackedProperties:
+    """Content type, and the identity that lets a receiver drop a second copy."""
+    user = (
         ("gateway", gateway),
         ("seq", str(message.seq)),
         ("publisher", message.publisher),
         ("protocol", message.protocol),
         ("created_ns", str(message.created_ns)),
-        ("time", str(message.time)),
-    ]
-    return properties
+        ("time", message.time.value),
+    )
+    return PackedProperties(message.content_type, user)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -23,10 +24,14 @@ from paho.mqtt.reasoncodes import ReasonCode
 from . import words
 from .config import UpstreamMqttConfig
 from .errors import SinkError, SinkOffline, SinkRefused
+from .mqtt_properties import PackedProperties
 
 CONNECT_TIMEOUT_S = 10.0  # for each of: TCP, TLS
 OPEN_TIMEOUT_S = 30.0  # for all of it: name, TCP, TLS, CONNACK
 FIXED_BYTES = 5 + 2 + 2  # of a PUBLISH: header, topic length, packet id
+# A broker that gathers small writes holds the second PUBACK back until the first is acknowledged by TCP, which
+# waits 40 ms to do so. Linux forgets this setting by itself, so it is renewed with each read.
+QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 READS_A_TURN = 8  # packets decoded before other tasks get their turn
 
 
@@ -70,9 +75,9 @@ class MqttLink:
             self.close(found)
             raise found from error
 
-    def publish(self, topic: str, payload: bytes, properties: Properties | None) -> int:
+    def publish(self, topic: str, payload: bytes, properties: PackedProperties | None) -> int:
         """Queue one PUBLISH of QoS 1; the packet id. Raises ValueError where it can never be taken."""
-        around = FIXED_BYTES + len(topic.encode()) + (len(properties.pack()) if properties else 0)  # type: ignore[no-untyped-call]
+        around = FIXED_BYTES + len(topic.encode()) + (len(properties.pack()) if properties else 0)
         if around + len(payload) > self.maximum_packet:
             raise ValueError("larger than the broker takes")
         info = self._client.publish(topic, payload, qos=1, properties=properties)
@@ -99,6 +104,9 @@ class MqttLink:
         if config.tls:
             self._client.tls_set_context(_tls_context(config))
         self._client.connect(config.host, config.port, keepalive=config.keepalive_s)
+        sock = self._client.socket()
+        if isinstance(sock, socket.socket):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     # On the loop
 
@@ -143,6 +151,9 @@ class MqttLink:
         if self.lost is not None:
             return
         self._heard = self._loop.time()
+        sock = self._client.socket()
+        if isinstance(sock, socket.socket) and QUICK_ACK is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
         for _ in range(READS_A_TURN):
             if not self._step(self._client.loop_read):
                 return
