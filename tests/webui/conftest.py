@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
+from tests.webui.browsing import CHROMIUM, PHONE, Watched
 from tests.webui.double import GatewayDouble, Visitor, api_server, served
 from webui.app import close, create_app
 from webui.config import WebuiConfig
@@ -134,3 +136,21 @@ def site(double: GatewayDouble) -> GatewayDouble:
         ],
     )
     return double
+
+
+@pytest.fixture(scope="module")  # no longer: its event loop would be in the way of others
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def watched(browser: Browser, webui_url: str) -> Iterator[Watched]:
+    context = browser.new_context(viewport=PHONE, locale="en-GB")
+    found = Watched(context, webui_url)
+    yield found
+    context.close()
+    assert found.faults == []
+    assert found.foreign == []

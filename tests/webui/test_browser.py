@@ -2,95 +2,22 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
+from tests.webui.browsing import PHONE, Watched, section
 from tests.webui.double import CODE, EMAIL, HOSTILE, PASSPHRASE, GatewayDouble
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-PHONE = {"width": 390, "height": 844}
 COLD_ROOM = "a84041ffff1c3d5e"
 PAGES = ["/", "/radio", "/devices", "/devices/add", f"/devices/{COLD_ROOM}", "/upstream", "/more"]
-
-WATCH = """
-addEventListener("securitypolicyviolation", (event) =>
-  console.error("CSP: " + event.violatedDirective + " " + event.blockedURI));
-"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-def section(page: Page, name: str) -> None:
-    """Go there by the navigation, which every page has."""
-    page.get_by_role("navigation", name="Sections").get_by_role("link", name=name).click()
-
-
-class Watched:
-    """A page whose every request, console line and fault is kept."""
-
-    def __init__(self, context: BrowserContext, url: str) -> None:
-        self.url = url
-        self.page: Page = context.new_page()
-        self.page.set_default_timeout(15_000)
-        self.faults: list[str] = []
-        self.foreign: list[str] = []
-        self.page.add_init_script(WATCH)
-        self.page.on("console", lambda line: self._line(line.type, line.text))
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("request", lambda request: self._request(request.url))
-
-    def _line(self, kind: str, text: str) -> None:
-        if kind in {"error", "warning"}:
-            self.faults.append(text)
-
-    def _request(self, url: str) -> None:
-        if not url.startswith((self.url, "data:")):
-            self.foreign.append(url)
-
-    def open(self, path: str) -> Page:
-        self.page.goto(self.url + path)
-        return self.page
-
-    def sign_in(self) -> Page:
-        page = self.open("/login")
-        page.get_by_label("E-mail").fill(EMAIL)
-        page.get_by_label("Passphrase").fill(PASSPHRASE)
-        page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("heading", level=1)).to_have_text("Home")
-        return page
-
-
-@pytest.fixture
-def watched(browser: Browser, webui_url: str) -> Iterator[Watched]:
-    context = browser.new_context(viewport=PHONE, locale="en-GB")  # type: ignore[arg-type]
-    found = Watched(context, webui_url)
-    yield found
-    context.close()
-    assert found.faults == []
-    assert found.foreign == []
 
 
 def test_from_the_claim_to_the_cloud(watched: Watched, double: GatewayDouble) -> None:
     double.claimed = False
     page = watched.open("/")
-    expect(page).to_have_title(re.compile("Claim this gateway"))
-    page.get_by_label("One-time code").fill(CODE)
-    page.get_by_label("Your e-mail").fill(EMAIL)
-    page.get_by_label("A new passphrase").fill(PASSPHRASE)
-    page.get_by_label("The same passphrase again").fill(PASSPHRASE)
-    page.get_by_role("button", name="Claim and sign in").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Home")
+    watched.fill_in_claim(CODE)
     expect(page.locator(".lamp")).to_have_count(3)
 
     section(page, "More")
@@ -164,7 +91,7 @@ def test_a_blocked_stream_turns_into_polling_that_is_said(watched: Watched, site
 def test_without_javascript_everything_is_there(
     browser: Browser, webui_url: str, site: GatewayDouble
 ) -> None:
-    context = browser.new_context(viewport=PHONE, java_script_enabled=False)  # type: ignore[arg-type]
+    context = browser.new_context(viewport=PHONE, java_script_enabled=False)
     page = context.new_page()
     page.goto(webui_url)
     page.get_by_label("E-mail").fill(EMAIL)
@@ -242,7 +169,7 @@ def test_the_gateway_going_away_and_coming_back_is_seen_without_a_reload(
     browser: Browser, webui_url: str, site: GatewayDouble
 ) -> None:
     """Not watched: failed requests are console errors, and here they are the point."""
-    context = browser.new_context(viewport=PHONE)  # type: ignore[arg-type]
+    context = browser.new_context(viewport=PHONE)
     watched = Watched(context, webui_url)
     page = watched.sign_in()
     expect(page.locator("[data-chip]")).to_have_text("Live")
