@@ -170,7 +170,9 @@ class UpstreamSection(_Section, frozen=True, kw_only=True):
     topic: Annotated[str, Meta(description="{channel} and {subtopic} are filled in")] = (
         "channels/{channel}/messages/{subtopic}"
     )
+    prefix: Annotated[str, Meta(description="put before every topic")] = ""
     inflight: Annotated[int, Meta(ge=1, le=1000, description="messages sent and not yet acknowledged")] = 100
+    keepalive_s: Annotated[int, Meta(ge=5, le=65535)] = 30
 
 
 class Config(_Section, frozen=True, kw_only=True):

@@ -45,6 +45,7 @@ def open_lines(backend: str, board: Board, wiring: ModuleWiring, now_ns: Callabl
         "rpi-gpio": lambda: RpiGpioLines(pins, now_ns),
     }
     problems = []
+    missing = True
     for name, attempt in attempts.items():
         if backend not in ("auto", name):
             continue
@@ -52,13 +53,15 @@ def open_lines(backend: str, board: Board, wiring: ModuleWiring, now_ns: Callabl
             lines = attempt()
         except (ImportError, OSError, RuntimeError) as error:
             problems.append(f"{name}: {error}")
+            missing = missing and isinstance(error, ImportError)
             continue
         if name == "rpi-gpio":
             log.warning(
                 "edges carry no time stamp with %s: class A downlinks start late by milliseconds", name
             )
         return lines
-    raise GpioError("; ".join(problems))
+    hint = "; install the Raspberry Pi extra, fluxgate[pi]" if missing else ""
+    raise GpioError("; ".join(problems) + hint)
 
 
 class GpiodLines:

@@ -1,0 +1,117 @@
+"""The `fluxgate` command: what it prints, and that what goes wrong is a sentence and never a traceback."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gateway import __version__
+
+
+def fluxgate(*arguments: str) -> tuple[int, str, str]:
+    answer = subprocess.run(
+        [sys.executable, "-m", "gateway", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    return answer.returncode, answer.stdout, answer.stderr
+
+
+def test_version() -> None:
+    assert fluxgate("version") == (0, f"fluxgate {__version__}\n", "")
+
+
+def test_documented_defaults_are_a_valid_configuration(tmp_path: Path) -> None:
+    code, text, _ = fluxgate("config", "show", "--defaults")
+    assert code == 0
+    (tmp_path / "fluxgate.toml").write_text(text)
+    assert fluxgate("config", "check", "--config", str(tmp_path / "fluxgate.toml"))[0] == 0
+
+
+@pytest.mark.parametrize("command", [("config", "check"), ("gateway",), ("radio",), ("webui",), ("run",)])
+def test_a_wrong_setting_is_named_with_line_and_key(tmp_path: Path, command: tuple[str, ...]) -> None:
+    path = tmp_path / "fluxgate.toml"
+    path.write_text("[mqtt]\nport = 99999\n")
+    code, _, errors = fluxgate(*command, "--config", str(path))
+    assert code == 1
+    assert errors.startswith(f"fluxgate: {path}, line 2: mqtt.port: ")
+    assert "Traceback" not in errors
+
+
+def test_boards_are_listed_with_their_wiring() -> None:
+    code, out, _ = fluxgate("radio", "boards")
+    assert code == 0
+    assert "dragino-hat" in out
+    assert "DIO0 4" in out
+
+
+def test_the_radio_says_that_no_module_is_configured(tmp_path: Path) -> None:
+    (tmp_path / "fluxgate.toml").write_text("")
+    code, _, errors = fluxgate("radio", "--config", str(tmp_path / "fluxgate.toml"))
+    assert code == 1
+    assert "[[radio.module]]" in errors
+
+
+def test_the_radio_without_its_libraries_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "fluxgate.toml").write_text("[[radio.module]]\nboard = 'dragino-hat'\n")
+    code, _, errors = fluxgate("radio", "--config", str(tmp_path / "fluxgate.toml"))
+    assert code == 1
+    assert "fluxgate[pi]" in errors or "/dev/" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_data_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "fluxgate.toml"
+    path.write_text(f"[gateway]\ndata_dir = '{tmp_path}/file/data'\n")
+    code, _, errors = fluxgate("gateway", "--config", str(path))
+    assert code == 1
+    assert "gateway.data_dir" in errors
+    assert "Traceback" not in errors
+
+
+def test_an_unknown_region_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "fluxgate.toml"
+    path.write_text(f"[gateway]\ndata_dir = '{tmp_path}/data'\nregion = 'MARS1'\n")
+    code, _, errors = fluxgate("gateway", "--config", str(path))
+    assert code == 1
+    assert "MARS1" in errors
+    assert "Traceback" not in errors
+
+
+def test_claim_code_and_status_need_a_running_gateway(tmp_path: Path) -> None:
+    path = tmp_path / "fluxgate.toml"
+    path.write_text(f"[gateway]\nruntime_dir = '{tmp_path}'\n")
+    for command in ("claim-code", "status"):
+        code, _, errors = fluxgate(command, "--config", str(path))
+        assert code == 1
+        assert "running" in errors
+
+
+def test_run_starts_gateway_and_pages_and_stops_them_on_sigterm(tmp_path: Path) -> None:
+    path = tmp_path / "fluxgate.toml"
+    path.write_text(
+        f"[gateway]\ndata_dir = '{tmp_path}/data'\nruntime_dir = '{tmp_path}'\n"
+        "[lorawan]\nport = 0\n[mqtt]\nport = 0\n[http]\nport = 0\n[webui]\nport = 0\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "run", "--config", str(path)], stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "status.json").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        code, out, _ = fluxgate("claim-code", "--config", str(path))
+        assert (code, len(out.strip())) == (0, 9)
+        code, out, _ = fluxgate("status", "--config", str(path))
+        assert code == 0
+        assert '"region": "EU868"' in out
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert not (tmp_path / "claim-code").exists()
