@@ -26,6 +26,7 @@ Address = tuple[str, int]
 MAX_GATEWAYS = 64  # forwarders remembered; the longest silent one makes room
 MAX_PENDING = 256  # downlinks awaiting their TX_ACK
 ACK_TIMEOUT_NS = 5_000_000_000  # a forwarder without TX_ACK is given up on after this long
+MAX_DATAGRAM = 65_535
 DATAGRAMS_A_TURN = 512  # read per turn of the event loop, so that the doors get theirs
 
 
@@ -161,6 +162,7 @@ class UdpLink:
         self.link = Link(receiver, self._send)
         self._clock = clock
         self._socket: socket.socket | None = None
+        self._answers: list[tuple[bytes, Address]] | None = None  # of the datagrams being worked off
 
     async def start(self, host: str, port: int) -> int:
         """Bind and listen; returns the port. Raises OSError where the address is taken."""
@@ -190,19 +192,33 @@ class UdpLink:
         self.link.transmit(downlink, eui, self._clock())
 
     def _drain(self) -> None:
+        """Read all there is, then answer: a burst is worked off in one go, not forwarder and server in turns."""
         assert self._socket is not None
-        receive, datagram, clock = self._socket.recvfrom, self.link.datagram, self._clock
+        receive, clock = self._socket.recvfrom, self._clock
+        waiting = []
         for _ in range(DATAGRAMS_A_TURN):
             try:
-                data, address = receive(65535)
+                waiting.append(receive(MAX_DATAGRAM))
             except BlockingIOError:
-                return
+                break
             except OSError as error:  # an ICMP refusal of an earlier answer; the socket itself is fine
                 log.debug("GWMP socket: %s", error)
-                continue
-            datagram(data, address, clock())
+        answers = self._answers = []
+        try:
+            for data, address in waiting:
+                self.link.datagram(data, address, clock())
+        finally:
+            self._answers = None
+            for data, address in answers:
+                self._send_now(data, address)
 
     def _send(self, data: bytes, address: Address) -> None:
+        if self._answers is None:
+            self._send_now(data, address)
+        else:
+            self._answers.append((data, address))
+
+    def _send_now(self, data: bytes, address: Address) -> None:
         # UDP: what the kernel will not take now is lost, and GWMP's own time-outs deal with it.
         if self._socket is not None:
             with contextlib.suppress(OSError):

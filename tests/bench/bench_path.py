@@ -200,6 +200,16 @@ class Gateway:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def cpu_by_thread_s(self) -> dict[str, float]:
+        """CPU seconds so far by thread name."""
+        spent: dict[str, float] = {}
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            fields = (task / "stat").read_text()
+            name, ticks = fields.partition("(")[2].rpartition(")")[0], fields.rpartition(")")[2].split()
+            key = "event loop" if task.name == str(self.process.pid) else name
+            spent[key] = spent.get(key, 0.0) + (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK")
+        return spent
+
     def rss_mb(self) -> float:
         text = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(text.partition("VmRSS:")[2].split()[0]) / 1024
@@ -306,7 +316,7 @@ RESULT: dict[str, float] = {}
 
 def _flood(uplinks: int, datagrams: list[bytes], gateway: Gateway, subscriber: Subscriber) -> None:
     feeder = Feeder(gateway.gwmp_port)
-    cpu, start = gateway.cpu_s(), time.perf_counter()
+    cpu, threads, start = gateway.cpu_s(), gateway.cpu_by_thread_s(), time.perf_counter()
     feeder.flood(datagrams[:uplinks])
     received = time.perf_counter()
     wanted = uplinks * MESSAGES_PER_UPLINK
@@ -314,6 +324,7 @@ def _flood(uplinks: int, datagrams: list[bytes], gateway: Gateway, subscriber: S
         time.sleep(0.01)
     delivered = subscriber.arrivals[-1][1]
     cpu = gateway.cpu_s() - cpu
+    loop = gateway.cpu_by_thread_s()["event loop"] - threads["event loop"]
     while gateway.committed() < wanted and time.perf_counter() - start < 120:
         time.sleep(0.05)
     committed = gateway.committed()
@@ -323,6 +334,9 @@ def _flood(uplinks: int, datagrams: list[bytes], gateway: Gateway, subscriber: S
     )
     print(f"uplinks delivered to the MQTT subscriber                   {RESULT['rate']:10,.0f} /s")
     print(f"CPU of the gateway process                                 {cpu / uplinks * 1e6:10.1f} us/uplink")
+    print(
+        f"  of which the event loop                                  {loop / uplinks * 1e6:10.1f} us/uplink"
+    )
     print(f"RSS of the gateway process                                 {gateway.rss_mb():10.0f} MB")
     print(f"messages missing at the subscriber                         {wanted - subscriber.count:10d}")
     print(f"messages missing in the log                                {wanted - committed:10d}")
