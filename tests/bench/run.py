@@ -1,6 +1,6 @@
 """All benchmarks of docs/performance.md, one after the other; names of some as arguments.
 
-    python tests/bench/run.py [path] [log] [mqtt] [http] [hw_sim]
+python tests/bench/run.py [path] [log] [mqtt] [http] [hw_sim]
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ def main() -> None:
     unknown = set(chosen) - set(ORDER)
     if unknown:
         raise SystemExit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(ORDER)}")
-    print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; calibration: ", end="")
+    print(
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; calibration: ",
+        end="",
+    )
     print(f"{_loop_s() * 1000:.0f} ms for 3 million turns of an empty loop")
     for name in chosen:
         print(f"\n=== {name}", flush=True)
