@@ -9,7 +9,7 @@ import re
 import time as clock
 from dataclasses import dataclass
 
-from webui.client import Device, Frame, Status, Upstream, Value
+from webui.client import Device, Frame, Module, Status, Upstream, Value
 
 QUIET_AFTER_S = 3600  # a sensor that reports hourly is the slowest common one
 RADIO_SILENT_AFTER_S = 120  # forwarders send a status report every 30 s
@@ -54,8 +54,6 @@ UNITS = {
     "Pa": "Pa",
     "m/s2": "m/s²",
     "deg/s": "°/s",
-    "lat": "° lat",
-    "lon": "° lon",
     "/": "",
 }
 _DEVICE_URN = re.compile(r"^urn:dev:[a-z]+:[0-9a-fA-F]+[_:]?")
@@ -98,6 +96,8 @@ def seen(last_seen_s: float | None, now_s: float) -> str:
     if last_seen_s is None:
         return "never heard yet"
     ago_s = now_s - last_seen_s
+    if ago_s < 2:
+        return "heard just now"
     if ago_s < QUIET_AFTER_S:
         return f"heard {duration(ago_s)} ago"
     return f"silent for {duration(ago_s)}"
@@ -179,6 +179,13 @@ def signed(number: float, decimals: int) -> str:
 def level(rssi_dbm: float, snr_db: float | None) -> str:
     text = f"{signed(rssi_dbm, 0)}\u00a0dBm"
     return text if snr_db is None else f"{text}, {signed(snr_db, 1)}\u00a0dB"
+
+
+def set_to(module: Module) -> str:
+    """What one module is set to."""
+    if module.role == "tx":
+        return "sends only"
+    return f"{frequency(module.freq_hz)} · SF{module.sf}" + (", sends" if module.role == "rxtx" else "")
 
 
 def listening(status: Status) -> str:
@@ -308,9 +315,19 @@ def reading(value: Value) -> str:
         return value.vs
     if value.v is None:
         return "no value"
+    if value.u in {"lat", "lon"}:
+        # Five decimals are a metre. Most names say already which of the two it is.
+        return f"{value.v:.5f}°" if value.n.lower().endswith(value.u) else f"{value.v:.5f}° {value.u}"
     unit = UNITS.get(value.u or "", value.u or "")
-    gap = "" if unit.startswith("° l") or not unit else "\u00a0"
+    gap = "\u00a0" if unit else ""
     return f"{value.v or 0.0:.6g}{gap}{unit}"  # `or`: no negative zero
+
+
+def readings(values: list[Value]) -> str:
+    """The first values of a frame in one short line, without names and so without places: "17.9 °C, 73 % RH"."""
+    return ", ".join(
+        reading(value) for value in [each for each in values if each.u not in {"lat", "lon"}][:2]
+    )
 
 
 def battery(device: Device) -> str:

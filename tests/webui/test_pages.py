@@ -261,6 +261,14 @@ def test_an_adopted_device_has_its_eui_filled_in(person: Visitor) -> None:
     assert "<script>" not in person.page.replace('<script src="/assets', "")
 
 
+def test_home_tells_what_each_device_said_last(person: Visitor, site: GatewayDouble) -> None:
+    site.heard("uplink", dev_eui="a84041ffff1c3d5e", values=[{"n": "temperature_1", "u": "Cel", "v": 4.5}])
+    site.heard("downlink", dev_eui="a84041ffff1c3d5e")
+    person.get("/")
+    assert "4.5\u00a0°C" in person.page
+    assert "2.3\u00a0°C" not in person.page
+
+
 def test_latest_values_come_from_the_newest_frame_that_has_them(person: Visitor, site: GatewayDouble) -> None:
     site.heard("uplink", dev_eui=COLD_ROOM, values=[{"n": "temperature_1", "u": "Cel", "v": 4.5}])
     site.heard("uplink", dev_eui="a84041ffff1c3d5f", values=[{"n": "temperature_1", "u": "Cel", "v": 99}])

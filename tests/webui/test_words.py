@@ -30,7 +30,13 @@ def test_duration_has_two_units_at_most(seconds: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("ago_s", "text"),
-    [(None, "never heard yet"), (8, "heard 8 s ago"), (6720, "silent for 1 h 52 min")],
+    [
+        (None, "never heard yet"),
+        (0, "heard just now"),
+        (-3, "heard just now"),
+        (8, "heard 8 s ago"),
+        (6720, "silent for 1 h 52 min"),
+    ],
 )
 def test_a_quiet_device_is_silent_and_never_offline(ago_s: float | None, text: str) -> None:
     assert words.seen(None if ago_s is None else NOW - ago_s, NOW) == text
@@ -83,7 +89,8 @@ def test_bandwidth_is_said_where_unusual(datr: str | None, text: str) -> None:
         (Value("t", u="Cel", v=2.3), "2.3\u00a0°C"),
         (Value("t", u="Cel", v=-0.0), "0\u00a0°C"),
         (Value("h", u="%RH", v=55.5), "55.5\u00a0% RH"),
-        (Value("p", u="lat", v=48.137154), "48.1372° lat"),
+        (Value("p", u="lat", v=48.137154), "48.13715° lat"),
+        (Value("gps_3_lon", u="lon", v=13.4), "13.40000°"),
         (Value("n", v=3.0), "3"),
         (Value("n", u="furlong", v=3.0), "3\u00a0furlong"),
         (Value("s", vs="open"), "open"),
@@ -179,6 +186,22 @@ def test_the_header_says_what_the_radio_listens_to() -> None:
     assert hears(one) == "868.1 MHz · SF7"
     assert hears(one, Module(868_300_000, 7, "rx"), Module(869_525_000, 9, "tx")) == "868.1, 868.3 MHz · SF7"
     assert hears(Module(868_300_000, 12), one) == "868.1 MHz · SF7 + 868.3 MHz · SF12"
+
+
+def test_a_module_is_told_by_what_it_does() -> None:
+    assert words.set_to(Module(868_100_000, 7)) == "868.1 MHz · SF7, sends"
+    assert words.set_to(Module(868_100_000, 9, "rx")) == "868.1 MHz · SF9"
+    assert words.set_to(Module(868_100_000, 7, "tx")) == "sends only"
+
+
+def test_the_first_values_of_a_frame_are_one_short_line() -> None:
+    values = [
+        Value("t", u="Cel", v=2.3),
+        Value("gps_lat", u="lat", v=52.5),
+        Value("h", u="%RH", v=55.5),
+        Value("b", vb=True),
+    ]
+    assert words.readings(values) == "2.3\u00a0°C, 55.5\u00a0% RH"
 
 
 def test_every_frame_counts_as_heard_once() -> None:

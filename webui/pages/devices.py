@@ -14,7 +14,7 @@ from webui.security import session, sessions
 blueprint = Blueprint("devices", __name__, url_prefix="/devices")
 
 FRAMES_OF_DEVICE = 500  # all the gateway keeps; the page shows RECENT of them
-RECENT = 20
+RECENT = 10
 
 
 @blueprint.get("")

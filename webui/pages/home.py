@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, render_template
 
-from webui.client import Device
+from webui.client import Device, Value
 from webui.errors import GatewayDown
 from webui.pages import gateway, page, status
 
@@ -15,13 +15,13 @@ LAST_HEARD = 5
 
 @blueprint.get("/")
 def index() -> str:
-    return page("home/index.html", devices=_last_heard())
+    return page("home/index.html", devices=_last_heard(), latest=_latest())
 
 
 @blueprint.get("/state")
 def state() -> str:
     """The changing part of Home."""
-    return page("home/_state.html", devices=_last_heard())
+    return page("home/_state.html", devices=_last_heard(), latest=_latest())
 
 
 @blueprint.get("/lamps")
@@ -38,3 +38,12 @@ def _last_heard() -> dict[str, list[Device]]:
     heard = [device for device in devices if device.last_seen is not None]
     heard.sort(key=lambda device: device.last_seen or 0.0, reverse=True)
     return {"all": devices, "heard": heard[:LAST_HEARD]}
+
+
+def _latest() -> dict[str, list[Value]]:
+    """What each device said last, of those that said something lately."""
+    latest: dict[str, list[Value]] = {}
+    for frame in gateway().frames():  # newest first
+        if frame.dev_eui and frame.values:
+            latest.setdefault(frame.dev_eui, frame.values)
+    return latest
