@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -224,5 +226,27 @@ def test_status_tells_what_the_radio_is_set_to_hear(site: Any, config: Config) -
                 {"freq_hz": 868_100_000, "sf": 9, "bw_hz": 125_000, "role": "rx"},
                 {"freq_hz": 868_300_000, "sf": 7, "bw_hz": 125_000, "role": "tx"},
             ]
+
+    asyncio.run(main())
+
+
+def test_the_fields_documented_are_those_of_the_answers(site: Any, device: Any) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+
+    def documented(section: str) -> set[str]:
+        table = text.split(f"## {section}\n")[1].split("\n## ")[0]
+        cells = re.findall(r"^\| (`[^|]*`) \|", table, re.MULTILINE)
+        return {field for cell in cells for field in re.findall(r"`(\w+)`", cell)}
+
+    async def main() -> None:
+        async with site() as s:
+            await s.claim()
+            await s.forwarder.push(b"\x40")
+            await s.add(device)
+            await s.forwarder.push(device.uplink())
+            assert documented("Status") == set((await s.api.get("/gateway/status")).json())
+            frames = (await s.api.get("/lorawan/frames")).json()["frames"]
+            assert {"rejected", "uplink"} <= {frame["kind"] for frame in frames}
+            assert set().union(*frames) == documented("Frames")
 
     asyncio.run(main())
