@@ -81,7 +81,8 @@ class Link:
             self.counters["malformed"] += 1
             log.debug("GWMP datagram from %s:%d ignored: %s", *address, error)
             return
-        if isinstance(message, gwmp.PushData):
+        # `type(...) is`, as isinstance asks a metaclass: this is done for every frame.
+        if type(message) is gwmp.PushData:
             self.send(gwmp.encode(gwmp.PushAck(message.token)), address)
             forwarder = self._forwarder(message.eui, now_ns)
             if message.stat is not None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from hub.http.sse import Feed
 from radio.gwmp import RxPacket, TxPacket
@@ -18,7 +20,7 @@ KEPT = 500
 Entry = dict[str, Any]  # as GET /lorawan/frames gives it
 
 
-class Happening(NamedTuple):
+class Happening(msgspec.Struct, frozen=True):
     """Something that happened to a frame. Its details are made when somebody looks: most are never looked at."""
 
     n: int
@@ -50,9 +52,14 @@ class LiveFrames:
 
     def after(self, n: int, limit: int, dev_eui: str | None = None) -> list[Entry]:
         """The newest `limit` entries numbered above `n`, oldest first; of one device, or of all."""
-        fresh = (happening.shown() for happening in self._happenings if happening.n > n)
-        chosen = [entry for entry in fresh if dev_eui in (None, entry.get("dev_eui"))]
-        return chosen[-limit:] if limit else []
+        chosen: deque[Entry] = deque()
+        for happening in reversed(self._happenings):
+            if happening.n <= n or len(chosen) >= limit:
+                break
+            entry = happening.shown()
+            if dev_eui in (None, entry.get("dev_eui")):
+                chosen.appendleft(entry)
+        return list(chosen)
 
     def follow(self, after: int) -> Feed[Happening]:
         """A feed of what is kept above `after`, then of what comes; to be given to `unfollow`."""

@@ -41,6 +41,7 @@ from radio.lora import LoRaModulation
 
 EUI = bytes.fromhex("02f10f6a7e0000be")
 PAYLOAD = bytes.fromhex("0167010d0268 5a".replace(" ", ""))  # Cayenne LPP: 26.9 Cel on 1, 45 %RH on 2
+MOST_RXPK = 8  # what the packet forwarder of an SX1301 puts into one datagram
 WINDOW = 128  # datagrams under way; more than Linux' default socket buffer takes would be lost in the kernel
 MESSAGES_PER_UPLINK = 2  # values, and how it was heard
 
@@ -63,25 +64,27 @@ class Fleet:
                 app_s_key=self.keys[1],
             )
 
-    def datagrams(self, count: int, first: int = 0) -> list[bytes]:
-        """`count` PUSH_DATA, the devices in turn, each with its next frame counter."""
-        made = []
-        for number in range(first, first + count):
-            round_, index = divmod(number, len(self.addresses))
-            phy = build_uplink(self.crypto[index], self.addresses[index], round_, fport=1, payload=PAYLOAD)
-            packet = gwmp.RxPacket(
-                tmst=number & 0xFFFFFFFF,
-                freq_hz=868_100_000,
-                chan=0,
-                rfch=0,
-                stat=1,
-                modulation=LoRaModulation(7, 125_000),
-                rssi_dbm=-80,
-                lsnr_db=7.5,
-                data=phy,
-            )
-            made.append(gwmp.encode(gwmp.PushData(number & 0xFFFF, EUI, (packet,))))
-        return made
+    def datagrams(self, count: int, first: int = 0, rxpk: int = 1) -> list[bytes]:
+        """PUSH_DATA for `count` uplinks, `rxpk` in each; the devices in turn, each with its next frame counter."""
+        packets = [self._packet(number) for number in range(first, first + count)]
+        groups = [tuple(packets[at : at + rxpk]) for at in range(0, count, rxpk)]
+        return [
+            gwmp.encode(gwmp.PushData(number & 0xFFFF, EUI, group)) for number, group in enumerate(groups)
+        ]
+
+    def _packet(self, number: int) -> gwmp.RxPacket:
+        round_, index = divmod(number, len(self.addresses))
+        return gwmp.RxPacket(
+            tmst=number & 0xFFFFFFFF,
+            freq_hz=868_100_000,
+            chan=0,
+            rfch=0,
+            stat=1,
+            modulation=LoRaModulation(7, 125_000),
+            rssi_dbm=-80,
+            lsnr_db=7.5,
+            data=build_uplink(self.crypto[index], self.addresses[index], round_, fport=1, payload=PAYLOAD),
+        )
 
 
 class Subscriber(threading.Thread):
@@ -289,37 +292,43 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
     fleet = Fleet(options.devices)
-    paced = int(options.rate * options.seconds)
-    datagrams = fleet.datagrams(options.uplinks + paced)
+    uplinks, paced = options.uplinks, int(options.rate * options.seconds)
+    single = fleet.datagrams(uplinks)
+    packed = fleet.datagrams(uplinks, uplinks, MOST_RXPK)
+    slow = fleet.datagrams(paced, 2 * uplinks)
     with tempfile.TemporaryDirectory(prefix="fluxgate-bench-") as name:
         folder = Path(name)
         gateway = Gateway(folder, fleet)
-        subscriber = Subscriber(
-            gateway.mqtt_port, gateway.thing_id, gateway.thing_key, f"channels/{gateway.channel}/messages/#"
-        )
+        topic = f"channels/{gateway.channel}/messages/#"
+        subscriber = Subscriber(gateway.mqtt_port, gateway.thing_id, gateway.thing_key, topic)
         subscriber.start()
         if (os.cpu_count() or 1) > 1:
             os.sched_setaffinity(0, set(range(1, os.cpu_count() or 2)))
         try:
-            _flood(options.uplinks, datagrams, gateway, subscriber)
-            _paced(options.rate, datagrams[options.uplinks :], gateway, subscriber)
+            rates = [
+                _flood(f"{rxpk} rxpk a PUSH_DATA", uplinks, datagrams, gateway, subscriber)
+                for rxpk, datagrams in ((1, single), (MOST_RXPK, packed))
+            ]
+            _paced(options.rate, slow, gateway, subscriber)
         finally:
             gateway.stop()
-        plain = plain_reference(folder, fleet, datagrams[: min(3000, options.uplinks)])
+        plain = plain_reference(folder, fleet, single[:3000])
         print(f"plain reference (json, fresh ciphers, a commit a message)  {plain:10,.0f} uplinks/s")
-        print(f"ratio to the plain reference                               {RESULT['rate'] / plain:10.1f} x")
+        for rate in rates:
+            print(f"ratio to the plain reference                               {rate / plain:10.1f} x")
     print(f"load generator's own CPU {resource.getrusage(resource.RUSAGE_SELF).ru_utime:.1f} s")
 
 
-RESULT: dict[str, float] = {}
-
-
-def _flood(uplinks: int, datagrams: list[bytes], gateway: Gateway, subscriber: Subscriber) -> None:
+def _flood(
+    title: str, uplinks: int, datagrams: list[bytes], gateway: Gateway, subscriber: Subscriber
+) -> float:
+    """As fast as it takes them; returns uplinks a second delivered to the subscriber."""
+    before = subscriber.count
     feeder = Feeder(gateway.gwmp_port)
     cpu, threads, start = gateway.cpu_s(), gateway.cpu_by_thread_s(), time.perf_counter()
-    feeder.flood(datagrams[:uplinks])
+    feeder.flood(datagrams)
     received = time.perf_counter()
-    wanted = uplinks * MESSAGES_PER_UPLINK
+    wanted = before + uplinks * MESSAGES_PER_UPLINK
     while subscriber.count < wanted and time.perf_counter() - start < 120:
         time.sleep(0.01)
     delivered = subscriber.arrivals[-1][1]
@@ -328,11 +337,12 @@ def _flood(uplinks: int, datagrams: list[bytes], gateway: Gateway, subscriber: S
     while gateway.committed() < wanted and time.perf_counter() - start < 120:
         time.sleep(0.05)
     committed = gateway.committed()
-    RESULT["rate"] = uplinks / (delivered - start)
+    rate = uplinks / (delivered - start)
+    print(f"--- {title}, {len(datagrams)} datagrams")
     print(
         f"uplinks taken in                                           {uplinks / (received - start):10,.0f} /s"
     )
-    print(f"uplinks delivered to the MQTT subscriber                   {RESULT['rate']:10,.0f} /s")
+    print(f"uplinks delivered to the MQTT subscriber                   {rate:10,.0f} /s")
     print(f"CPU of the gateway process                                 {cpu / uplinks * 1e6:10.1f} us/uplink")
     print(
         f"  of which the event loop                                  {loop / uplinks * 1e6:10.1f} us/uplink"
@@ -340,6 +350,7 @@ def _flood(uplinks: int, datagrams: list[bytes], gateway: Gateway, subscriber: S
     print(f"RSS of the gateway process                                 {gateway.rss_mb():10.0f} MB")
     print(f"messages missing at the subscriber                         {wanted - subscriber.count:10d}")
     print(f"messages missing in the log                                {wanted - committed:10d}")
+    return rate
 
 
 def _paced(rate: float, datagrams: list[bytes], gateway: Gateway, subscriber: Subscriber) -> None:
