@@ -47,6 +47,7 @@ class StoreState(msgspec.Struct, frozen=True):
     committed_seq: int = 0
     first_seq: int = 0
     bytes: int = 0
+    set_aside: list[str] = []  # files that were damaged when the gateway started
 
 
 class Upstream(msgspec.Struct, frozen=True):
@@ -55,6 +56,8 @@ class Upstream(msgspec.Struct, frozen=True):
     detail: str = ""
     queued: int = 0
     delivered: int = 0
+    rejected: int = 0  # refused for good by the broker
+    missed: int = 0  # removed by retention before they could be delivered
     since: float | str | None = None  # unix seconds of the last change of state
 
 

@@ -221,6 +221,9 @@ def radio_lamp(status: Status) -> Lamp:
 
 def store_lamp(status: Status) -> Lamp:
     used = size(status.store.bytes)
+    if status.store.set_aside:
+        text = "A damaged file was set aside at the start; what it held may be missing."
+        return Lamp("Store", "more.index", "warn", "damaged", text)
     return Lamp(
         "Store", "more.index", "ok", used, f"{counted(status.store.messages, 'message')} kept, {used}."
     )
@@ -273,6 +276,8 @@ def state_sentence(status: Status) -> str:
     radio, upstream = radio_lamp(status), upstream_lamp(status.upstream)
     if radio.level != "ok":
         return radio.text
+    if status.store.set_aside:
+        return store_lamp(status).text
     if upstream.level in {"bad", "warn"}:
         return f"Radio fine. {upstream.text}"
     if upstream.level == "off":

@@ -49,6 +49,7 @@ class GatewayDouble:
                 "tx": 3,
             }
         ]
+        self.set_aside: list[str] = []
         self.broken = False
         self.streams = 0
         self._followers: list[asyncio.Queue[None]] = []
@@ -162,7 +163,13 @@ class GatewayDouble:
                     "gateways": self.gateways,
                     "modules": [{"freq_hz": 868_100_000, "sf": 7, "bw_hz": 125_000, "role": "rxtx"}],
                 },
-                "store": {"messages": 1234, "committed_seq": 1234, "first_seq": 1, "bytes": 4_700_000},
+                "store": {
+                    "messages": 1234,
+                    "committed_seq": 1234,
+                    "first_seq": 1,
+                    "bytes": 4_700_000,
+                    "set_aside": self.set_aside,
+                },
                 "upstream": self.upstream,
                 "counters": {
                     "uplinks": kinds.count("uplink"),

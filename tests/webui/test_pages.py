@@ -269,6 +269,18 @@ def test_home_tells_what_each_device_said_last(person: Visitor, site: GatewayDou
     assert "2.3\u00a0°C" not in person.page
 
 
+def test_what_was_lost_is_said(person: Visitor, site: GatewayDouble) -> None:
+    person.get("/upstream")
+    assert "Lost to it" not in person.page
+    site.upstream[0] |= {"missed": 77, "rejected": 3}
+    person.get("/upstream")
+    assert "Lost to it" in person.page
+    assert "Refused by it" in person.page
+    site.set_aside = ["history.db.damaged-1"]
+    person.get("/more")
+    assert "history.db.damaged-1" in person.page
+
+
 def test_latest_values_come_from_the_newest_frame_that_has_them(person: Visitor, site: GatewayDouble) -> None:
     site.heard("uplink", dev_eui=COLD_ROOM, values=[{"n": "temperature_1", "u": "Cel", "v": 4.5}])
     site.heard("uplink", dev_eui="a84041ffff1c3d5f", values=[{"n": "temperature_1", "u": "Cel", "v": 99}])

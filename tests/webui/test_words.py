@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from webui import words
-from webui.client import Counters, Device, Frame, Module, PacketForwarder, RadioState, Status, Upstream, Value
+from webui.client import (
+    Counters,
+    Device,
+    Frame,
+    Module,
+    PacketForwarder,
+    RadioState,
+    Status,
+    StoreState,
+    Upstream,
+    Value,
+)
 
 NOW = 1_760_000_000.0
 
@@ -142,6 +153,15 @@ def status(**more: object) -> Status:
 def test_radio_lamp(found: Status, level: str, value: str) -> None:
     lamp = words.radio_lamp(found)
     assert (lamp.level, lamp.value) == (level, value)
+
+
+def test_a_damaged_store_is_said_before_an_outage() -> None:
+    found = status(
+        store=StoreState(set_aside=["log.db.damaged-1"]), upstream=[Upstream("a", "offline", queued=2)]
+    )
+    assert words.store_lamp(status()).level == "ok"
+    assert (words.store_lamp(found).level, words.store_lamp(found).value) == ("warn", "damaged")
+    assert words.state_sentence(found).startswith("A damaged file was set aside")
 
 
 @pytest.mark.parametrize(
