@@ -1,42 +1,87 @@
-"""What the demonstration takes from a scenario before its processes start."""
+"""`fluxgate demo` as a newcomer runs it: real processes, simulated hardware, every count where it happens."""
+
+from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gateway.config import Config, GatewaySection
-from gateway.demo.demo import DemoFailed, Options, run
-from gateway.demo.prepare import scenario_radio
-from gateway.radio_process import radio_config
-from hw_sim.scenario import load
+from gateway.demo import broker, demo
+from gateway.demo.report import report
 
-US = """
-region = "US915"
-[[gateway.module]]
-board = "dragino-hat"
-freq_hz = 902_300_000
-sf = 8
-[[nodes]]
-sf = 8
-channels_hz = [902_300_000]
-"""
-
-
-def test_the_gateway_is_set_up_as_the_simulated_radio() -> None:
-    region, radio = asyncio.run(scenario_radio("demo"))
-    config = Config(gateway=GatewaySection(eui="02f10f6a7e000001", region=region), radio=radio)
-    assert radio_config(config).modules == load("demo").modules
+FIELDS = {
+    "frames_on_air",
+    "frames_received",
+    "joins",
+    "uplinks",
+    "senml_records",
+    "mqtt_delivered",
+    "upstream_delivered",
+    "downlinks_sent",
+    "downlinks_acked",
+    "lost",
+}
 
 
-def test_region_and_module_of_a_scenario_of_ones_own(tmp_path: Path) -> None:
-    (tmp_path / "us.toml").write_text(US)
-    region, radio = asyncio.run(scenario_radio(str(tmp_path / "us.toml")))
-    assert region == "US915"
-    assert [(module.freq_hz, module.sf, module.role) for module in radio.module] == [(902_300_000, 8, "rxtx")]
+def check(counts: dict[str, Any]) -> None:
+    assert counts.keys() >= FIELDS
+    assert counts["joins"] == 8
+    assert counts["uplinks"] >= 8
+    assert counts["frames_received"] >= counts["uplinks"] + counts["joins"]
+    assert counts["senml_records"] >= 7 * counts["uplinks"]
+    assert counts["mqtt_delivered"] == counts["upstream_delivered"] == counts["messages"]
+    assert counts["downlinks_sent"] >= counts["joins"]
+    assert counts["lost"] == 0
 
 
-def test_a_scenario_that_cannot_be_is_said_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "odd.toml").write_text("colour = 1\n")
-    with pytest.raises(DemoFailed, match=r"odd\.toml, line 1: colour: no such setting"):
-        asyncio.run(run(Options(headless=True, scenario=str(tmp_path / "odd.toml"), keep=tmp_path / "kept")))
+def test_headless_demo_ends_by_itself_and_loses_nothing(tmp_path: Path) -> None:
+    written = tmp_path / "report.json"
+    command = [sys.executable, "-m", "gateway", "demo", "--headless", "--seconds", "15", "--speed", "5"]
+    answer = subprocess.run(
+        [*command, "--report", str(written)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "claim code" in answer.stdout
+    check(json.loads(written.read_text()))
+
+
+def test_without_mosquitto_a_second_hub_is_the_upstream_broker(mocker: Any, tmp_path: Path) -> None:
+    mocker.patch.object(broker, "mosquitto_path", return_value=None)
+    written = tmp_path / "report.json"
+    asyncio.run(demo.run(demo.Options(headless=True, seconds=12, speed=5, report=written)))
+    check(json.loads(written.read_text()))
+
+
+def test_an_unknown_scenario_is_one_sentence() -> None:
+    command = [sys.executable, "-m", "gateway", "demo", "--headless", "--scenario", "nowhere.toml"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert answer.returncode == 1
+    assert "nowhere.toml" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("uplinks", "mqtt", "upstream", "place"),
+    [
+        pytest.param(9, 18, 18, "between_radio_and_gateway", id="a frame the gateway never saw"),
+        pytest.param(10, 17, 18, "between_log_and_mqtt", id="a message the subscriber never got"),
+        pytest.param(10, 18, 16, "between_log_and_upstream", id="messages that never arrived upstream"),
+    ],
+)
+def test_what_is_lost_is_counted_where_it_is_lost(uplinks: int, mqtt: int, upstream: int, place: str) -> None:
+    counters = {
+        "uplinks": uplinks,
+        "joins": 2,
+        "rejected": {"duplicate": 1},
+        "senml_records": 70,
+        "downlinks_sent": 3,
+        "downlinks_acked": 0,
+    }
+    simulator = {"frames_on_air": 15, "frames_received": 13, "fates": {}, "virtual_s": 30.0}
+    counts = report(simulator, {"counters": counters}, mqtt, upstream, 18)
+    assert counts["lost"] == counts["lost_where"][place] > 0
