@@ -7,6 +7,8 @@ import random
 import shutil
 import sqlite3
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -160,11 +162,18 @@ class Node:
 class Network:
     """A server with its store in memory; time passes when told to."""
 
-    def __init__(self, region: str = "EU868", *, writer: store.Store | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        region: str = "EU868",
+        *,
+        writer: store.Store | None = None,
+        **settings: Any,
+    ) -> None:
         self.region = get_region(region)
         self.settings = Settings(**{"status_interval_s": 0, **settings})
         self.writer = writer or store.Store()
-        self.db = sqlite3.connect(":memory:")
+        self.db = db
         for migration in store.MIGRATIONS:
             for statement in migration.statements:
                 self.db.execute(statement)
@@ -239,8 +248,8 @@ def node() -> Node:
 
 
 @pytest.fixture
-def network() -> Network:
-    return Network()
+def network(make_network: Callable[..., Network]) -> Network:
+    return make_network()
 
 
 @pytest.fixture
@@ -249,8 +258,15 @@ def make_node() -> type[Node]:
 
 
 @pytest.fixture
-def make_network() -> type[Network]:
-    return Network
+def make_network() -> Iterator[Callable[..., Network]]:
+    with ExitStack() as open_databases:
+
+        def make(*args: Any, **options: Any) -> Network:
+            return Network(
+                open_databases.enter_context(closing(sqlite3.connect(":memory:"))), *args, **options
+            )
+
+        yield make
 
 
 @pytest.fixture

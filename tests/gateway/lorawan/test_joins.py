@@ -1,12 +1,14 @@
 """Joining: what is granted, what is refused in which words, and what a replayed join-request cannot do."""
 
+import collections
 import random
 
 import pytest
 
 from gateway.lorawan import frames
+from gateway.lorawan.device import MAX_PENDING_SESSIONS
 from gateway.lorawan.outcome import Joined, Reason, Rejected, Uplink
-from gateway.lorawan.types import AES128Key, NetID
+from gateway.lorawan.types import AES128Key, DevEUI, NetID
 
 
 def test_a_registered_device_joins_and_its_first_uplink_is_taken(network, node):
@@ -210,3 +212,67 @@ def test_frames_of_lorawan_1_1_and_proprietary_ones_are_counted_apart(network, m
 def test_another_gateways_join_accept_is_not_an_uplink(network, node):
     accept = frames.JoinAccept(1, NetID(0), frames.DevAddr(1), 0, 0, 1)
     assert network.hear(frames.build_join_accept(node.app_key, accept)).reason is Reason.NOT_AN_UPLINK
+
+
+def containers_of(server):
+    """The length of everything in the server that can grow, by where it hangs."""
+    lengths, seen, todo = {}, set(), [("server", server)]
+    while todo:
+        path, thing = todo.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, (dict, list, set, bytearray, collections.deque)):
+            lengths[path] = len(thing)
+        if isinstance(thing, dict):
+            todo += [(f"{path}[{key}]", value) for key, value in thing.items()]
+        elif isinstance(thing, (list, tuple, set, collections.deque)):
+            todo += [(f"{path}[{place}]", value) for place, value in enumerate(thing)]
+        elif type(thing).__module__.startswith("gateway."):
+            names = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
+            names += getattr(thing, "__dict__", {})
+            todo += [(f"{path}.{name}", getattr(thing, name, None)) for name in names]
+    return lengths
+
+
+def test_a_flood_of_joins_from_unknown_devices_costs_no_memory(joined, make_node):
+    network, node = joined
+    stranger = make_node(0x1122334455667788)
+    refused = network.server.counters.rejected[Reason.UNKNOWN_DEV_EUI]
+    before = containers_of(network.server)
+    assert before["server._devices"] == before["server._sessions"] == 1
+    app_key = stranger.app_key
+    for number in range(20_000):
+        request = frames.build_join_request(app_key, stranger.join_eui, DevEUI(number + 1), number & 0xFFFF)
+        outcome = network.server.handle(network.rx(request), bytes(8), network.now())
+        assert outcome.reason is Reason.UNKNOWN_DEV_EUI
+        assert outcome.writes == []
+    assert containers_of(network.server) == before
+    assert network.server.counters.rejected[Reason.UNKNOWN_DEV_EUI] == refused + 20_000
+    assert isinstance(network.hear(node.uplink()), Uplink)
+
+
+def test_a_registered_device_that_joins_for_ever_keeps_a_few_sessions_only(network, node):
+    network.add(node.config)
+    for _ in range(1000):
+        network.join(node)
+    sizes = containers_of(network.server)
+    pages = {path: size for path, size in sizes.items() if "dev_nonces" in path}
+    assert 128 <= sum(pages.values()) <= 256 * 32 + 256
+    assert sizes["server._devices"] == 1
+    assert sizes["server._sessions"] <= MAX_PENDING_SESSIONS
+    assert max(size for path, size in sizes.items() if path not in pages) <= max(
+        MAX_PENDING_SESSIONS, len(Reason)
+    )
+
+
+def test_a_flood_of_data_frames_from_strangers_costs_no_memory(joined, make_node):
+    network, node = joined
+    stranger = make_node(0x1122334455667788)
+    before = containers_of(network.server)
+    for number in range(2000):
+        stranger.abp(0x02000000 + number)
+        outcome = network.server.handle(network.rx(stranger.uplink()), bytes(8), network.now())
+        assert outcome.reason is Reason.UNKNOWN_DEV_ADDR
+    assert containers_of(network.server) == before
+    assert isinstance(network.hear(node.uplink()), Uplink)

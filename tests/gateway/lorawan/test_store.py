@@ -3,6 +3,7 @@
 import asyncio
 import random
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -158,8 +159,8 @@ def test_the_hubs_log_takes_the_schema_and_the_writes_and_a_replay_is_refused_af
 def test_the_schema_is_one_named_migration_of_single_statements():
     (migration,) = store.MIGRATIONS
     assert isinstance(migration, Migration)
-    db = sqlite3.connect(":memory:")
-    for statement in migration.statements:
-        db.execute(statement)
-    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    with closing(sqlite3.connect(":memory:")) as db:
+        for statement in migration.statements:
+            db.execute(statement)
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert all(name.startswith("lorawan_") for name in tables)
