@@ -20,6 +20,7 @@ _WRITE: Final = 0x80
 _MODE_READS: Final = 100
 _MODE_REWRITE_EVERY: Final = 25
 _IMAGE_CAL_READS: Final = 2000
+_FRF: Final = (r.REG_FRF_MSB, r.REG_FRF_MID, r.REG_FRF_LSB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,12 +250,16 @@ class Chip:
 
 
 def _runs(values: Mapping[int, int], shadow: Mapping[int, int]) -> Iterator[tuple[int, list[int]]]:
-    """The differing registers in runs of neighbours: (first register, contents)."""
+    """The differing registers in runs of neighbours: (first register, contents).
+
+    A frequency goes out whole: the chip takes it over on the write of its last byte.
+    """
+    retuned = any(shadow.get(register) != values.get(register) for register in _FRF)
     start = -1
     burst: list[int] = []
     for register in sorted(values):
         assert register not in r.NOT_SETTINGS
-        if shadow.get(register) == values[register]:
+        if shadow.get(register) == values[register] and not (retuned and register in _FRF):
             continue
         if burst and register == start + len(burst):
             burst.append(values[register])

@@ -47,7 +47,19 @@ def test_settings_go_out_once_in_bursts_and_only_differences_after(bus: Register
     chip.configure_receive(SETTINGS)
     assert bus.transfers == []
     chip.configure_receive(Settings(868_300_000, LoRaModulation(7, 125_000)))
-    assert bus.writes == [bytes((0x07, 0x13, 0x33))]
+    assert bus.writes == [bytes((0x06, 0xD9, 0x13, 0x33))]
+    bus.transfers.clear()
+    chip.configure_receive(Settings(868_300_000, LoRaModulation(9, 125_000)))
+    assert bus.writes == [bytes((0x1E, 0x94))]
+
+
+def test_a_frequency_goes_out_to_its_last_byte_which_alone_makes_the_chip_take_it(
+    bus: RegisterFake, chip: Chip
+) -> None:
+    chip.configure_receive(SETTINGS)
+    bus.transfers.clear()
+    chip.configure_receive(Settings(867_100_000, LoRaModulation(7, 125_000)))  # 1 MHz: the LSB stays
+    assert bus.writes == [bytes((0x06, 0xD8, 0xC6, 0x66))]
 
 
 def test_a_register_that_does_not_hold_is_named(bus: RegisterFake, chip: Chip) -> None:
