@@ -44,6 +44,7 @@ class RegisterBank:
         self._regs = bytearray(128)
         self._fsk = bytearray(128)
         self._fifo = bytearray(256)
+        self._frf = 0  # what RegFrf held when its LSB was last written
         self._reset_registers()
 
     def dio(self, number: int) -> bool:
@@ -84,6 +85,10 @@ class RegisterBank:
         self._regs[reg.OP_MODE] = keep | mode
         self._update_dio()
 
+    def _latch_frf(self) -> None:
+        """The write of RegFrfLsb: only now the chip knows the new frequency."""
+        self._frf = int.from_bytes(self._regs[reg.FRF_MSB : reg.FRF_LSB + 1], "big")
+
     def _count(self, address: int) -> None:
         """Add one to a 16-bit counter, which wraps."""
         value = int.from_bytes(self._regs[address : address + 2], "big") + 1
@@ -99,6 +104,7 @@ class RegisterBank:
         self._fifo = bytearray(256)
         self.lora = False
         self.mode = reg.STDBY
+        self._latch_frf()
         self._map_dio()
 
     def _misuse(self, rule: Rule, address: int | None = None, value: int | None = None) -> None:

@@ -169,14 +169,16 @@ class Modem(RegisterBank):
             self._reset_rx_counters()
             base = self._regs[reg.FIFO_RX_BASE]
             self._rx_pointer = base
-            start_ns = now + (wake_ns + RX_START_NS if previous != reg.FSRX else 0)
+            start_ns = now + wake_ns + RX_START_NS
+            if previous == reg.FSRX:
+                start_ns = max(now, self._pll_locked_ns)
             self._pending = self.kernel.at(start_ns, lambda: self._begin_rx(wave))
 
     def _waveform(self, mode: int) -> Waveform | None:
         """The settings a busy mode starts with; None where they are nonsense and the chip is not strict."""
         regs = self._regs
         try:
-            freq_hz = settings.frf_hz(regs) * (1 + self.crystal_ppm * 1e-6)
+            freq_hz = settings.frf_hz(self._frf) * (1 + self.crystal_ppm * 1e-6)
             wave = settings.waveform(regs, freq_hz, receiving=mode != reg.TX)
             if (mode == reg.TX or wave.implicit_header) and mode != reg.CAD and wave.length == 0:
                 raise settings.BadSettings(Rule.ZERO_LENGTH, reg.PAYLOAD_LENGTH, 0)
@@ -187,6 +189,8 @@ class Modem(RegisterBank):
         except settings.BadSettings as bad:
             self._misuse(bad.rule, bad.address, bad.value)
             return None
+        if not settings.inversion_complete(regs, inverted=wave.iq_inverted):
+            self.warnings["InvertIQ2 does not fit InvertIQ"] += 1
         return wave
 
     def _symbol_timeout(self) -> int:

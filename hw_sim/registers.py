@@ -71,6 +71,9 @@ ACCESS_SHARED_REG: Final = 0x40
 LOW_FREQUENCY_MODE: Final = 0x08
 SLEEP, STDBY, FSTX, TX, FSRX, RXCONT, RXSINGLE, CAD = range(8)
 
+# ModemConfig3
+AGC_AUTO_ON: Final = 0x04
+
 # IrqFlags
 RX_TIMEOUT: Final = 0x80
 RX_DONE: Final = 0x40

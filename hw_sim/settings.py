@@ -30,9 +30,9 @@ class BadSettings(Exception):
         super().__init__(rule.value)
 
 
-def frf_hz(regs: bytearray) -> float:
-    """The programmed carrier frequency."""
-    return (regs[0x06] << 16 | regs[0x07] << 8 | regs[0x08]) * FRF_STEP_HZ
+def frf_hz(frf: int) -> float:
+    """The carrier frequency of a 24-bit RegFrf."""
+    return frf * FRF_STEP_HZ
 
 
 def modulation(regs: bytearray) -> LoRaModulation:
@@ -81,6 +81,11 @@ def receive_shift_hz(regs: bytearray, bw_hz: int) -> float:
     """
     narrow = bw_hz <= 41_700 and not regs[reg.DETECT_OPTIMIZE] & 0x80
     return float(bw_hz) if narrow and regs[reg.IF_FREQ1] == _IF_FREQ[bw_hz] else 0.0
+
+
+def inversion_complete(regs: bytearray, *, inverted: bool) -> bool:
+    """Does RegInvertIQ2 fit the direction of the chirps?"""
+    return regs[reg.INVERT_IQ2] == (0x19 if inverted else 0x1D)
 
 
 def errata_unattended(regs: bytearray, freq_hz: float, bw_hz: int) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ RESET_LOW_NS: Final = 100 * US
 RESET_READY_NS: Final = 5_000 * US
 POWER_ON_READY_NS: Final = 10_000 * US
 IMAGE_CAL_NS: Final = 10_000 * US
+AGC_FULL_GAIN_UP_TO_DBM: Final = -90  # assumed, as the next
+AGC_STEP_DB: Final = 12
 
 # Settings a working receiver or transmitter has already taken over.
 _MODEM_SETTINGS = frozenset(
@@ -124,6 +126,8 @@ class SX1276(Modem):
             return self._fsk[address]
         if address == reg.RSSI:
             return self._live_rssi()
+        if address == reg.LNA and self.listening and self._regs[reg.MODEM_CONFIG3] & reg.AGC_AUTO_ON:
+            return self._regs[reg.LNA] & 0x1F | self._agc_gain() << 5
         if address == reg.RSSI_WIDEBAND:
             return self._rng.randrange(256)
         return self._regs[address]
@@ -145,7 +149,9 @@ class SX1276(Modem):
             self._update_dio()
         else:
             regs[address] = value
-            if address in (reg.DIO_MAPPING1, reg.DIO_MAPPING2):
+            if address == reg.FRF_LSB:
+                self._latch_frf()
+            elif address in (reg.DIO_MAPPING1, reg.DIO_MAPPING2):
                 self._map_dio()
             elif address in _MODEM_SETTINGS and self.busy:
                 self.warnings["modem setting written while the modem is busy"] += 1
@@ -179,6 +185,13 @@ class SX1276(Modem):
             self._fifo[pointer] = value
         self._regs[reg.FIFO_ADDR_PTR] = (pointer + 1) & 0xFF
         return old
+
+    def _agc_gain(self) -> int:
+        """1 is the most gain, 6 the least; a strong signal takes it down."""
+        assert self.listening is not None
+        wave = self.listening.wave
+        level = self.medium.rssi_dbm(self, wave.freq_hz, wave.modulation.bw_hz)
+        return max(1, min(6, 1 + int(level - AGC_FULL_GAIN_UP_TO_DBM) // AGC_STEP_DB))
 
     def _live_rssi(self) -> int:
         if self.listening is None:

@@ -100,3 +100,17 @@ def test_a_power_or_wiring_fault_reads_all_zeros_or_all_ones(bench, stuck):
 def test_miso_wired_to_mosi_echoes_the_address(bench):
     bench.chip.faults.spi_echo = True
     assert bench.chip.spi(b"\x3c\x3c") == b"\x3c\x3c"
+
+
+def test_miso_shows_the_old_flags_under_the_ones_that_clear_them(bench):
+    bench.lora()
+    bench.chip.raise_flags(reg.RX_DONE | reg.VALID_HEADER)
+    assert bench.write(reg.IRQ_FLAGS, 0xFF) == b"\x50"
+    assert bench.write(reg.IRQ_FLAGS, 0xFF) == b"\x00"
+
+
+def test_miso_shows_the_old_content_of_the_fsk_page_and_of_op_mode_too(bench):
+    assert bench.write(0x39, 0x11) == b"\xf5"
+    assert bench.write(0x39, 0x22) == b"\x11"
+    assert bench.write(reg.OP_MODE, 0x08) == b"\x09"
+    assert bench.write(reg.OP_MODE, 0x80) == b"\x08"

@@ -3,7 +3,12 @@
 import pytest
 
 from hw_sim import registers as reg
+from hw_sim import settings
 from hw_sim.errors import Misuse, Rule
+from hw_sim.records import Fate
+from radio.lora import LoRaModulation
+from radio.sx127x.chip import Chip
+from radio.sx127x.registers import Settings
 
 MS = 1_000_000
 
@@ -118,3 +123,130 @@ def test_a_setting_reads_back_as_written(bench, address):
     bench.lora()
     bench.write(address, 0x5A)
     assert bench.read(address) == 0x5A
+
+
+def test_the_two_pages_part_at_0x0d_and_meet_again_at_0x40(bench):
+    for address in (0x0C, 0x0D, 0x3F, 0x40):
+        bench.write(address, 0x15)
+    bench.lora()
+    assert [bench.read(address) for address in (0x0C, 0x0D, 0x3F, 0x40)] == [0x15, 0x00, 0x00, 0x15]
+
+
+def test_a_frequency_is_taken_over_with_its_last_byte_only(link):
+    link.rx.write(reg.FRF_MSB, 0xD8, 0xC6)  # 867.1 MHz but for the last byte, which is the same
+    assert link.rx.burst(reg.FRF_MSB, 3) == b"\xd8\xc6\x66"
+    link.rx.write(reg.OP_MODE, 0x85)
+    link.send()
+    assert link.fate() is Fate.RECEIVED
+    link.rx.write(reg.OP_MODE, 0x81)
+    link.rx.write(reg.FRF_LSB, 0x66)
+    link.rx.write(reg.OP_MODE, 0x85)
+    link.send()
+    assert link.fate() is Fate.NOT_MATCHED
+
+
+def test_the_driver_retunes_by_a_whole_megahertz(link):
+    """The two frequencies have their last byte in common, and the driver writes differences."""
+
+    class Wire:
+        def xfer(self, data: bytes) -> bytes:
+            return link.rx.chip.spi(data)
+
+    driver = Chip(Wire())
+    modulation = LoRaModulation(7, 125_000)
+    for freq_hz in (868_100_000, 867_100_000):
+        driver.configure_receive(Settings(freq_hz, modulation))
+        link.tx.setup(freq_hz=freq_hz)
+        link.rx.write(reg.OP_MODE, 0x85)
+        link.send()
+        assert link.fate() is Fate.RECEIVED, freq_hz
+        link.rx.write(reg.OP_MODE, 0x81)
+
+
+def test_a_reset_restores_434_mhz(bench):
+    bench.write(reg.FRF_MSB, 0xD9, 0x06, 0x66)
+    bench.chip.power_cycle()
+    bench.run(10 * MS)
+    assert bench.burst(reg.FRF_MSB, 3) == b"\x6c\x80\x00"
+    assert settings.frf_hz(0x6C8000) == 434_000_000
+
+
+@pytest.mark.parametrize(
+    ("code", "bw_hz"),
+    tuple(enumerate((7_800, 10_400, 15_600, 20_800, 31_250, 41_700, 62_500, 125_000, 250_000, 500_000))),
+)
+def test_bandwidth_code(code, bw_hz):
+    regs = bytearray(128)
+    regs[reg.MODEM_CONFIG1 : reg.MODEM_CONFIG2 + 1] = bytes((code << 4 | 0x04, 0x90))
+    assert settings.modulation(regs) == LoRaModulation(9, bw_hz, 2)
+
+
+@pytest.mark.parametrize(
+    ("ocp", "limit_ma"),
+    [
+        pytest.param(0x20, 45, id="trim 0"),
+        pytest.param(0x2B, 100, id="trim 11, after reset"),
+        pytest.param(0x2F, 120, id="trim 15"),
+        pytest.param(0x30, 130, id="trim 16"),
+        pytest.param(0x31, 140, id="trim 17"),
+        pytest.param(0x3A, 230, id="trim 26"),
+        pytest.param(0x3B, 240, id="trim 27"),
+        pytest.param(0x3F, 240, id="trim 31"),
+        pytest.param(0x0B, 240, id="off"),
+    ],
+)
+def test_over_current_limit(ocp, limit_ma):
+    regs = bytearray(128)
+    regs[reg.OCP] = ocp
+    assert settings.ocp_ma(regs) == limit_ma
+
+
+def test_lna_gain_bits_are_the_chips_while_it_receives_with_agc(make_link):
+    link = make_link(2.0)
+    link.rx.write(reg.LNA, 0xC3)
+    assert link.rx.read(reg.LNA) == 0xC3
+    link.rx.write(reg.OP_MODE, 0x85)
+    link.run(MS)
+    assert link.rx.read(reg.LNA) == 0x23
+    link.tx.load(bytes(50))
+    link.tx.write(reg.OP_MODE, 0x83)
+    link.run(20 * MS)
+    assert link.rx.read(reg.LNA) >> 5 > 1
+    assert link.rx.read(reg.LNA) & 0x1F == 0x03
+    link.rx.write(reg.MODEM_CONFIG3, 0x00)
+    assert link.rx.read(reg.LNA) == 0xC3
+
+
+def test_preamble_length_has_two_bytes(link):
+    link.tx.write(reg.PREAMBLE_MSB, 0x01, 0x02)
+    link.send()
+    longer_ns = link.last.airtime_ns
+    link.tx.write(reg.PREAMBLE_MSB, 0x00, 0x08)
+    link.send()
+    assert longer_ns - link.last.airtime_ns == 250 * 1_024_000
+
+
+def test_a_receiver_with_implicit_header_may_not_have_length_0(bench):
+    bench.setup()
+    bench.write(reg.MODEM_CONFIG1, 0x73)
+    bench.write(reg.PAYLOAD_LENGTH, 0)
+    with pytest.raises(Misuse) as caught:
+        bench.write(reg.OP_MODE, 0x85)
+    assert caught.value.rule is Rule.ZERO_LENGTH
+
+
+def test_a_receiver_with_explicit_header_does_not_look_at_the_length(link):
+    link.rx.write(reg.PAYLOAD_LENGTH, 0)
+    link.rx.write(reg.OP_MODE, 0x85)
+    link.send()
+    assert link.fate() is Fate.RECEIVED
+
+
+def test_a_chip_that_is_not_strict_sends_nothing_with_length_0(make_link):
+    link = make_link()
+    link.tx.chip.strict = False
+    link.tx.write(reg.PAYLOAD_LENGTH, 0)
+    link.tx.write(reg.OP_MODE, 0x83)
+    link.run(1000 * MS)
+    assert not link.air.records.frames
+    assert link.tx.read(reg.IRQ_FLAGS) == 0

@@ -322,3 +322,39 @@ def test_a_modem_setting_written_while_busy_is_counted(bench):
     bench.write(reg.OP_MODE, 0x85)
     bench.write(reg.MODEM_CONFIG2, 0x94)
     assert bench.chip.warnings["modem setting written while the modem is busy"] == 1
+
+
+def test_low_frequency_bit_clears_itself_on_the_way_back_to_fsk_too(bench):
+    bench.lora()
+    bench.write(reg.OP_MODE, 0x89)
+    bench.write(reg.OP_MODE, 0x08)
+    assert bench.read(reg.OP_MODE) == 0x00
+
+
+@pytest.mark.parametrize(
+    ("before", "wait_ns", "deaf_ns"),
+    [
+        pytest.param(0x81, MS, 100 * US, id="from standby"),
+        pytest.param(0x80, MS, 350 * US, id="from sleep"),
+        pytest.param(0x84, MS, 0, id="through FSRX"),
+        pytest.param(0x84, 20 * US, 40 * US, id="through FSRX before its PLL has locked"),
+    ],
+)
+def test_a_receiver_hears_after_its_crystal_and_its_pll(bench, before, wait_ns, deaf_ns):
+    bench.setup()
+    bench.write(reg.OP_MODE, before)
+    bench.run(wait_ns)
+    began = bench.kernel.now_ns
+    bench.write(reg.OP_MODE, 0x86)
+    bench.run(S)
+    (t_ns,) = (t_ns for line, level, t_ns in bench.edges if line == "dio1" and level)
+    assert t_ns - began == deaf_ns + 0x64 * 1_024_000
+
+
+def test_sleep_out_of_lora_standby_clears_the_fifo_written_by_the_driver(bench):
+    bench.setup()
+    bench.load(b"gone")
+    bench.write(reg.OP_MODE, 0x80)
+    bench.write(reg.OP_MODE, 0x81)
+    bench.write(reg.FIFO_ADDR_PTR, 0)
+    assert bench.burst(reg.FIFO, 4) == bytes(4)

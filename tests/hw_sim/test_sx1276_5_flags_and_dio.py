@@ -356,3 +356,42 @@ def test_noise_passes_for_a_header_at_the_rate_asked_for(make_link):
     assert 30 <= headers <= 90
     assert link.rx.read(reg.IRQ_FLAGS) & FLAGS["RxDone"]
     assert not link.air.records.frames
+
+
+def test_a_frame_comes_in_behind_a_mask_without_flag_and_line(link):
+    link.rx.write(reg.IRQ_FLAGS_MASK, FLAGS["RxDone"])
+    link.rx.write(reg.OP_MODE, 0x85)
+    link.send()
+    assert link.rx.read(reg.IRQ_FLAGS) == FLAGS["ValidHeader"]
+    assert link.rx.edges == []
+    assert link.rx.fetch() == b"hello"
+
+
+def test_a_masked_tx_done_still_ends_in_standby(link):
+    link.tx.write(reg.DIO_MAPPING1, 0x40)
+    link.tx.write(reg.IRQ_FLAGS_MASK, FLAGS["TxDone"])
+    link.send()
+    assert (link.tx.read(reg.IRQ_FLAGS), link.tx.read(reg.OP_MODE)) == (0, 0x81)
+    assert link.tx.edges == []
+
+
+def test_a_mask_leaves_a_flag_that_is_set_already(bench):
+    bench.setup()
+    bench.chip.raise_flags(FLAGS["TxDone"])
+    bench.write(reg.IRQ_FLAGS_MASK, 0xFF)
+    assert bench.read(reg.IRQ_FLAGS) == FLAGS["TxDone"]
+
+
+def test_cad_listens_for_a_symbol_and_32_chips(link, kernel):
+    """A preamble that ends before that much was heard is no activity; one that ends just after is."""
+    heard = []
+    for spare_ns in (-10 * US, 10 * US):
+        link.tx.load(b"x")
+        link.tx.write(reg.OP_MODE, 0x83)
+        preamble_end_ns = kernel.now_ns + 175 * US + int(12.25 * 1_024_000)
+        listen_ns = 1_024_000 + 256_000
+        kernel.at(preamble_end_ns - listen_ns - 100 * US - spare_ns, lambda: link.rx.write(reg.OP_MODE, 0x87))
+        link.run(S)
+        heard.append(bool(link.rx.read(reg.IRQ_FLAGS) & FLAGS["CadDetected"]))
+        link.rx.write(reg.IRQ_FLAGS, 0xFF)
+    assert heard == [False, True]

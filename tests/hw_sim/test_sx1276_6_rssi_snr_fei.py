@@ -3,6 +3,7 @@
 import pytest
 
 from hw_sim import registers as reg
+from hw_sim import settings
 from hw_sim.propagation import OULU
 from hw_sim.records import Fate
 
@@ -119,3 +120,37 @@ def test_modem_status_follows_a_reception_and_keeps_the_coding_rate_of_the_last_
     assert link.rx.read(reg.MODEM_STAT) == 3 << 5 | 0x0F
     link.run(S)
     assert link.rx.read(reg.MODEM_STAT) == 3 << 5 | 0x10
+
+
+@pytest.mark.parametrize(
+    ("freq_hz", "offset"),
+    [
+        (434_000_000, -164),
+        (524_999_999, -164),
+        (525_000_000, -157),
+        (863_000_000, -157),  # an offset chosen by 868.0 MHz would be wrong here
+        (867_900_000, -157),
+        (915_000_000, -157),
+    ],
+)
+def test_the_port_and_so_the_offset_follow_the_frequency(freq_hz, offset):
+    assert settings.rssi_offset_dbm(freq_hz) == offset
+
+
+# The datasheet's formula backwards, by hand: Hz * 32e6 / 2^24 * 500 / BW[kHz].
+@pytest.mark.parametrize(
+    ("error_hz", "bw_hz", "code"),
+    [
+        (0, 125_000, 0),
+        (1000, 125_000, 7629),
+        (-1000, 125_000, 0x100000 - 7629),
+        (-1000, 500_000, 0x100000 - 1907),
+    ],
+)
+def test_fei_is_a_20_bit_twos_complement_number_positive_for_a_sender_above(error_hz, bw_hz, code):
+    assert settings.fei_code(error_hz, bw_hz) == code
+
+
+def test_live_rssi_reads_zero_while_nothing_listens(bench):
+    bench.setup()
+    assert bench.read(reg.RSSI) == 0

@@ -276,3 +276,90 @@ def test_implicit_header_takes_the_payload_crc_from_the_register(link):
     link.send(b"hello")
     assert link.rx.read(reg.HOP_CHANNEL) & 0x40 == 0
     assert link.rx.fetch() == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("code", "bw_hz", "if_freq"),
+    [(0, 7_800, 0x48), (1, 10_400, 0x44), (2, 15_600, 0x44), (4, 31_250, 0x44), (5, 41_700, 0x44)],
+)
+@pytest.mark.parametrize("shifted", [True, False])
+def test_erratum_2_3_shift_is_one_bandwidth_and_for_receiving_only(link, code, bw_hz, if_freq, shifted):
+    link.rx.setup(freq_hz=868_100_000 + bw_hz * shifted)
+    for end in (link.tx, link.rx):
+        end.write(reg.MODEM_CONFIG1, code << 4 | 0x02)
+        end.write(reg.MODEM_CONFIG3, 0x0C)
+        end.write(reg.IF_FREQ1, if_freq, 0x00)
+    link.rx.write(reg.OP_MODE, 0x85)
+    link.send(wait_ns=10 * S)
+    assert link.last.freq_hz == pytest.approx(868_100_000, abs=61)
+    assert link.fate() is (Fate.RECEIVED if shifted else Fate.NOT_MATCHED)
+
+
+@pytest.mark.parametrize("if_freq", [(0x40, 0x00), (0x00, 0x44)], ids=["other value", "in 0x30 instead"])
+def test_erratum_2_3_shift_hangs_on_the_value_in_0x2f(link, if_freq):
+    for end in (link.tx, link.rx):
+        end.write(reg.MODEM_CONFIG1, 0x32)
+        end.write(reg.IF_FREQ1, *if_freq)
+    link.rx.write(reg.OP_MODE, 0x85)
+    link.send()
+    assert link.fate() is Fate.RECEIVED
+
+
+@pytest.mark.parametrize("code", [6, 7, 8], ids=["62.5k", "125k", "250k"])
+def test_erratum_2_3_shifts_nothing_from_62_5_khz_up(link, code):
+    link.setup()
+    for end in (link.tx, link.rx):
+        end.write(reg.MODEM_CONFIG1, code << 4 | 0x02)
+    link.rx.write(reg.OP_MODE, 0x85)
+    link.send()
+    assert link.fate() is Fate.RECEIVED
+
+
+@pytest.mark.parametrize(
+    ("mode", "invert", "second", "counted"),
+    [
+        pytest.param(0x83, 0x27, 0x1D, 0, id="uplink or beacon"),
+        pytest.param(0x83, 0x26, 0x19, 0, id="downlink"),
+        pytest.param(0x83, 0x66, 0x19, 0, id="downlink 0x66"),
+        pytest.param(0x83, 0x26, 0x1D, 1, id="downlink, half done"),
+        pytest.param(0x83, 0x27, 0x19, 1, id="uplink, half undone"),
+        pytest.param(0x85, 0x27, 0x1D, 0, id="gateway listens"),
+        pytest.param(0x85, 0x67, 0x19, 0, id="device listens"),
+        pytest.param(0x85, 0x67, 0x1D, 1, id="device listens, half done"),
+    ],
+)
+def test_the_second_inversion_register_goes_with_the_first(bench, mode, invert, second, counted):
+    bench.setup()
+    bench.write(reg.INVERT_IQ, invert)
+    bench.write(reg.INVERT_IQ2, second)
+    bench.load(b"x")
+    bench.write(reg.OP_MODE, mode)
+    assert bench.chip.warnings["InvertIQ2 does not fit InvertIQ"] == counted
+
+
+def test_a_header_too_long_counts_as_none_and_ends_rxsingle_in_rx_timeout(link):
+    link.rx.write(reg.MAX_PAYLOAD_LENGTH, 10)
+    link.rx.write(reg.OP_MODE, 0x86)
+    link.send(bytes(11))
+    assert link.rx.read(reg.IRQ_FLAGS) == 0x80
+    link.rx.write(reg.OP_MODE, 0x85)
+    link.send(bytes(11))
+    assert link.rx.burst(reg.VALID_HEADER_CNT, 4) == bytes(4)
+
+
+def test_two_ends_that_hop_alike_meet(link):
+    for end in (link.tx, link.rx):
+        end.write(reg.HOP_PERIOD, 10)
+    link.rx.write(reg.OP_MODE, 0x85)
+    link.send()
+    assert link.fate() is Fate.RECEIVED
+
+
+def test_a_frequency_written_during_cad_counts_from_the_next_start_on(link):
+    link.tx.load(b"x")
+    link.tx.write(reg.OP_MODE, 0x83)
+    link.run(2_000_000)
+    link.rx.write(reg.OP_MODE, 0x87)
+    link.rx.write(reg.FRF_MSB, 0x6C, 0x80, 0x00)
+    link.run(S)
+    assert link.rx.read(reg.IRQ_FLAGS) == 0x05
