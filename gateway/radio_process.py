@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from gateway import logs
 from gateway.config import Config
 from gateway.machine import gateway_eui
 from radio.boards import board_names, get_board
@@ -50,7 +50,7 @@ def radio_config(config: Config) -> RadioConfig:
 
 def run(config: Config) -> None:
     """Run until SIGINT or SIGTERM. Raises RadioFailed."""
-    logging.basicConfig(level=config.gateway.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    logs.set_up(config.gateway.log_level)
     stop = threading.Event()
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
