@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import gc
 import logging
+import os
 import secrets
 import signal
 import sqlite3
@@ -21,7 +23,7 @@ from typing import Any
 
 import uvloop
 
-from gateway import __version__
+from gateway import __version__, logs
 from gateway.api import Api
 from gateway.clock import SystemClock
 from gateway.commands import Commands
@@ -52,6 +54,8 @@ from radio.regions import Region, get_region
 log = logging.getLogger(__name__)
 
 SEAL_KEY_FILE = "lorawan.key"
+LOCK_FILE = "lock"
+UMASK = 0o077  # what we write is for this user alone: databases hold messages and names, the rest secrets
 SWITCH_INTERVAL_S = 0.001  # the writer thread gets the interpreter this soon while the loop is busy
 GC_THRESHOLD = 20_000  # new objects between collections; a burst of uplinks makes that many in 0.1 s
 
@@ -92,7 +96,7 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def opened_core(config: Config) -> AsyncIterator[Core]:
-    """Open data directory, hub and LoRaWAN server. Raises StartFailed."""
+    """Open data directory, hub and LoRaWAN server, as the only one who does. Raises StartFailed."""
     folder = Path(config.gateway.data_dir)
     clock = SystemClock()
     failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -105,35 +109,35 @@ async def opened_core(config: Config) -> AsyncIterator[Core]:
         now = clock.now()
         return now.wall_ns, now.quality
 
-    try:
-        hub = Hub.open(
-            folder,
-            migrations=(*store.MIGRATIONS, *mqtt.MIGRATIONS),
-            settings=HubSettings(
-                commit_interval_s=config.hub.commit_interval_s, max_messages=config.hub.max_messages
-            ),
-            clock=hub_clock,
-            on_failure=failed,
-        )
-        sealer = Sealer(_seal_key(folder / SEAL_KEY_FILE))
-    except (OSError, sqlite3.Error) as error:
-        raise StartFailed(
-            f"data directory {folder} cannot be used: {error}; set gateway.data_dir to a folder of this user"
-        ) from error
-    except ValueError as error:
-        raise StartFailed(
-            f"{error}; restore the file from a backup, or remove it and register devices anew"
-        ) from error
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            stack.enter_context(_only_one(folder / LOCK_FILE))
+            hub = Hub.open(
+                folder,
+                migrations=(*store.MIGRATIONS, *mqtt.MIGRATIONS),
+                settings=HubSettings(
+                    commit_interval_s=config.hub.commit_interval_s, max_messages=config.hub.max_messages
+                ),
+                clock=hub_clock,
+                on_failure=failed,
+            )
+            stack.push_async_callback(hub.close)
+            sealer = Sealer(_seal_key(folder / SEAL_KEY_FILE))
+        except (OSError, sqlite3.Error) as error:
+            raise StartFailed(
+                f"data directory {folder} cannot be used: {error}; "
+                "see that it is a folder of this user with room on its disk, or set gateway.data_dir"
+            ) from error
+        except ValueError as error:
+            raise StartFailed(
+                f"{error}; restore the file from a backup, or remove it and register devices anew"
+            ) from error
         writer = store.Store(sealer.seal, sealer.unseal)
         with contextlib.closing(sqlite3.connect(f"file:{hub.log.path}?mode=ro", uri=True)) as reader:
             stored = writer.load(reader)
         for eui in stored.unreadable:
             log.error("the keys of device %s cannot be opened: register it again", eui)
-        server = _server(config, writer, stored)
-        yield Core(hub, server, failure)
-    finally:
-        await hub.close()
+        yield Core(hub, _server(config, writer, stored), failure)
 
 
 @contextlib.asynccontextmanager
@@ -221,7 +225,8 @@ async def serve(config: Config) -> None:
 def run(config: Config) -> None:
     """The `fluxgate gateway` command."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    logging.basicConfig(level=config.gateway.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    os.umask(UMASK)
+    logs.set_up(config.gateway.log_level)
     try:
         uvloop.run(serve(config))
     except LogFailed as error:
@@ -243,6 +248,28 @@ def _address_in_use(key: str, port: int) -> Iterator[None]:
         yield
     except OSError as error:
         raise StartFailed(f"cannot listen on port {port} ({error.strerror or error}); set {key}") from error
+
+
+@contextlib.contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """Hold the data directory: two processes that write its databases would damage them.
+
+    The kernel lets go of the lock when the process ends, however it ends. Raises StartFailed, OSError.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise StartFailed(
+                f"data directory {path.parent} is in use by another gateway (process {file.read(16).strip()}): "
+                "stop that one first, or set gateway.data_dir to a folder of its own"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
 
 
 def _server(config: Config, writer: store.Store, stored: store.Stored) -> NetworkServer:
