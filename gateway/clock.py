@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import time
-from pathlib import Path
 
 from gateway.lorawan.clock import Instant
 from hub.message import TimeQuality
@@ -16,12 +15,6 @@ QUALITY_AGE_NS = 5_000_000_000  # the kernel is asked about synchronisation this
 BUILD_TIME_NS = 1_767_225_600_000_000_000  # 2026-01-01: a wall clock before it has never been set
 
 _STA_UNSYNC = 0x0040  # adjtimex(2): the clock is not synchronised
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-def boot_id() -> str:
-    """A text that is the same until the next boot."""
-    return _BOOT_ID.read_text().strip()
 
 
 class SystemClock:

@@ -1,7 +1,5 @@
 """The system clock tells both times and never claims more trust than the kernel gives."""
 
-import subprocess
-
 from gateway import clock
 from hub.message import TimeQuality
 
@@ -26,8 +24,3 @@ def test_trust_follows_the_kernel(mocker) -> None:  # type: ignore[no-untyped-de
 
 def test_kernel_answers_without_changing_anything() -> None:
     assert clock._synchronised() in (True, False)
-
-
-def test_boot_id_is_the_kernels() -> None:
-    answer = subprocess.run(["cat", "/proc/sys/kernel/random/boot_id"], capture_output=True, check=True)
-    assert clock.boot_id() == answer.stdout.decode().strip()
