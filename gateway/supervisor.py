@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ class ProcessFailed(Exception):
     def __init__(self, name: str, code: int, log_file: Path | None) -> None:
         self.name, self.code, self.log_file = name, code, log_file
         where = f"; its last words are in {log_file}" if log_file else ""
-        super().__init__(f"process {name} ended with code {code}{where}")
+        super().__init__(f"process {name} {_ending(code)}{where}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,15 @@ class Supervisor:
         if not self._failure.done():
             self._failure.set_exception(ProcessFailed(program.name, code, program.log_file))
             self._failure.exception()  # retrieved here, so that nobody needs to be waiting
+
+
+def _ending(code: int) -> str:
+    """How a process ended, in words; a negative code is the signal that ended it."""
+    if code >= 0:
+        return f"ended with code {code}"
+    with contextlib.suppress(ValueError):
+        return f"was ended by signal {signal.Signals(-code).name}"
+    return f"was ended by signal {-code}"
 
 
 async def _end(process: asyncio.subprocess.Process, name: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -23,6 +24,7 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
+from gateway.app import UMASK, StartFailed
 from gateway.config import (
     Config,
     GatewaySection,
@@ -83,6 +85,7 @@ class _Demo:
 
 async def run(options: Options) -> None:
     """Run until interrupted or until `seconds` are over. Raises DemoFailed."""
+    os.umask(UMASK)
     with _folder(options.keep) as folder:
         demo = await _prepare(options, folder)
         loop = asyncio.get_running_loop()
@@ -111,7 +114,14 @@ async def run(options: Options) -> None:
 @contextlib.contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
+        try:
+            keep.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DemoFailed(f"--keep {keep} cannot be used: {error.strerror or error}") from error
+        if (keep / "data").exists():
+            raise DemoFailed(
+                f"{keep} holds an earlier demonstration: give --keep a new folder, or remove that one"
+            )
         yield keep.resolve()
         return
     folder = Path(tempfile.mkdtemp(prefix="fluxgate-demo-"))
@@ -143,10 +153,13 @@ async def _prepare(options: Options, folder: Path) -> _Demo:
         http=HttpSection(port=broker.free_port(8080)),
         webui=WebuiSection(port=broker.free_port(8000)),
     )
-    prepared = await prepare(config, options.scenario)
     login = ("", "")
-    if broker.mosquitto_path() is None:
-        login = await prepare_upstream(folder / "upstream", prepared.channels, upstream_port)
+    try:
+        prepared = await prepare(config, options.scenario)
+        if broker.mosquitto_path() is None:
+            login = await prepare_upstream(folder / "upstream", prepared.channels, upstream_port)
+    except StartFailed as error:
+        raise DemoFailed(str(error)) from error
     cloud = UpstreamSection(
         name="cloud",
         host="127.0.0.1",
@@ -212,7 +225,8 @@ async def _listening(demo: _Demo, port: int) -> None:
             return
         if time.monotonic() > deadline:
             raise DemoFailed(f"nothing listens on port {port}{_last_words(demo.folder)}")
-        await asyncio.wait({asyncio.create_task(demo.supervisor.failure())}, timeout=0.1)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(demo.supervisor.failure(), 0.1)
 
 
 async def _watch(demo: _Demo, stop: asyncio.Event) -> None:

@@ -65,6 +65,19 @@ def test_an_unknown_scenario_is_one_sentence() -> None:
     assert "Traceback" not in answer.stderr
 
 
+def test_a_kept_folder_is_not_used_again_nor_is_what_it_holds_read_by_others(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gateway", "demo", "--headless", "--seconds", "1", "--speed", "5"]
+    command += ["--keep", str(tmp_path / "kept")]
+    assert subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 0
+    files = [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
+    assert [path for path in files if path.stat().st_mode & 0o077] == []
+    assert {"log.db", "registry.db", "history.db", "fluxgate.toml"} <= {path.name for path in files}
+    again = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert again.returncode == 1
+    assert "give --keep a new folder" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
 @pytest.mark.parametrize(
     ("uplinks", "mqtt", "upstream", "place"),
     [

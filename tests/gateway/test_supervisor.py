@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -33,6 +34,18 @@ def test_a_process_that_fails_is_named_with_its_log(tmp_path: Path) -> None:
         assert alive(pid)
         await supervisor.stop()
         assert not alive(pid)
+
+    asyncio.run(main())
+
+
+def test_a_process_that_was_killed_is_said_in_words() -> None:
+    async def main() -> None:
+        supervisor = Supervisor()
+        await supervisor.start(forever("one"))
+        os.kill(supervisor.pid("one"), signal.SIGKILL)
+        with pytest.raises(ProcessFailed, match="process one was ended by signal SIGKILL"):
+            await supervisor.failure()
+        await supervisor.stop()
 
     asyncio.run(main())
 
