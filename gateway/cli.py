@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -52,9 +53,12 @@ def _fail(message: str) -> NoReturn:
 
 
 def _load(path: Path | None) -> configuration.Config:
-    if path is None:
+    if path is not None:
+        return configuration.load(path)
+    try:
         return configuration.load(DEFAULT_CONFIG) if DEFAULT_CONFIG.exists() else configuration.Config()
-    return configuration.load(path)
+    except PermissionError:  # its folder is closed to other users, as it may hold upstream passwords
+        _fail(f"{DEFAULT_CONFIG} may only be read by root: put `sudo` in front of the command")
 
 
 @app.command()
@@ -157,11 +161,14 @@ def claim_code(config: ConfigOption = None) -> None:
 @app.command()
 def status(config: ConfigOption = None) -> None:
     """Print the state of the running gateway as JSON."""
-    from gateway.status import STATUS_FILE
+    from gateway.status import STALE_S, STATUS_FILE
 
     path = Path(_load(config).gateway.runtime_dir) / STATUS_FILE
     try:
         typer.echo(json.dumps(json.loads(path.read_text()), indent=2))
+        age_s = time.time() - path.stat().st_mtime
+        if age_s > STALE_S:
+            _fail(f"this status is {age_s:.0f} s old: the gateway process is not running")
     except FileNotFoundError:
         _fail(f"no status in {path}: is the gateway process running?")
     except PermissionError:

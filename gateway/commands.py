@@ -44,9 +44,13 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def order(server: NetworkServer, dev_eui: str, command: Command) -> Queued:
     """Queue a downlink. Raises CommandError; UnknownDevice, QueueFull and OrderError of the server."""
     try:
-        eui, payload = DevEUI.parse(dev_eui), bytes.fromhex(command.payload)
+        eui = DevEUI.parse(dev_eui)
     except ValueError as error:
-        raise CommandError(f"not hex: {error}") from None
+        raise CommandError(str(error)) from None
+    try:
+        payload = bytes.fromhex(command.payload)
+    except ValueError:
+        raise CommandError('payload is not hex: two digits a byte, such as "0a1f"') from None
     return server.queue_downlink(eui, command.fport, payload, command.confirmed)
 
 

@@ -193,7 +193,10 @@ def load(path: Path) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(path, 0, "", f"cannot be read: {error}") from error
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8 text"
+        if isinstance(error, PermissionError):
+            reason += " (try it with sudo)"
+        raise ConfigError(path, 0, "", f"cannot be read: {reason}") from error
     return parse(text, path)
 
 

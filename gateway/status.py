@@ -29,6 +29,7 @@ from hub.hub import Hub
 STATUS_FILE = "status.json"
 CLAIM_FILE = "claim-code"
 WRITE_INTERVAL_S = 1.0
+STALE_S = 10.0  # a status file that old was left by a process that is gone
 SHOWN_FRAMES = 20
 SHOWN_DEVICES = 50  # the API lists all of them
 RADIO_SILENT_S = 30.0  # a forwarder sends PULL_DATA every 5 s
@@ -194,7 +195,7 @@ def device_view(device: DeviceStatus) -> Status:
 
 
 class StatusFiles:
-    """Writes status and claim code to the runtime directory while `run` runs, and removes them at the end."""
+    """Writes status and claim code to the runtime directory while `run` runs; the last status stays there."""
 
     def __init__(self, folder: Path, source: StatusSource, claim_code: Callable[[], str | None]) -> None:
         self._folder = folder

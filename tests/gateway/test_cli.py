@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
-from gateway import __version__
+from gateway import __version__, cli
 
 
 def fluxgate(*arguments: str) -> tuple[int, str, str]:
@@ -89,6 +91,29 @@ def test_claim_code_and_status_need_a_running_gateway(tmp_path: Path) -> None:
         code, _, errors = fluxgate(command, "--config", str(path))
         assert code == 1
         assert "running" in errors
+
+
+def test_a_status_that_a_dead_process_left_is_called_old(tmp_path: Path) -> None:
+    path = tmp_path / "fluxgate.toml"
+    path.write_text(f"[gateway]\nruntime_dir = '{tmp_path}'\n")
+    (tmp_path / "status.json").write_text('{"name": "shed"}')
+    assert fluxgate("status", "--config", str(path)) == (0, '{\n  "name": "shed"\n}\n', "")
+    os.utime(tmp_path / "status.json", (1, 1))
+    code, out, errors = fluxgate("status", "--config", str(path))
+    assert (code, out) == (1, '{\n  "name": "shed"\n}\n')
+    assert "not running" in errors
+
+
+def test_a_configuration_closed_to_this_user_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mocker.patch.object(
+        cli.DEFAULT_CONFIG.__class__, "exists", side_effect=PermissionError(13, "Permission denied")
+    )
+    monkeypatch.setattr(sys, "argv", ["fluxgate", "claim-code"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "sudo" in capsys.readouterr().err
 
 
 def test_run_starts_gateway_and_pages_and_stops_them_on_sigterm(tmp_path: Path) -> None:
