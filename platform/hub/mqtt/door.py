@@ -34,6 +34,7 @@ log = logging.getLogger("hub.mqtt")
 
 SWEEP_S = 1.0  # how late a timeout or the row of a kept session may be
 LINGER_S = 5.0  # how long a closing connection may take to read its last bytes
+BACKLOG = 1024  # connections the kernel completes ahead: all of a site reconnect at once after an outage
 IDLE_CURSOR = 10_000  # messages after which the cursor of a session without any for it is moved all the same
 
 SessionKey = tuple[str, str]  # thing id, client id
@@ -99,7 +100,12 @@ class MqttDoor:
         ]
         handshake_s = self.limits.connect_timeout_s if self._ssl else None
         self._server = await loop.create_server(
-            lambda: Connection(self), self.host, self.port, ssl=self._ssl, ssl_handshake_timeout=handshake_s
+            lambda: Connection(self),
+            self.host,
+            self.port,
+            backlog=BACKLOG,
+            ssl=self._ssl,
+            ssl_handshake_timeout=handshake_s,
         )
         self.port = self._server.sockets[0].getsockname()[1]
         self._sweeper = loop.call_later(SWEEP_S, self._sweep_again)
@@ -292,7 +298,7 @@ class MqttDoor:
     def malformed(self, connection: Connection, fault: PacketError) -> None:
         """The peer broke the protocol: say so where the protocol has a word for it, and close (4.8)."""
         self.counters["malformed"] += 1
-        level = logging.WARNING if connection.authenticated else logging.INFO  # strangers fill no journal
+        level = logging.WARNING if connection.authenticated else logging.INFO  # a stranger's fault is no news
         log.log(level, "mqtt %s: %s", connection.peer, fault)
         if fault.connack is not None and not connection.authenticated:
             connection.refuse(fault.connack)
