@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import sqlite3
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,11 +23,14 @@ from .message import Message
 
 __all__ = ["History", "HistoryMessage", "HistoryPage", "HistoryRecord", "Query"]
 
+log = logging.getLogger("hub.history")
+
 CURSOR = "history"  # its name among the log's cursors
 
 STEP = 256  # messages a step: about 10 ms
 GATHER = 8192  # messages that start a catch-up
 GATHER_S = 3600.0  # and the longest they wait; bounds what a restart has to catch up with
+RETRY_S = 60.0  # after a step that the disk had no room for
 QUERY_STEPS = 64  # steps a query waits for at most: 16,384 messages, under a second
 BUSY = 512  # messages waiting for the disk that make the log busy
 REST, REST_BUSY = 1.0, 8.0  # pause after a step, as a multiple of its length
@@ -71,9 +76,12 @@ class History:
     async def query(self, query: Query) -> HistoryPage:
         """Answer after having caught up with all that is committed, as far as QUERY_STEPS reach.
 
-        Raises Invalid.
+        Where the disk is full, with what it has. Raises Invalid.
         """
-        await self._catch_up(self._log.committed_seq, QUERY_STEPS, patient=False)
+        try:
+            await self._catch_up(self._log.committed_seq, QUERY_STEPS, patient=False)
+        except (sqlite3.Error, OSError) as error:
+            log.error("the history is %d messages behind: %s", self.behind, error)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._store.query, query)
 
@@ -103,9 +111,15 @@ class History:
         while True:
             self._wake.clear()
             self._waiting = 0
-            await self._catch_up(self._log.committed_seq, None, patient=True)
+            wait_s = GATHER_S
+            try:
+                await self._catch_up(self._log.committed_seq, None, patient=True)
+            except (sqlite3.Error, OSError) as error:
+                # A full disk, as a rule. The log keeps what the history has not taken, so nothing is lost yet.
+                log.error("the history is %d messages behind: %s", self.behind, error)
+                wait_s = RETRY_S
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), GATHER_S)
+                await asyncio.wait_for(self._wake.wait(), wait_s)
 
     async def _catch_up(self, up_to: int, steps: int | None, *, patient: bool) -> None:
         loop = asyncio.get_running_loop()

@@ -111,9 +111,13 @@ class Hub:
 
     async def close(self) -> None:
         """Make everything taken in durable and close the files."""
-        await self.history.close()
-        await self.log.close()
-        self.registry.close()
+        try:
+            await self.history.close()
+        finally:
+            try:
+                await self.log.close()
+            finally:
+                self.registry.close()
 
     def authenticate_thing(self, key: str) -> Principal | None:
         """The principal of the thing that holds `key`; it loses its rights when the key is replaced."""

@@ -8,6 +8,7 @@ method may be called from any thread. Listeners are told on the loop the registr
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +19,7 @@ import msgspec
 from .errors import Conflict, Invalid, NotFound
 from .keys import ServerKey, new_secret
 from .passwords import check_password, hash_password
-from .registry_file import RegistryFile
+from .registry_file import RegistryFailed, RegistryFile
 from .registry_items import (
     MAX_KEY,
     Change,
@@ -40,6 +41,8 @@ from .registry_items import (
 from .users import User, Users
 
 __all__ = ["Change", "ChangeKind", "Channel", "Metadata", "Page", "Registry", "Thing", "User"]
+
+log = logging.getLogger("hub.registry")
 
 MAX_THINGS = 100_000
 MAX_CHANNELS = 100_000
@@ -68,10 +71,15 @@ class Registry:
         return cls(Path(path), key)
 
     def close(self) -> None:
+        """Keep when tokens were last used, and close the file; a disk that is full now costs only that."""
         with self._lock:
-            if not self._file.failed:
-                self._file.write(self._users.last_uses())
-            self._file.close()
+            try:
+                if not self._file.failed:
+                    self._file.write(self._users.last_uses())
+            except RegistryFailed as error:
+                log.warning("the last use of tokens is not kept: %s", error)
+            finally:
+                self._file.close()
 
     # Things
 

@@ -101,9 +101,14 @@ class RegistryFile:
         sync_directory(target.parent)
 
     def close(self) -> None:
-        if not self.failed:
-            self.copy()
-        self.conn.close()
+        """Close with a fresh copy beside the file, or with the earlier one where there is no room for it."""
+        try:
+            if not self.failed:
+                self.copy()
+        except (sqlite3.Error, OSError) as error:
+            log.warning("the copy of the registry stays as it was: %s", error)
+        finally:
+            self.conn.close()
 
     def _open(self) -> sqlite3.Connection:
         """The file; where it is damaged or gone, its copy; where that is damaged as well, a fresh one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from pytest_mock import MockerFixture
 
 from hub import history as history_module
 from hub import history_store
@@ -273,6 +275,37 @@ def test_a_damaged_history_is_built_again_from_the_log(tmp_path: Path) -> None:
     run(tmp_path, fill)
     (tmp_path / "history.db").write_bytes(b"\0" * 20_000)
     run(tmp_path, again)
+
+
+def test_a_full_disk_leaves_the_history_behind_and_not_dead(
+    tmp_path: Path, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body(log: Log, history: History) -> None:
+        await log.append([message(b'[{"n":"a","v":1}]')])
+        assert (await history.query(Query(CHANNEL))).total == 1
+        full = sqlite3.OperationalError("database or disk is full")
+        tried = asyncio.Event()
+        refused = iter((None, tried))
+
+        def step(up_to: int) -> int:
+            second = next(refused)
+            if second is not None:
+                loop.call_soon_threadsafe(second.set)
+            raise full
+
+        loop = asyncio.get_running_loop()
+        step_of_history = mocker.patch.object(history, "_step", side_effect=step)
+        await log.append([message(b'[{"n":"a","v":2}]', at=1)])
+        assert (await history.query(Query(CHANNEL))).total == 1
+        history._wake.set()
+        await tried.wait()
+        assert history.behind == 1
+        mocker.stop(step_of_history)
+        assert (await history.query(Query(CHANNEL))).total == 2
+        assert not history._task.done()
+
+    run(tmp_path, body)
+    assert "the history is 1 messages behind: database or disk is full" in caplog.text
 
 
 def test_the_oldest_records_go_when_the_file_is_too_large(tmp_path: Path) -> None:

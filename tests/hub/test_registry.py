@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
 from hub import registry as registry_module
 from hub import registry_items
@@ -294,6 +295,22 @@ def test_a_change_that_cannot_be_written_did_not_happen(
     assert registry.epoch == epoch
     assert registry.thing_by_key(key) == thing
     assert registry.things().total == 1
+
+
+def test_a_full_disk_keeps_no_registry_from_closing(
+    tmp_path: Path, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = reopen(tmp_path)
+    thing, key = registry.create_thing("node")
+    full = sqlite3.OperationalError("database or disk is full")
+    mocker.patch.object(registry._file, "copy", side_effect=full)
+    mocker.patch.object(registry._file, "write", side_effect=RegistryFailed("no room"))
+    registry.close()
+    assert "the last use of tokens is not kept: no room" in caplog.text
+    assert "stays as it was: database or disk is full" in caplog.text
+    registry = reopen(tmp_path)
+    assert registry.thing_by_key(key) == thing
+    registry.close()
 
 
 def test_a_damaged_registry_is_set_aside_and_its_copy_taken(tmp_path: Path) -> None:
