@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -78,6 +79,8 @@ class StatusSource:
                 "first_seq": log.first_seq,
                 "pending": log.pending,
                 "bytes": log.size_bytes,
+                "free_bytes": shutil.disk_usage(log.path.parent).free,
+                "not_stored": log.counters.failed,
                 "set_aside": [path.name for path in self._set_aside()],
                 "gap_messages": log.counters.gap_messages,
                 "damaged_rows": log.damaged_rows,
@@ -128,6 +131,7 @@ class StatusSource:
         flat |= {f"fluxgate_log_{name}_total": value for name, value in asdict(log.counters).items()}
         flat["fluxgate_log_messages"] = log.message_count
         flat["fluxgate_log_bytes"] = log.size_bytes
+        flat["fluxgate_disk_free_bytes"] = shutil.disk_usage(log.path.parent).free
         flat["fluxgate_log_pending"] = log.pending
         flat["fluxgate_history_behind"] = history.behind
         return flat

@@ -47,6 +47,8 @@ class StoreState(msgspec.Struct, frozen=True):
     committed_seq: int = 0
     first_seq: int = 0
     bytes: int = 0
+    free_bytes: int | None = None  # on the disk
+    not_stored: int = 0  # messages refused since the gateway started, as a rule for want of room
     set_aside: list[str] = []  # files that were damaged when the gateway started
 
 

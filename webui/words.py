@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from webui.client import Device, Frame, Module, Status, Upstream, Value
 
 QUIET_AFTER_S = 3600  # a sensor that reports hourly is the slowest common one
+DISK_FULL_BYTES = 50_000_000  # free; below it the store's own housekeeping soon has no room
 RADIO_SILENT_AFTER_S = 120  # forwarders send a status report every 30 s
 
 # Demodulation limit of the SX127x by spreading factor (SX1276 data sheet, table 13).
@@ -221,6 +222,15 @@ def radio_lamp(status: Status) -> Lamp:
 
 def store_lamp(status: Status) -> Lamp:
     used = size(status.store.bytes)
+    free = status.store.free_bytes
+    if free is not None and free < DISK_FULL_BYTES:
+        lost = (
+            f" {counted(status.store.not_stored, 'message')} could not be kept."
+            if status.store.not_stored
+            else ""
+        )
+        text = f"The disk is full: {size(free)} free.{lost} Make room on it, or put in a larger card."
+        return Lamp("Store", "more.index", "bad", "disk full", text)
     if status.store.set_aside:
         text = "A damaged file was set aside at the start; what it held may be missing."
         return Lamp("Store", "more.index", "warn", "damaged", text)
@@ -276,8 +286,9 @@ def state_sentence(status: Status) -> str:
     radio, upstream = radio_lamp(status), upstream_lamp(status.upstream)
     if radio.level != "ok":
         return radio.text
-    if status.store.set_aside:
-        return store_lamp(status).text
+    store = store_lamp(status)
+    if store.level != "ok":
+        return store.text
     if upstream.level in {"bad", "warn"}:
         return f"Radio fine. {upstream.text}"
     if upstream.level == "off":

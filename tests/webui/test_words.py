@@ -155,6 +155,13 @@ def test_radio_lamp(found: Status, level: str, value: str) -> None:
     assert (lamp.level, lamp.value) == (level, value)
 
 
+def test_a_full_disk_is_said_before_all_but_a_silent_radio() -> None:
+    found = status(store=StoreState(free_bytes=1_000_000, not_stored=3, set_aside=["log.db.damaged-1"]))
+    assert (words.store_lamp(found).level, words.store_lamp(found).value) == ("bad", "disk full")
+    assert "3\u00a0messages could not be kept" in words.state_sentence(found)
+    assert words.store_lamp(status(store=StoreState(free_bytes=words.DISK_FULL_BYTES))).level == "ok"
+
+
 def test_a_damaged_store_is_said_before_an_outage() -> None:
     found = status(
         store=StoreState(set_aside=["log.db.damaged-1"]), upstream=[Upstream("a", "offline", queued=2)]
