@@ -250,3 +250,13 @@ def test_a_chip_that_is_not_strict_sends_nothing_with_length_0(make_link):
     link.run(1000 * MS)
     assert not link.air.records.frames
     assert link.tx.read(reg.IRQ_FLAGS) == 0
+
+
+def test_the_running_bit_of_image_calibration_is_the_chips(bench):
+    bench.write(reg.FSK_IMAGE_CAL, 0xA2)
+    assert bench.read(reg.FSK_IMAGE_CAL) == 0x82
+    bench.write(reg.FSK_IMAGE_CAL, 0xC2)
+    bench.write(reg.FSK_IMAGE_CAL, 0x02)
+    assert bench.read(reg.FSK_IMAGE_CAL) == 0x22
+    bench.run(20 * MS)
+    assert bench.read(reg.FSK_IMAGE_CAL) == 0x02

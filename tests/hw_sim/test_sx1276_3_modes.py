@@ -358,3 +358,24 @@ def test_sleep_out_of_lora_standby_clears_the_fifo_written_by_the_driver(bench):
     bench.write(reg.OP_MODE, 0x81)
     bench.write(reg.FIFO_ADDR_PTR, 0)
     assert bench.burst(reg.FIFO, 4) == bytes(4)
+
+
+def test_switching_to_fsk_stops_the_carrier(link):
+    link.rx.write(reg.OP_MODE, 0x85)
+    link.tx.load(bytes(100))
+    link.tx.write(reg.OP_MODE, 0x83)
+    link.run(60 * MS)
+    link.tx.write(reg.OP_MODE, 0x00)
+    link.run(S)
+    assert link.last.aborted
+    assert link.tx.read(reg.OP_MODE) == 0x00
+
+
+def test_switching_to_fsk_ends_a_reception(link):
+    link.rx.write(reg.OP_MODE, 0x85)
+    link.run(MS)
+    link.rx.write(reg.OP_MODE, 0x00)
+    link.send()
+    link.rx.write(reg.OP_MODE, 0x80)
+    assert link.rx.read(reg.IRQ_FLAGS) == 0
+    assert link.rx.read(reg.RX_NB_BYTES) == 0

@@ -395,3 +395,22 @@ def test_cad_listens_for_a_symbol_and_32_chips(link, kernel):
         heard.append(bool(link.rx.read(reg.IRQ_FLAGS) & FLAGS["CadDetected"]))
         link.rx.write(reg.IRQ_FLAGS, 0xFF)
     assert heard == [False, True]
+
+
+def test_lora_flags_move_no_line_while_the_fsk_modem_is_on(bench):
+    bench.setup()
+    bench.chip.raise_flags(FLAGS["RxDone"])
+    assert bench.chip.dio(0)
+    bench.write(reg.OP_MODE, 0x00)
+    assert not bench.chip.dio(0)
+
+
+def test_hopping_leaves_crc_on_payload_of_the_last_header(link):
+    link.rx.write(reg.OP_MODE, 0x85)
+    link.send()
+    link.rx.write(reg.OP_MODE, 0x81)
+    link.rx.write(reg.HOP_PERIOD, 10)
+    link.rx.load(b"hop")
+    link.rx.write(reg.OP_MODE, 0x83)
+    link.run(11 * 1_024_000)
+    assert link.rx.read(reg.HOP_CHANNEL) == 0x41

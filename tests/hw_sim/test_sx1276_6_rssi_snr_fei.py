@@ -145,6 +145,8 @@ def test_the_port_and_so_the_offset_follow_the_frequency(freq_hz, offset):
         (1000, 125_000, 7629),
         (-1000, 125_000, 0x100000 - 7629),
         (-1000, 500_000, 0x100000 - 1907),
+        (300_000, 7_800, 0x7FFFF),
+        (-300_000, 7_800, 0x80000),
     ],
 )
 def test_fei_is_a_20_bit_twos_complement_number_positive_for_a_sender_above(error_hz, bw_hz, code):

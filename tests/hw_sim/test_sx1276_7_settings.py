@@ -83,6 +83,8 @@ def test_erratum_2_1_other_bandwidths_want_0x03(bench):
         pytest.param(9, (0x40, 0x00), 0xC3, False, id="500 kHz"),
         pytest.param(7, (0x45, 0x55), 0xC3, True, id="125 kHz as after reset"),
         pytest.param(7, (0x44, 0x00), 0x43, True, id="125 kHz with the narrow band's value"),
+        pytest.param(7, (0x40, 0x55), 0x43, True, id="125 kHz with 0x30 as after reset"),
+        pytest.param(7, (0x40, 0x00), 0xC3, True, id="125 kHz with automatic IF"),
         pytest.param(9, (0x40, 0x00), 0x43, True, id="500 kHz without automatic IF"),
     ],
 )
@@ -188,6 +190,7 @@ def test_the_detector_must_be_set_for_the_spreading_factor(link, sf, optimize, t
         pytest.param(0x8F, 0x87, 0x3B, 20, id="+20 dBm with 240 mA"),
         pytest.param(0x8F, 0x87, 0x31, 20, id="+20 dBm with 140 mA"),
         pytest.param(0x8F, 0x87, 0x2B, 17, id="+20 dBm cut by the 100 mA limit"),
+        pytest.param(0x8F, 0x85, 0x3B, 17, id="PaDac neither 0x84 nor 0x87"),
         pytest.param(0x8A, 0x87, 0x2B, 15, id="PaDac shifts by 3 dB"),
         pytest.param(0x7F, 0x84, 0x2B, -26, id="RFO is not connected"),
     ],

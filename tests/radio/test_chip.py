@@ -154,6 +154,16 @@ def test_crc_counts_only_where_the_header_announced_one(bus: RegisterFake, chip:
     assert (received.crc_present, received.crc_ok) == (True, False)
 
 
+def test_only_the_flags_seen_are_cleared_so_that_a_later_one_is_not_lost(
+    bus: RegisterFake, chip: Chip
+) -> None:
+    chip.configure_receive(SETTINGS)
+    packet(bus, flags=0x50)
+    bus.transfers.clear()
+    chip.read_packet()
+    assert [write for write in bus.writes if write[0] == 0x12] == [bytes((0x12, 0x50))]
+
+
 def test_no_packet_without_rx_done(bus: RegisterFake, chip: Chip) -> None:
     chip.configure_receive(SETTINGS)
     packet(bus, flags=0x10)
