@@ -37,6 +37,13 @@ LINGER_S = 5.0  # how long a closing connection may take to read its last bytes
 BACKLOG = 1024  # connections the kernel completes ahead: all of a site reconnect at once after an outage
 IDLE_CURSOR = 10_000  # messages after which the cursor of a session without any for it is moved all the same
 
+# For the technician who reads the log: the client is told the number only.
+WHY_REFUSED = {
+    ConnectCode.BAD_CREDENTIALS: "the password is no thing's key, or the user name is not that thing's id",
+    ConnectCode.NOT_AUTHORIZED: "no key as password, or no right to connect or to publish the will",
+    ConnectCode.SERVER_UNAVAILABLE: "too many connections or kept sessions, of this thing or of all",
+}
+
 SessionKey = tuple[str, str]  # thing id, client id
 
 
@@ -156,18 +163,20 @@ class MqttDoor:
         principal = self._authenticate(packet)
         if isinstance(principal, ConnectCode):
             self.counters["refused_credentials"] += 1
-            log.info(
-                "mqtt %s: CONNECT as %.64r refused: %s", connection.peer, packet.username, principal.name
-            )
-            connection.refuse(principal)
+            self._refuse(connection, packet, principal)
             return
         connection.principal = principal
         code = self._may_connect(principal, packet)
         if code is not ConnectCode.ACCEPTED:
-            connection.refuse(code)
+            self._refuse(connection, packet, code)
             return
         self._waiting.pop(connection, None)
         self._attach(connection, packet)
+
+    @staticmethod
+    def _refuse(connection: Connection, packet: Connect, code: ConnectCode) -> None:
+        log.info("mqtt %s: CONNECT as %.64r refused: %s", connection.peer, packet.username, WHY_REFUSED[code])
+        connection.refuse(code)
 
     def _authenticate(self, packet: Connect) -> Principal | ConnectCode:
         """User name: thing id, or nothing; password: its key."""

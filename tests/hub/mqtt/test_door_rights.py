@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from hub.mqtt.door import WHY_REFUSED
+from hub.mqtt.packets import ConnectCode
 
 Open = Callable[..., Any]
 
@@ -24,10 +28,11 @@ Open = Callable[..., Any]
     ],
 )
 def test_connect_is_answered_by_what_it_shows(
-    open_world: Open, user: str | None, key: str | None, code: int
+    open_world: Open, user: str | None, key: str | None, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
         async with open_world() as world:
+            caplog.set_level(logging.INFO)
             client = await world.dial()
             names = {"a": world.ids["a"], "b": world.ids["b"], "key": world.keys["a"]}
             client.connect(
@@ -38,6 +43,8 @@ def test_connect_is_answered_by_what_it_shows(
                 assert await client.closed()
                 assert world.door.counters["refused_credentials"] == 1
                 assert world.door.counters["connections_now"] == 0
+                assert WHY_REFUSED[ConnectCode(code)] in caplog.text
+                assert world.keys["a"] not in caplog.text
 
     asyncio.run(main())
 
