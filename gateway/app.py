@@ -42,7 +42,7 @@ from gateway.upstream.config import UpstreamMqttConfig
 from gateway.upstream.mqtt import MqttSink
 from gateway.upstream.relay import Relay
 from hub import mqtt
-from hub.database import write_durably
+from hub.database import open_reader, write_durably
 from hub.errors import LogFailed
 from hub.http.app import create_app
 from hub.http.door import HttpDoor
@@ -133,7 +133,7 @@ async def opened_core(config: Config) -> AsyncIterator[Core]:
                 f"{error}; restore the file from a backup, or remove it and register devices anew"
             ) from error
         writer = store.Store(sealer.seal, sealer.unseal)
-        with contextlib.closing(sqlite3.connect(f"file:{hub.log.path}?mode=ro", uri=True)) as reader:
+        with contextlib.closing(open_reader(hub.log.path)) as reader:
             stored = writer.load(reader)
         for eui in stored.unreadable:
             log.error("the keys of device %s cannot be opened: register it again", eui)
@@ -192,6 +192,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         gateway.tasks = [
             *(asyncio.create_task(relay.run(), name=f"upstream {relay.status().name}") for relay in relays),
             asyncio.create_task(files.run(), name="status files"),
+            asyncio.create_task(link.expire(), name="unanswered downlinks"),
             *(asyncio.create_task(door.failed(), name="http door") for door in http_doors),
         ]
         stack.push_async_callback(_cancel, gateway.tasks)

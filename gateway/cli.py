@@ -118,6 +118,8 @@ def webui(config: ConfigOption = None) -> None:
     page = settings.webui
     api_url = page.api_url or f"http://{settings.http.host}:{settings.http.port}"
     command = [sys.executable, "-m", "webui", "--host", page.host, "--port", str(page.port), "--api", api_url]
+    command += [part for host in page.trusted_hosts for part in ("--trusted-host", host)]
+    command += ["--secure-cookies"] if page.secure_cookies else []
     os.execv(sys.executable, command)
 
 

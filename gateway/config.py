@@ -151,6 +151,11 @@ class WebuiSection(_Section, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: Port = 8000
     api_url: Annotated[str, Meta(description="HTTP door of the gateway; empty: from [http]")] = ""
+    trusted_hosts: Annotated[
+        tuple[str, ...],
+        Meta(description="names the pages answer to; empty: any. Guards against DNS rebinding"),
+    ] = ()
+    secure_cookies: Annotated[bool, Meta(description="the pages are reached over TLS only")] = False
 
 
 class UpstreamSection(_Section, frozen=True, kw_only=True):

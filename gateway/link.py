@@ -26,6 +26,7 @@ Address = tuple[str, int]
 MAX_GATEWAYS = 64  # forwarders remembered; the longest silent one makes room
 MAX_PENDING = 256  # downlinks awaiting their TX_ACK
 ACK_TIMEOUT_NS = 5_000_000_000  # a forwarder without TX_ACK is given up on after this long
+EXPIRE_INTERVAL_S = 1.0
 MAX_DATAGRAM = 65_535
 DATAGRAMS_A_TURN = 512  # read per turn of the event loop, so that the doors get theirs
 
@@ -187,6 +188,12 @@ class UdpLink:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
             self._socket = None
+
+    async def expire(self) -> None:
+        """Give up, as time goes by, on orders that no forwarder answers; runs until cancelled."""
+        while True:
+            await asyncio.sleep(EXPIRE_INTERVAL_S)
+            self.link.expire(self._clock())
 
     def transmit(self, downlink: Downlink, eui: bytes) -> None:
         """Order a downlink from the forwarder `eui`."""

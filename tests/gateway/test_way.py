@@ -240,3 +240,22 @@ def test_adr_never_moves_devices_past_what_the_radios_hear(
         lorawan=LorawanSection(adr_max_dr=setting),
     )
     assert _adr_max_dr(config, get_region("EU868")) == fastest
+
+
+def test_a_downlink_no_forwarder_answers_is_given_up_and_waits_for_the_next_uplink(
+    site: OpenSite, device: Device, mocker: Any
+) -> None:
+    mocker.patch("gateway.link.ACK_TIMEOUT_NS", 0)
+    mocker.patch("gateway.link.EXPIRE_INTERVAL_S", 0.01)
+
+    async def main() -> None:
+        async with site() as s:
+            await s.add(device)
+            await s.forwarder.pull()
+            s.gateway.core.server.queue_downlink(device.dev_eui, 10, b"\x01")
+            await s.forwarder.push(device.uplink())
+            await s.until(lambda: s.gateway.core.server.counters.downlinks_failed == 1)
+            assert s.gateway.core.server.device(device.dev_eui).queued == 1
+            assert s.gateway.source.counters()["gwmp"]["tx_unanswered"] == 1
+
+    asyncio.run(main())
