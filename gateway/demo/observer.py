@@ -43,11 +43,6 @@ class Observer:
         """Distinct messages so far."""
         return len(self._seen)
 
-    def identities(self) -> set[object]:
-        """What tells the messages apart: gateway and sequence number, else topic and payload."""
-        with self._lock:
-            return set(self._seen)
-
     def start(self, host: str, port: int, timeout_s: float = 10.0) -> None:
         """Connect and subscribe. Raises ConnectionError with the broker's reason."""
         try:

@@ -11,6 +11,7 @@ import pytest
 from hw_sim import fakes
 from hw_sim.fakes import rpi_gpio
 from hw_sim.hosts import FreeHost, SimClock
+from hw_sim.platforms import real_time_on_fakes
 from radio.boards import get_board, parse_board
 from radio.config import ModuleConfig, RadioConfig
 from radio.gwmp import RxPacket
@@ -19,7 +20,7 @@ from radio.hardware.spi import SpidevBus
 from radio.jit import MS
 from radio.lora import LoRaModulation
 from radio.seam import Lines
-from radio.service import Platform, Radio, linux_platform
+from radio.service import Platform, Radio
 from radio.sx127x.registers import Settings
 
 if TYPE_CHECKING:
@@ -106,11 +107,11 @@ def test_a_missing_spi_device_is_an_os_error(machine: Carrier) -> None:
 
 def test_the_whole_linux_platform_runs_in_real_time(carrier_for: Callable[[], Carrier]) -> None:
     carrier = carrier_for()
-    fakes.install(FreeHost(carrier.kernel, carrier.host.board))
+    platform = real_time_on_fakes(FreeHost(carrier.kernel, carrier.host.board))
     heard = threading.Event()
     stop = threading.Event()
     world = threading.Thread(target=carrier.kernel.run, kwargs={"pace": 1.0, "stop": stop})
-    radio = Radio(CONFIG, linux_platform("gpiod"), lambda _rx, _end_ns: heard.set())
+    radio = Radio(CONFIG, platform, lambda _rx, _end_ns: heard.set())
     try:
         world.start()
         radio.start()
