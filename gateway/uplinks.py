@@ -16,7 +16,7 @@ from gateway.live import Entry, LiveFrames, heard, spoken
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.errors import UnknownDevice
 from gateway.lorawan.outcome import Downlink, Joined, Rejected, Uplink, Writes
-from gateway.lorawan.publish import Publisher
+from gateway.lorawan.publish import Published, Publisher
 from gateway.lorawan.server import NetworkServer
 from hub.access import Access, Action, Principal, Resource
 from hub.errors import Busy, HubError, LogFailed
@@ -107,9 +107,7 @@ class Uplinks:
         else:
             self.counters.messages += len(messages)
             self.counters.senml_records += made.records + RADIO_RECORDS if messages else 0
-        self.live.add(
-            "uplink", uplink.at.wall_ns / 1e9, partial(_uplink_details, uplink, detail, made.values)
-        )
+        self.live.add("uplink", uplink.at.wall_ns / 1e9, partial(_uplink_details, uplink, detail, made))
         self._answer_now(uplink.downlink, eui)
 
     def _joined(self, joined: Joined, eui: bytes) -> None:
@@ -177,7 +175,7 @@ def _asked(thing_id: str, channel_id: str) -> tuple[Principal, Resource]:
     return Principal("thing", thing_id), Resource(channel_id)
 
 
-def _uplink_details(uplink: Uplink, detail: str, values: list[Entry]) -> Entry:
+def _uplink_details(uplink: Uplink, detail: str, made: Published) -> Entry:
     return {
         **heard(uplink.rx),
         "dev_eui": str(uplink.device.dev_eui),
@@ -186,7 +184,7 @@ def _uplink_details(uplink: Uplink, detail: str, values: list[Entry]) -> Entry:
         "fcnt": uplink.fcnt,
         "fport": uplink.fport,
         "detail": detail or "; ".join(uplink.notes),
-        "values": values,
+        "values": made.values,
     }
 
 

@@ -10,17 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from gateway.codecs import CODECS, CodecError
 from gateway.lorawan.outcome import Uplink
 from hub.message import OCTET_STREAM, SENML_JSON, Message
-from hub.senml import PackRecord, Record, encode_json
+from hub.senml import Record, encode_json
 
 PROTOCOL = "lora"
 RAW_CODEC = "raw"
 _NS = 1e9
-_encode_pack = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
@@ -28,9 +25,19 @@ class Published:
     """What is to be appended to the log with the uplink's writes."""
 
     messages: list[Message]
-    records: int = 0  # SenML records of the payload
-    values: list[dict[str, Any]] = field(default_factory=list)  # the same for a page: n, u and v, vs or vb
+    decoded: list[Record] = field(default_factory=list)  # the payload's SenML records
     problem: str = ""  # why the payload stayed bytes; "" where it was decoded, or was to stay so
+    base_size: int = 0  # characters of the base name that the records share
+
+    @property
+    def records(self) -> int:
+        """SenML records of the payload."""
+        return len(self.decoded)
+
+    @property
+    def values(self) -> list[dict[str, Any]]:
+        """The records for a page: n, u and v, vs or vb. Made when asked for, which is seldom."""
+        return [_value(record, self.base_size) for record in self.decoded]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +63,9 @@ class Publisher:
                 except CodecError as error:
                     made.problem = f"codec {codec.name}: {error}"
                 else:
-                    made.records = len(records)
-                    made.values = [_value(record, len(device.base_name)) for record in records]
+                    made.decoded, made.base_size = records, len(device.base_name)
             made.messages.append(self._message(uplink, device.topic, content_type, body))
-        radio = _encode_pack(radio_pack(uplink, time_s))
+        radio = radio_pack(uplink, time_s)
         made.messages.append(self._message(uplink, device.topic + ".radio", SENML_JSON, radio))
         return made
 
@@ -78,19 +84,17 @@ class Publisher:
         )
 
 
-def radio_pack(uplink: Uplink, time_s: float) -> list[PackRecord]:
-    """How the frame was heard, as a pack that shares base name and time.
+def radio_pack(uplink: Uplink, time_s: float) -> bytes:
+    """How the frame was heard, as a SenML pack (JSON) that shares base name and time.
 
-    Built as it is sent, without resolved records between: this is done for every frame.
+    Written out, as it is done for every frame: all of it is numbers and one base name of harmless characters.
     """
     rx = uplink.rx
-    return [
-        PackRecord(bn=uplink.device.base_name, bt=time_s, n="rssi", u="dBm", v=rx.rssi_dbm),
-        PackRecord(n="snr", u="dB", v=rx.lsnr_db),
-        PackRecord(n="sf", v=rx.modulation.sf),
-        PackRecord(n="frequency", u="Hz", v=rx.freq_hz),
-        PackRecord(n="fcnt", u="count", v=uplink.fcnt),
-    ]
+    return (
+        f'[{{"bn":"{uplink.device.base_name}","bt":{time_s!r},"n":"rssi","u":"dBm","v":{rx.rssi_dbm}}},'
+        f'{{"n":"snr","u":"dB","v":{rx.lsnr_db!r}}},{{"n":"sf","v":{rx.modulation.sf}}},'
+        f'{{"n":"frequency","u":"Hz","v":{rx.freq_hz}}},{{"n":"fcnt","u":"count","v":{uplink.fcnt}}}]'
+    ).encode()
 
 
 def _value(record: Record, base_size: int) -> dict[str, Any]:
