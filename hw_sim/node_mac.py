@@ -156,6 +156,7 @@ class MacState:
             at += 1
 
     def _obey(self, command: Command) -> None:
+        """Commands without a case go unanswered, as TxParamSetupReq does wherever no dwell time is set."""
         match command:
             case mac.LinkCheckAns(margin_db=margin_db):
                 self.link_margin_db = margin_db
@@ -174,8 +175,6 @@ class MacState:
                 self._answers.append(self._new_channel(command))
             case mac.DlChannelReq() if not self.region.fixed_plan:
                 self._sticky.append(self._dl_channel(command))
-            case mac.TxParamSetupReq():
-                pass  # only AS923 and AU915 answer it, with dwell times that no scenario here has
 
     def _link_adr(self, block: Sequence[mac.LinkADRReq]) -> list[Command]:
         """5.2: the masks of a block add up, the rest of the last one counts; one answer each, all alike."""

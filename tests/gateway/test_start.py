@@ -32,8 +32,8 @@ def test_a_second_gateway_on_the_same_data_is_refused_and_told_why(
             assert process.returncode == 1
             assert f"in use by another gateway (process {os.getpid()})" in errors.decode()
             assert "Traceback" not in errors.decode()
-        async with site():
-            pass  # and free again afterwards
+        async with site() as again:
+            assert again.gateway.gwmp_port, "the directory is free again afterwards"
 
     asyncio.run(main())
 
