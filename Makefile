@@ -22,7 +22,10 @@ PACKAGE_shellcheck := shellcheck
 PACKAGE_curl := curl
 PACKAGE_systemd-analyze := systemd
 PACKAGE_gcc := gcc libc6-dev
-TEST_COMMANDS := mosquitto mosquitto_sub node npm chromium shellcheck curl systemd-analyze gcc
+PACKAGE_coap-client-openssl := libcoap3-bin
+PACKAGE_influxd := influxdb
+PACKAGE_strace := strace
+TEST_COMMANDS := mosquitto mosquitto_sub node npm chromium shellcheck curl systemd-analyze gcc coap-client-openssl influxd strace
 
 .PHONY: run test check format lint types bench prove-install clean
 

@@ -19,7 +19,7 @@ from .errors import AccessDenied, HubError, LogFailed, TooLarge
 from .history import History
 from .keys import ServerKey
 from .log import MAX_BYTES, MAX_MESSAGES, Log, Write
-from .message import Message, TimeQuality
+from .message import Message, Properties, TimeQuality
 from .registry import Registry
 from .router import Router
 from .topics import parse_subtopic
@@ -140,12 +140,16 @@ class Hub:
         *,
         also: Sequence[Write] = (),
         qos: int = 2,
+        properties: Properties | None = None,
+        origin: str = "",
     ) -> int:
         """Take a message in; returns its number once it is durable.
 
-        Raises AccessDenied, BadMessage (TooLarge, UnsupportedType), TopicError, LogFailed, WriteRefused.
+        `origin` is for what another gateway took in first. Raises AccessDenied, BadMessage (TooLarge, UnsupportedType), TopicError, LogFailed, WriteRefused.
         """
-        message = self._admit(principal, protocol, channel, subtopic, content_type, payload, qos)
+        message = self._admit(
+            principal, protocol, channel, subtopic, content_type, payload, qos, properties, origin
+        )
         return (await self.log.append((message,), also))[0]
 
     def submit(
@@ -160,13 +164,17 @@ class Hub:
         *,
         also: Sequence[Write] = (),
         qos: int = 2,
+        properties: Properties | None = None,
+        origin: str = "",
     ) -> int:
         """As `publish`, for a door that has no task per message: `done` is called on the loop when it is
         durable.
 
         Raises what `publish` raises, and Busy.
         """
-        message = self._admit(principal, protocol, channel, subtopic, content_type, payload, qos)
+        message = self._admit(
+            principal, protocol, channel, subtopic, content_type, payload, qos, properties, origin
+        )
         return self.log.submit((message,), also, done)[0]
 
     def post(
@@ -180,12 +188,16 @@ class Hub:
         *,
         also: Sequence[Write] = (),
         qos: int = 2,
+        properties: Properties | None = None,
+        origin: str = "",
     ) -> int:
         """As `publish`, promising nothing.
 
         Durable with the next commit. Raises what `publish` raises, and Busy.
         """
-        message = self._admit(principal, protocol, channel, subtopic, content_type, payload, qos)
+        message = self._admit(
+            principal, protocol, channel, subtopic, content_type, payload, qos, properties, origin
+        )
         return self.log.post((message,), also)[0]
 
     def _admit(
@@ -197,6 +209,8 @@ class Hub:
         content_type: str,
         payload: bytes,
         qos: int,
+        properties: Properties | None,
+        origin: str,
     ) -> Message:
         """The message to store, or the refusal: access first, so that a stranger learns nothing else."""
         decision = self.access.decide(principal, Action.PUBLISH, Resource(channel, subtopic))
@@ -225,6 +239,8 @@ class Hub:
             time=quality,
             boot=self.boot,
             qos=qos,
+            properties=properties,
+            origin=origin,
         )
 
 

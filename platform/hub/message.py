@@ -25,6 +25,20 @@ class TimeQuality(enum.StrEnum):
     UNSET = "unset"
 
 
+class Properties(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What an MQTT 5 publisher said beside the payload (MQTT 5.0, 3.3.2.3), and what identifies a bridged message.
+
+    None and "" mean "not given". Fields are only ever added, at the end, with a default.
+    """
+
+    payload_format: int | None = None  # 0 bytes, 1 UTF-8 text (3.3.2.3.2)
+    expiry_s: int | None = None  # message expiry interval, counted from `created_ns` (3.3.2.3.3)
+    response_topic: str = ""
+    correlation_data: bytes | None = None
+    user: tuple[tuple[str, str], ...] = ()  # in the order given, names may repeat
+    content_type: str = ""  # as the publisher wrote it, where that is more than `Message.content_type` tells
+
+
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One published message.
 
@@ -46,3 +60,6 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     time: TimeQuality = TimeQuality.UNSET
     boot: str = ""  # boot id, so that times stamped before synchronisation can be corrected
     qos: int = 2  # 0..2, the delivery its publisher asked for; only MQTT asks for less than the highest
+    retain: bool = False  # published with RETAIN, for subscribers that ask for it as published
+    properties: Properties | None = None
+    origin: str = ""  # "<gateway>/<seq>" where another gateway took it in first; "" where this one did
