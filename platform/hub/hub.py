@@ -124,6 +124,14 @@ class Hub:
         thing = self.registry.thing_by_key(key)
         return Principal.of_thing(thing) if thing else None
 
+    def authenticate_certificate(self, thing_id: str) -> Principal | None:
+        """The principal of the thing that a certificate of the gateway's authority names.
+
+        Such a thing needs no key, so a new key takes nothing away from it; removing the thing does.
+        """
+        thing = self.registry.thing(thing_id)
+        return Principal("thing", thing.id) if thing else None
+
     def authenticate_user(self, token: str, now_s: float) -> Principal | None:
         """The principal of the user a live token belongs to."""
         user = self.registry.user_by_token(token, now_s)
@@ -145,7 +153,8 @@ class Hub:
     ) -> int:
         """Take a message in; returns its number once it is durable.
 
-        `origin` is for what another gateway took in first. Raises AccessDenied, BadMessage (TooLarge, UnsupportedType), TopicError, LogFailed, WriteRefused.
+        `origin` is for what another gateway took in first. Raises AccessDenied, BadMessage (TooLarge,
+        UnsupportedType), TopicError, LogFailed, WriteRefused.
         """
         message = self._admit(
             principal, protocol, channel, subtopic, content_type, payload, qos, properties, origin

@@ -366,20 +366,30 @@ def encode_json(records: Sequence[Record], *, base_name: str = "") -> bytes:
 
 def encode_cbor(records: Sequence[Record], *, base_name: str = "") -> bytes:
     """A CBOR pack of `records`; numbers take the shortest form that keeps their value."""
-    pack = []
-    for raw in _pack(records, base_name):
+    return encode_pack_cbor(_pack(records, base_name))
+
+
+def encode_pack_json(pack: Sequence[PackRecord]) -> bytes:
+    """The JSON form of a pack as it stands, base fields included."""
+    return _encode(pack)
+
+
+def encode_pack_cbor(pack: Sequence[PackRecord]) -> bytes:
+    """The CBOR form of a pack as it stands. Raises SenmlError where a data value is not base64url."""
+    maps = []
+    for index, raw in enumerate(pack):
         fields: dict[int, Any] = {}
         for label, name in _CBOR_LABELS.items():
             value = getattr(raw, name)
             if value is None:
                 continue
             if name == "vd":
-                value = _decode_data(0, value)
+                value = _decode_data(index, value)
             elif type(value) is float and value.is_integer() and abs(value) < 2**53:
                 value = int(value)
             fields[label] = value
-        pack.append(fields)
-    return cbor2.dumps(pack, canonical=True)
+        maps.append(fields)
+    return cbor2.dumps(maps, canonical=True)
 
 
 def _pack(records: Sequence[Record], base_name: str) -> list[PackRecord]:
