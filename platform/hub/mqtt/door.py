@@ -88,7 +88,7 @@ class MqttDoor:
         self._pumps: dict[Connection, None] = {}
         self._to_flush: list[Connection] = []
         self._unsubscribe: list[Callable[[], None]] = []
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._anonymous = 0
 
@@ -105,22 +105,27 @@ class MqttDoor:
             self.access.on_revoke(self.recheck),
             self._hub.registry.on_change(lambda _change: self._rights_changed()),
         ]
-        handshake_s = self.limits.connect_timeout_s if self._ssl else None
-        self._server = await loop.create_server(
-            lambda: Connection(self),
-            self.host,
-            self.port,
-            backlog=BACKLOG,
-            ssl=self._ssl,
-            ssl_handshake_timeout=handshake_s,
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = await self.listen(self.host, self.port, ssl=self._ssl)
         self._sweeper = loop.call_later(SWEEP_S, self._sweep_again)
+
+    async def listen(self, host: str, port: int, *, ssl: tls.SSLContext | None = None) -> int:
+        """Listen on a further address, for the same sessions: TLS beside plain TCP. Returns the port. Raises OSError."""
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self),
+            host,
+            port,
+            backlog=BACKLOG,
+            ssl=ssl,
+            ssl_handshake_timeout=self.limits.connect_timeout_s if ssl else None,
+        )
+        self._servers.append(server)
+        chosen: int = server.sockets[0].getsockname()[1]
+        return chosen
 
     async def close(self) -> None:
         """End every connection as lost, wills included, and wait until what was taken is durable."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for connection in [*self._live.values(), *self._waiting]:
             connection.close()
         await self.intake.drain()
@@ -130,8 +135,8 @@ class MqttDoor:
             unsubscribe()
         for connection in list(self._closing):
             connection.abort()
-        if self._server is not None:
-            await self._server.wait_closed()
+        for server in self._servers:
+            await server.wait_closed()
 
     def _load(self) -> None:
         """Read the rows of the last run. One that cannot be read is left out and said so."""
