@@ -109,7 +109,7 @@ class MqttDoor:
         self._sweeper = loop.call_later(SWEEP_S, self._sweep_again)
 
     async def listen(self, host: str, port: int, *, ssl: tls.SSLContext | None = None) -> int:
-        """Listen on a further address, for the same sessions: TLS beside plain TCP. Returns the port. Raises OSError."""
+        """Listen on a further address for the same sessions, TLS beside plain TCP; returns the port. Raises OSError."""
         server = await asyncio.get_running_loop().create_server(
             lambda: Connection(self),
             host,
