@@ -27,7 +27,6 @@ from gateway import __version__, logs
 from gateway.api import Api
 from gateway.clock import SystemClock
 from gateway.commands import Commands
-from gateway.config import Config, UpstreamSection
 from gateway.link import UdpLink
 from gateway.live import LiveFrames
 from gateway.lorawan import store
@@ -36,6 +35,7 @@ from gateway.lorawan.seal import SEAL_KEY_SIZE, Sealer
 from gateway.lorawan.server import NetworkServer
 from gateway.lorawan.settings import Settings
 from gateway.machine import gateway_eui
+from gateway.settings import Config, UpstreamSection
 from gateway.status import StatusFiles, StatusSource
 from gateway.uplinks import Uplinks
 from gateway.upstream.config import UpstreamMqttConfig

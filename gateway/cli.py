@@ -14,6 +14,7 @@ import typer
 
 from gateway import __version__
 from gateway import config as configuration
+from gateway.settings import Config
 
 DEFAULT_CONFIG = Path("/etc/fluxgate/fluxgate.toml")
 
@@ -52,11 +53,11 @@ def _fail(message: str) -> NoReturn:
     raise SystemExit(1)
 
 
-def _load(path: Path | None) -> configuration.Config:
+def _load(path: Path | None) -> Config:
     if path is not None:
         return configuration.load(path)
     try:
-        return configuration.load(DEFAULT_CONFIG) if DEFAULT_CONFIG.exists() else configuration.Config()
+        return configuration.load(DEFAULT_CONFIG) if DEFAULT_CONFIG.exists() else Config()
     except PermissionError:  # its folder is closed to other users, as it may hold upstream passwords
         _fail(f"{DEFAULT_CONFIG} may only be read by root: put `sudo` in front of the command")
 

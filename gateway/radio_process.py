@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from types import FrameType
 
 from gateway import logs
-from gateway.config import Config
 from gateway.machine import gateway_eui
+from gateway.settings import Config
 from radio.boards import board_names, get_board
 from radio.config import ModuleConfig, RadioConfig, Role
 from radio.errors import RadioError

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from gateway.config import Config
+from gateway.settings import Config
 from gateway.supervisor import ProcessFailed, Program, Supervisor
 
 

@@ -17,12 +17,12 @@ from typing import Any
 
 import msgspec
 
-from gateway.config import ModuleSection
 from gateway.link import Link
 from gateway.live import LiveFrames
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.device import DeviceStatus
 from gateway.lorawan.server import NetworkServer
+from gateway.settings import ModuleSection
 from gateway.uplinks import UplinkCounters
 from gateway.upstream.relay import Relay
 from hub.hub import Hub

@@ -25,7 +25,12 @@ from rich.console import Console
 from rich.live import Live
 
 from gateway.app import UMASK, StartFailed
-from gateway.config import (
+from gateway.config import show
+from gateway.demo import broker, table
+from gateway.demo.observer import Observer
+from gateway.demo.prepare import Prepared, ScenarioFailed, prepare, prepare_upstream, scenario_radio
+from gateway.demo.report import report
+from gateway.settings import (
     Config,
     GatewaySection,
     HttpSection,
@@ -33,12 +38,7 @@ from gateway.config import (
     MqttSection,
     UpstreamSection,
     WebuiSection,
-    show,
 )
-from gateway.demo import broker, table
-from gateway.demo.observer import Observer
-from gateway.demo.prepare import Prepared, ScenarioFailed, prepare, prepare_upstream, scenario_radio
-from gateway.demo.report import report
 from gateway.status import CLAIM_FILE, STATUS_FILE
 from gateway.supervisor import ProcessFailed, Program, Supervisor
 

@@ -13,7 +13,11 @@ from typing import Any
 import msgspec
 
 from gateway.app import opened_core
-from gateway.config import (
+from gateway.config import show
+from gateway.lorawan.device import Activation, DeviceConfig
+from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
+from gateway.provision import register
+from gateway.settings import (
     Config,
     GatewaySection,
     HttpSection,
@@ -21,11 +25,7 @@ from gateway.config import (
     ModuleSection,
     MqttSection,
     RadioSection,
-    show,
 )
-from gateway.lorawan.device import Activation, DeviceConfig
-from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
-from gateway.provision import register
 
 
 @dataclass(frozen=True, slots=True)

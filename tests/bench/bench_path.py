@@ -30,12 +30,13 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.cmac import CMAC
 
 from gateway.app import opened_core
-from gateway.config import Config, GatewaySection, HttpSection, LorawanSection, MqttSection, show
+from gateway.config import show
 from gateway.lorawan.crypto import SessionCrypto
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.frames import build_uplink
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI
 from gateway.provision import register
+from gateway.settings import Config, GatewaySection, HttpSection, LorawanSection, MqttSection
 from radio import gwmp
 from radio.lora import LoRaModulation
 

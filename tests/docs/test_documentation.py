@@ -19,6 +19,7 @@ import typer.main
 from gateway import __version__, config
 from gateway.api import Api, NewDevice
 from gateway.cli import app
+from gateway.settings import Config
 from hw_sim import scenario
 from hw_sim.__main__ import app as simulator_app
 from radio.boards import Board, board_names, get_board, parse_board
@@ -151,7 +152,7 @@ def keys(kind: type[msgspec.Struct], before: str = "") -> Iterator[tuple[str, bo
             yield from keys(inner, f"{before}{name}.")
 
 
-SETTINGS = dict(keys(config.Config))
+SETTINGS = dict(keys(Config))
 UNIT_SECTIONS = {"Unit", "Service", "Install"}
 
 

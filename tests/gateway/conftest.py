@@ -13,12 +13,12 @@ import httpx
 import pytest
 
 from gateway import app
-from gateway.config import Config, GatewaySection, HttpSection, HubSection, LorawanSection, MqttSection
 from gateway.lorawan.crypto import SessionCrypto
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.frames import DataFrame, build_uplink, open_downlink
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI
 from gateway.provision import Registered, register
+from gateway.settings import Config, GatewaySection, HttpSection, HubSection, LorawanSection, MqttSection
 from radio import gwmp
 from radio.lora import LoRaModulation
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.config import Config, ModuleSection, RadioSection
+from gateway.settings import Config, ModuleSection, RadioSection
 
 OTAA = {
     "dev_eui": "70b3d57ed0000009",

@@ -3,14 +3,15 @@
 import pytest
 
 from gateway import config
+from gateway.settings import Config
 
 
 def test_no_file_is_needed() -> None:
-    assert config.parse("") == config.Config()
+    assert config.parse("") == Config()
 
 
 def test_documented_defaults_are_the_defaults() -> None:
-    assert config.parse(config.document()) == config.Config()
+    assert config.parse(config.document()) == Config()
 
 
 def test_every_setting_is_documented_even_those_commented_out() -> None:

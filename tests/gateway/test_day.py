@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from gateway.app import Core, opened_core
-from gateway.config import Config
 from gateway.live import LiveFrames
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.device import DeviceConfig
@@ -26,6 +25,7 @@ from gateway.lorawan.frames import DataFrame, parse
 from gateway.lorawan.outcome import Downlink, Reason
 from gateway.lorawan.publish import Publisher
 from gateway.provision import register
+from gateway.settings import Config
 from gateway.uplinks import Uplinks
 from hw_sim import fakes
 from hw_sim.hosts import LocalHost

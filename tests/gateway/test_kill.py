@@ -32,8 +32,9 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway.app import opened_core
-from gateway.config import Config, show
+from gateway.config import show
 from gateway.provision import register
+from gateway.settings import Config
 from radio import gwmp
 from radio.lora import LoRaModulation
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Config, GatewaySection
 from gateway.demo.demo import DemoFailed, Options, run
 from gateway.demo.prepare import scenario_radio
 from gateway.radio_process import radio_config
+from gateway.settings import Config, GatewaySection
 from hw_sim.scenario import load
 
 US = """

@@ -17,7 +17,7 @@ import pytest
 from paho.mqtt.client import Client, MQTTMessage, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 
-from gateway.config import Config, UpstreamSection
+from gateway.settings import Config, UpstreamSection
 
 OUTAGE_S = 60
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from gateway import app
-from gateway.config import Config, show
+from gateway.config import show
+from gateway.settings import Config
 
 
 def test_a_second_gateway_on_the_same_data_is_refused_and_told_why(

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.app import _adr_max_dr
-from gateway.config import Config, LorawanSection, ModuleSection, RadioSection
 from gateway.lorawan.errors import FrameError
+from gateway.settings import Config, LorawanSection, ModuleSection, RadioSection
 from hub.message import OCTET_STREAM, SENML_JSON
 from radio.gwmp import TxError
 from radio.regions import get_region

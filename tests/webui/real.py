@@ -17,7 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.config import (
+from gateway.config import show
+from gateway.demo.broker import free_port, mosquitto, mosquitto_path
+from gateway.lorawan.crypto import SessionCrypto
+from gateway.lorawan.frames import build_uplink, open_downlink
+from gateway.lorawan.types import AES128Key, DevAddr
+from gateway.settings import (
     Config,
     GatewaySection,
     HttpSection,
@@ -28,12 +33,7 @@ from gateway.config import (
     RadioSection,
     UpstreamSection,
     WebuiSection,
-    show,
 )
-from gateway.demo.broker import free_port, mosquitto, mosquitto_path
-from gateway.lorawan.crypto import SessionCrypto
-from gateway.lorawan.frames import build_uplink, open_downlink
-from gateway.lorawan.types import AES128Key, DevAddr
 from radio import gwmp
 from radio.lora import LoRaModulation
 

@@ -1,0 +1,176 @@
+"""Every setting with its default, unit, bounds and meaning in one place; `gateway.config` reads and writes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+TABLES = ("module", "upstream")  # settings that are sections of their own, and may be repeated
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all sections share: a misspelt setting is an error."""
+
+
+class GatewaySection(Section, frozen=True, kw_only=True):
+    """This gateway."""
+
+    name: Annotated[str, Meta(max_length=64, description="shown in the pages and sent upstream")] = "fluxgate"
+    eui: Annotated[
+        str,
+        Meta(
+            pattern="^([0-9a-fA-F]{16})?$",
+            description="gateway EUI-64, 16 hex digits; empty: from the network card",
+        ),
+    ] = ""
+    data_dir: Annotated[str, Meta(description="databases and secrets live here")] = "/var/lib/fluxgate"
+    runtime_dir: Annotated[str, Meta(description="claim code and status file, for local tools")] = (
+        "/run/fluxgate"
+    )
+    region: Annotated[str, Meta(description="regional parameters: EU868, US915, ...")] = "EU868"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class ModuleSection(Section, frozen=True, kw_only=True):
+    """One SX127x module. It hears one channel at one spreading factor at a time."""
+
+    board: Annotated[str, Meta(description="a board of `fluxgate radio boards`, e.g. dragino-hat")] = (
+        "dragino-hat"
+    )
+    index: Annotated[int, Meta(ge=0, le=7, description="which module of that board")] = 0
+    freq_hz: Annotated[int, Meta(ge=137_000_000, le=1_020_000_000)] = 868_100_000
+    sf: Annotated[int, Meta(ge=6, le=12, description="spreading factor")] = 7
+    bw_hz: Literal[125000, 250000, 500000] = 125000
+    role: Literal["rx", "tx", "rxtx"] = "rxtx"
+
+
+class RadioSection(Section, frozen=True, kw_only=True):
+    """The radio process (`fluxgate radio`)."""
+
+    server_host: Annotated[str, Meta(description="GWMP server the frames go to")] = "127.0.0.1"
+    server_port: Port = 1700
+    tx_lead_us: Annotated[int, Meta(ge=-500, le=3000, description="start downlinks this much early, us")] = (
+        400
+    )
+    antenna_gain_dbi: Annotated[float, Meta(ge=-10, le=20)] = 0.0
+    stat_interval_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+    module: tuple[ModuleSection, ...] = ()
+
+
+class LorawanSection(Section, frozen=True, kw_only=True):
+    """The LoRaWAN network and join server."""
+
+    host: Annotated[
+        str, Meta(description="address the GWMP server listens on; GWMP has no security: keep to loopback")
+    ] = "127.0.0.1"
+    port: Port = 1700
+    net_id: Annotated[int, Meta(ge=0, le=0xFFFFFF, description="0 and 1 are for private networks")] = 0
+    rx1_delay_s: Annotated[int, Meta(ge=1, le=15)] = 1
+    adr: Annotated[bool, Meta(description="steer data rate and power of devices that ask for it")] = True
+    adr_margin_db: Annotated[float, Meta(ge=0, le=30, description="installation margin")] = 10.0
+    adr_max_dr: Annotated[
+        int | None,
+        Meta(
+            description="fastest data rate the radios hear; unset: from [[radio.module]], else the region's",
+            examples=[5],
+        ),
+    ] = None
+    rx2_dr: Annotated[int | None, Meta(description="data rate of RX2; unset: the region's", examples=[0])] = (
+        None
+    )
+    max_eirp_dbm: Annotated[
+        float | None, Meta(description="of downlinks; unset: the region's", examples=[16])
+    ] = None
+    cflist_hz: Annotated[
+        tuple[int, ...], Meta(max_length=5, description="further uplink channels given at a join")
+    ] = ()
+    uplink_channels: Annotated[
+        tuple[int, ...], Meta(description="indices of the only channels the radios hear; empty: all")
+    ] = ()
+    status_interval_s: Annotated[
+        int, Meta(ge=0, description="between questions for battery and margin; 0: never")
+    ] = 86400
+
+
+class HubSection(Section, frozen=True, kw_only=True):
+    """The log and its readers."""
+
+    commit_interval_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="unconfirmed uplinks gather this long before a commit; larger spares the card",
+        ),
+    ] = 1.0
+    max_messages: Annotated[int, Meta(ge=1000, le=100_000_000, description="messages kept in the log")] = (
+        5_000_000
+    )
+
+
+class MqttSection(Section, frozen=True, kw_only=True):
+    """The MQTT door."""
+
+    host: str = "127.0.0.1"
+    port: Port = 1883
+
+
+class HttpSection(Section, frozen=True, kw_only=True):
+    """The HTTP door: REST API, publishing and reading."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    workshop_port: Annotated[
+        int, Meta(ge=0, le=65535, description="second listener for clients of 2017; 0: none")
+    ] = 0
+
+
+class WebuiSection(Section, frozen=True, kw_only=True):
+    """The admin pages (`fluxgate webui`)."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    api_url: Annotated[str, Meta(description="HTTP door of the gateway; empty: from [http]")] = ""
+    trusted_hosts: Annotated[
+        tuple[str, ...],
+        Meta(description="names the pages answer to; empty: any. Guards against DNS rebinding"),
+    ] = ()
+    secure_cookies: Annotated[bool, Meta(description="the pages are reached over TLS only")] = False
+
+
+class UpstreamSection(Section, frozen=True, kw_only=True):
+    """One MQTT broker that receives every message, also those of an outage. Repeat the section for more."""
+
+    name: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,31}$", description="names the cursor: keep it")]
+    host: str
+    port: Port = 8883
+    tls: bool = True
+    ca_file: Annotated[str, Meta(description="PEM; empty: the system's authorities")] = ""
+    cert_file: str = ""
+    key_file: str = ""
+    username: str = ""
+    password: str = ""
+    client_id: Annotated[str, Meta(max_length=128, description="empty: fluxgate-<gateway EUI>")] = ""
+    protocol: Literal["3.1.1", "5"] = "5"
+    topic: Annotated[str, Meta(description="{channel} and {subtopic} are filled in")] = (
+        "channels/{channel}/messages/{subtopic}"
+    )
+    prefix: Annotated[str, Meta(description="put before every topic")] = ""
+    inflight: Annotated[int, Meta(ge=1, le=1000, description="messages sent and not yet acknowledged")] = 100
+    keepalive_s: Annotated[int, Meta(ge=5, le=65535)] = 30
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """Everything; the embedded defaults need no file."""
+
+    gateway: GatewaySection = GatewaySection()
+    radio: RadioSection = RadioSection()
+    lorawan: LorawanSection = LorawanSection()
+    hub: HubSection = HubSection()
+    mqtt: MqttSection = MqttSection()
+    http: HttpSection = HttpSection()
+    webui: WebuiSection = WebuiSection()
+    upstream: tuple[UpstreamSection, ...] = ()
