@@ -64,6 +64,13 @@ class SenmlError(HubError):
     mqtt_reason = 0x99
 
 
+class WireError(HubError):
+    """Bytes that are no protobuf message, or a message without such a form."""
+
+    http_status = 400
+    mqtt_reason = 0x99
+
+
 class Busy(HubError):
     """A bound is reached; the same request may succeed a moment later."""
 
