@@ -7,6 +7,7 @@ SHELL := /bin/bash
 VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+PYRIGHT := tests/node/node_modules/.bin/pyright
 APT := $(if $(filter 0,$(shell id -u)),apt-get,sudo apt-get)
 export DEBIAN_FRONTEND := noninteractive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -36,6 +37,7 @@ test: $(VENV)/.dev system-packages node-packages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(PYRIGHT)
 	$(BIN)/pytest $(ARGS)
 
 check: test
@@ -48,8 +50,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: $(VENV)/.dev
+types: $(VENV)/.dev node-packages
 	$(BIN)/mypy
+	$(PYRIGHT)
 
 bench: $(VENV)/.dev system-packages
 	$(BIN)/python tests/bench/run.py $(ARGS)

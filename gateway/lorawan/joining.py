@@ -161,8 +161,9 @@ class Joiner:
     def _address(self, taken: Container[int]) -> DevAddr:
         """A random address, so that two gateways side by side rarely share one; the MIC settles it if they
         do."""
+        dev_addr = self._net_id.dev_addr(self._rng.getrandbits(25))
         for _ in range(_ADDRESS_TRIES):
-            dev_addr = self._net_id.dev_addr(self._rng.getrandbits(25))
             if dev_addr not in taken:
                 break
+            dev_addr = self._net_id.dev_addr(self._rng.getrandbits(25))
         return dev_addr

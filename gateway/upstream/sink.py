@@ -22,6 +22,7 @@ class Sink(Protocol):
     @property
     def rejected(self) -> int:
         """Messages settled without delivery, because the destination can never take them."""
+        ...
 
     async def open(self, on_lost: Callable[[], None]) -> None:
         """Connect. `on_lost` is called, on the loop, when the connection ends later. Raises SinkError."""
@@ -35,6 +36,7 @@ class Sink(Protocol):
         Fewer than the batch: the connection ended on the way and the next call says why. Raises SinkError
         where not even the first one got there.
         """
+        ...
 
     async def close(self) -> None:
         """Let go of the connection, if any. Never raises."""

@@ -33,7 +33,7 @@ class Limits:
     retained_bytes: int = 16 << 20  # the same, by payload
 
 
-COUNTERS = (
+COUNTERS: tuple[str, ...] = (
     "connections_accepted",
     "connections_now",
     "connect_timeouts",
