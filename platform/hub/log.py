@@ -17,17 +17,20 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec.structs import force_setattr
 
 from .database import Migration
 from .errors import Busy, HubError, Invalid, LogFailed, LogFull
+from .log_batch import Batch, Limits, Outcome, Unit, Write
+from .log_clock import ClockRecord
 from .log_reader import LogReader
-from .log_writer import RESERVE, Batch, Limits, LogWriter, Outcome, Unit, Write
-from .message import Message
+from .log_writer import RESERVE, LogWriter
+from .message import Message, TimeQuality
+from .timekeeping import Correction, KeptClock
 
-__all__ = ["Gap", "Limits", "Log", "LogCounters", "Migration", "Write"]
+__all__ = ["Gap", "Limits", "Log", "LogCounters", "LogState", "Migration", "Write"]
 
 log = logging.getLogger("hub.log")
 
@@ -39,6 +42,17 @@ EARLY_MESSAGES = 4_096  # this many posted messages do not wait for the interval
 EARLY_BYTES = 4 << 20
 CURSOR_INTERVAL_S = 1.0  # what a crash can deliver twice
 
+# Messages above a number: the span of numbers in one snapshot, less what was never stored.
+_COUNT_AFTER = """
+SELECT coalesce((
+    SELECT high - low + 1 - coalesce((
+        SELECT sum(min(CAST(last AS INTEGER), high) - max(first, low) + 1)
+        FROM hole WHERE first <= high AND CAST(last AS INTEGER) >= low), 0)
+    FROM (SELECT max(?1 + 1, (SELECT min(seq) FROM log)) AS low, (SELECT max(seq) FROM log) AS high)
+    WHERE high >= low), 0)
+"""
+
+T = TypeVar("T")
 Listener = Callable[[Sequence[Message]], None]
 Done = Callable[[HubError | None], None]
 
@@ -68,6 +82,19 @@ class Gap:
     messages: int
 
 
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """Whether messages can be stored, and a sentence for people where they cannot."""
+
+    name: str = "ok"  # "ok", "full", "read-only"
+    reason: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """True where messages are stored."""
+        return self.name == "ok"
+
+
 class Log:
     """All methods belong to the event loop's thread; other threads read through `reader()`."""
 
@@ -91,6 +118,7 @@ class Log:
         self._loop = loop
         self._on_failure = on_failure
         self._reader = LogReader(path)
+        self._clock = ClockRecord(self._reader)
         self._next_seq = writer.next_seq
         self._reserved = writer.reserved
         self._cursors = dict(writer.cursors)
@@ -99,6 +127,7 @@ class Log:
         self._pending = 0
         self._pending_bytes = 0
         self._failure: LogFailed | None = None
+        self._state = LogState()
         self._closing = False
         self._scheduled = False  # a hand-over runs at the end of this loop turn
         self._commit_timer: asyncio.TimerHandle | None = None
@@ -107,6 +136,8 @@ class Log:
         self._idle: list[asyncio.Future[None]] = []
         self._on_append: list[Listener] = []
         self._on_commit: list[Listener] = []
+        self._on_correction: list[Callable[[Correction], None]] = []
+        self._on_state: list[Callable[[LogState], None]] = []
 
     @classmethod
     def open(
@@ -147,9 +178,23 @@ class Log:
         await asyncio.to_thread(self._writer.stop)
 
     @property
+    def state(self) -> LogState:
+        """Whether messages can be stored now."""
+        return self._state
+
+    def on_state(self, fn: Callable[[LogState], None]) -> Callable[[], None]:
+        """Have `fn` called with each change of `state`. Returns an unsubscriber."""
+        return _subscribe(self._on_state, fn)
+
+    @property
     def pending(self) -> int:
         """Messages that have a number and are not committed yet."""
         return self._pending
+
+    @property
+    def next_seq(self) -> int:
+        """The number the next message gets: for writes that name it and go with it, before anything is awaited."""
+        return self._next_seq
 
     # Appending
 
@@ -354,6 +399,7 @@ class Log:
         else:
             for name, seq in outcome.batch.cursors.items():
                 self._gather.cursors.setdefault(name, seq)
+            self._gather.lasting[:0] = outcome.batch.lasting
             log.error("%d messages not stored: %s", len(outcome.batch.messages), error)
         for batch in lost:
             for unit in batch.units:
@@ -362,9 +408,9 @@ class Log:
         if self._failure and self._on_failure:
             self._on_failure(self._failure)
 
-    def _tell(self, listeners: list[Listener], messages: Sequence[Message]) -> None:
+    def _tell(self, listeners: list[Callable[[T], None]], news: T) -> None:
         for listener in listeners[:] if len(listeners) > 1 else listeners:
-            self._call(listener, messages)
+            self._call(listener, news)
 
     def _call(self, fn: Callable[[Any], None], argument: Any) -> None:
         """Call somebody else's code: what it raises is its bug and must not keep others from their answer."""
@@ -416,6 +462,11 @@ class Log:
         """A reader for another thread; the caller closes it."""
         return LogReader(self.path)
 
+    def count_after(self, seq: int) -> int:
+        """How many committed messages have a number above `seq`: exact, and as quick for millions as for one."""
+        ((count,),) = self.query(_COUNT_AFTER, (seq,))
+        return int(count)
+
     @property
     def damaged_rows(self) -> int:
         """Rows that this log's reader found damaged and passed over."""
@@ -454,6 +505,46 @@ class Log:
         )
         return [Gap(*row) for row in rows]
 
+    # Time
+
+    def correct(self, boot: str, offset_ns: int, quality: TimeQuality) -> Correction:
+        """The wall clock was set by `offset_ns`: what this boot stamped so far was wrong by that much.
+
+        Holds at once for `corrections`, and is durable with the next commit, which it forces; a full disk only
+        delays it.
+        """
+        correction, writes = self._clock.correct(boot, self._next_seq - 1, offset_ns, quality)
+        self._keep(writes)
+        self._tell(self._on_correction, correction)
+        return correction
+
+    def corrections(self) -> Sequence[Correction]:
+        """All that are kept, oldest first, for `timekeeping.corrected`."""
+        return self._clock.corrections
+
+    def on_correction(self, fn: Callable[[Correction], None]) -> Callable[[], None]:
+        """Have `fn` called with each new correction. Returns an unsubscriber."""
+        return _subscribe(self._on_correction, fn)
+
+    @property
+    def kept_clock(self) -> KeptClock | None:
+        """What was last given to `keep_clock`, by this process or the one before; None for a new log."""
+        return self._clock.kept
+
+    def keep_clock(self, kept: KeptClock) -> None:
+        """Remember the clock for the next start; written with the next commit."""
+        self._keep(self._clock.keep(kept))
+
+    def _keep(self, writes: Sequence[Write]) -> None:
+        """Run writes of the log's own with the next commit, which they force."""
+        if self._failure or self._closing:
+            return
+        self._gather.lasting.extend(writes)
+        self._gather.forced = True
+        if self._writing is None and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._end_of_turn)
+
     def _write_cursor(self, name: str, seq: int | None) -> None:
         if self._failure or self._closing:
             return
@@ -462,7 +553,7 @@ class Log:
             self._cursor_timer = self._loop.call_later(CURSOR_INTERVAL_S, self._on_cursor_timer)
 
 
-def _subscribe(listeners: list[Listener], fn: Listener) -> Callable[[], None]:
+def _subscribe(listeners: list[Callable[[T], None]], fn: Callable[[T], None]) -> Callable[[], None]:
     listeners.append(fn)
 
     def unsubscribe() -> None:

@@ -13,9 +13,8 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -30,13 +29,12 @@ from .database import (
     primary_code,
     write_durably,
 )
-from .errors import HubError, LogFailed, LogFull, WriteRefused
+from .errors import LogFailed, LogFull, WriteRefused
+from .log_batch import Batch, Limits, Outcome, Unit, Write
 from .log_reader import encode_row
 from .message import Message
 
 log = logging.getLogger("hub.log")
-
-Write = tuple[str, tuple[Any, ...]]
 
 # Small pages spare the card where commits are small, large ones the CPU at full load. Against 4 KiB pages, 2
 # KiB write 0.75 of the bytes of a lone commit (1 KiB: 0.64) and take about as long a message in groups (1
@@ -61,6 +59,16 @@ _SCHEMA = (
             "INSERT INTO state(name, value) VALUES ('reserved', 0)",
         ),
     ),
+    Migration(
+        "log/2",
+        (
+            # How far the stamps of a boot were wrong (hub.timekeeping), and what the last process knew of the clock.
+            "CREATE TABLE correction(id INTEGER PRIMARY KEY, boot TEXT NOT NULL, up_to_seq INTEGER NOT NULL, "
+            "offset_ns INTEGER NOT NULL, quality TEXT NOT NULL)",
+            "CREATE TABLE clock(id INTEGER PRIMARY KEY CHECK (id = 1), boot TEXT NOT NULL, "
+            "offset_ns INTEGER NOT NULL, quality TEXT NOT NULL, wall_ns INTEGER NOT NULL)",
+        ),
+    ),
 )
 
 # One statement a batch, whatever its length: sqlite3 gives up the interpreter lock around every step and,
@@ -74,52 +82,6 @@ _INSERT = (
 # SQLite's answers that blame the statement, not the disk: SQLITE_ERROR, TOOBIG, CONSTRAINT, MISMATCH, MISUSE,
 # RANGE.
 _STATEMENT_ERRORS = frozenset({1, 18, 19, 20, 21, 25})
-
-
-@dataclass(slots=True)
-class Unit:
-    """One call of append, submit or write, or a post with writes: what succeeds or is refused together."""
-
-    first: int  # numbers of its messages, first > last where it has none
-    last: int
-    also: Sequence[Write]
-    done: Callable[[HubError | None], None] | None
-
-
-@dataclass(slots=True)
-class Batch:
-    """One transaction. Numbers of `messages` are consecutive."""
-
-    messages: list[Message] = field(default_factory=list)
-    units: list[Unit] = field(default_factory=list)
-    cursors: dict[str, int | None] = field(default_factory=dict)  # None drops the cursor
-    size: int = 0  # payload bytes
-    forced: bool = False  # somebody waits
-
-    def __bool__(self) -> bool:
-        return bool(self.messages or self.units or self.cursors)
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of a batch."""
-
-    batch: Batch
-    error: LogFailed | None = None
-    refused: dict[int, WriteRefused] = field(default_factory=dict)  # by index into batch.units
-    first_seq: int = 0
-    reserved: int = 0
-    count: int = 0  # messages kept
-    size_bytes: int = 0
-    gap_messages: int = 0  # removed in this step before some cursor had passed them
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of retention; the oldest messages go first."""
-
-    max_messages: int
-    max_bytes: int
 
 
 class LogWriter:
@@ -172,7 +134,7 @@ class LogWriter:
         (reserved,) = conn.execute(
             "SELECT CAST(sum(value) AS INTEGER) FROM state WHERE name = 'reserved'"
         ).fetchone()
-        ended = max(reserved or 0, self._read_mark(), self.last_seq)
+        ended: int = max(reserved or 0, self._read_mark(), self.last_seq)
         if ended > MAX_SEQ:
             raise sqlite3.DatabaseError(f"number {ended} is out of range")
         conn.execute("BEGIN IMMEDIATE")
@@ -289,6 +251,8 @@ class LogWriter:
             writes = itertools.chain.from_iterable(unit.also for unit in batch.units)
             for sql, run in itertools.groupby(writes, key=_sql_of):
                 conn.executemany(sql, [params for _, params in run])
+        for sql, params in batch.lasting:
+            conn.execute(sql, params)
         for name, seq in batch.cursors.items():
             if seq is None:
                 conn.execute("DELETE FROM cursor WHERE name = ?", (name,))

@@ -171,7 +171,11 @@ def test_a_listener_that_raises_keeps_nobody_from_an_answer(
         )
         log = Log.open(tmp_path / "log.db")
         heard: list[int] = []
-        log.on_commit(lambda messages: 1 / 0 and None)
+
+        def fail(messages: Sequence[Message]) -> None:
+            raise ZeroDivisionError
+
+        log.on_commit(fail)
         log.on_commit(lambda messages: heard.append(len(messages)))
         assert await log.append([make_message()]) == [1]
         assert heard == [1]
@@ -474,5 +478,41 @@ def test_a_bounded_scan_says_how_far_it_looked(tmp_path: Path, make_message: Mak
         found, seen = log.scan(seen, lambda message: False, 1, max_rows=800)
         assert (found, seen) == ([], 1000)
         await log.close()
+
+    asyncio.run(main())
+
+
+# Counting
+
+
+def test_messages_after_a_number_are_counted_exactly_with_holes_and_without(
+    tmp_path: Path, make_message: MakeMessage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "RESERVE", 50)
+
+    async def main() -> None:
+        for start in range(4):
+            log = Log.open(tmp_path / "log.db", max_messages=60, migrations=[DEVICE_TABLE])
+            assert start or log.count_after(0) == 0
+            await log.append([make_message(n) for n in range(20)])
+            answers = await asyncio.gather(  # refused: its number becomes a hole in the middle
+                log.append([make_message()]),
+                log.append([make_message()], [("no SQL at all", ())]),
+                log.append([make_message()]),
+                return_exceptions=True,
+            )
+            assert isinstance(answers[1], WriteRefused)
+            log._writer._give_back_reservation = lambda: None  # type: ignore[method-assign]
+            for seq in (
+                -5,
+                0,
+                1,
+                log.first_seq,
+                *range(log.committed_seq - 25, log.committed_seq + 5),
+                10**12,
+            ):
+                assert log.count_after(seq) == len(log.read(seq, None, 1000))
+            await log.close()
+        assert start == 3
 
     asyncio.run(main())
