@@ -16,7 +16,9 @@ from hub.errors import AccessDenied, HubError, TopicError
 from hub.message import Message, TimeQuality
 from hub.mqtt import packets as mqtt
 from hub.mqtt import replies
+from hub.mqtt.decoder import Decoder
 from hub.mqtt.delivery import Interest
+from hub.mqtt.reasons import ConnectCode, PacketError
 from hub.mqtt.session import Session, Subscription
 from hub.topics import ANY_CHANNEL, Filter, parse_filter, parse_topic
 
@@ -42,7 +44,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, door: MqttDoor) -> None:
         self._door = door
-        self._decoder = mqtt.Decoder(door.limits.connect_bytes)
+        self._decoder = Decoder(door.limits.connect_bytes)
         self._transport: asyncio.Transport | None = None
         self._places: dict[str, Place] = {}
         self._epoch = -1
@@ -83,7 +85,7 @@ class Connection(asyncio.Protocol):
             return
         self.heard_s = self._door.clock()
         found: list[mqtt.Packet] = []
-        fault: mqtt.PacketError | None = None
+        fault: PacketError | None = None
         try:
             self._decoder.feed(data, found)
             if not self.authenticated and found:
@@ -92,11 +94,11 @@ class Connection(asyncio.Protocol):
                     return
                 self._decoder.max_packet = self._door.limits.packet_bytes
                 self._decoder.feed(b"", found)
-        except mqtt.PacketError as error:
+        except PacketError as error:
             fault = error
         try:
             self._handle(found)
-        except mqtt.PacketError as error:
+        except PacketError as error:
             fault = error
         except HubError as error:
             self._door.refused(self, error)
@@ -147,7 +149,7 @@ class Connection(asyncio.Protocol):
             self._buffer_limit = size
             self._transport.set_write_buffer_limits(high=size, low=size // 4)
 
-    def refuse(self, code: mqtt.ConnectCode) -> None:
+    def refuse(self, code: ConnectCode) -> None:
         """Answer a CONNECT with a refusal and close (3.2.2.3)."""
         if self._transport is not None:
             self._transport.write(replies.encode_connack(code))
@@ -289,7 +291,7 @@ class Connection(asyncio.Protocol):
         """3.8. The answer follows the row of a kept session; retained messages follow the answer."""
         codes = bytearray()
         granted: list[tuple[Filter, int]] = []
-        for text, qos in packet.filters:
+        for text, qos, *_ in packet.filters:
             wanted = self._wanted(text)
             if wanted is None:
                 self._door.counters["refused_subscriptions"] += 1

@@ -24,7 +24,8 @@ from hub.mqtt.connection import Connection, Place
 from hub.mqtt.delivery import Delivery
 from hub.mqtt.intake import Intake
 from hub.mqtt.limits import COUNTERS, Limits
-from hub.mqtt.packets import Connect, ConnectCode, PacketError, Publish, Will
+from hub.mqtt.packets import Connect, Publish, Will
+from hub.mqtt.reasons import CONNECT_CODES, LEVEL_3_1_1, ConnectCode, PacketError
 from hub.mqtt.replies import encode_connack
 from hub.mqtt.retained import Retained
 from hub.mqtt.session import Session
@@ -165,6 +166,9 @@ class MqttDoor:
 
     def connect(self, connection: Connection, packet: Connect) -> None:
         """Answer a CONNECT (3.1.4): authenticate, then look for the session."""
+        if packet.level != LEVEL_3_1_1:
+            connection.refuse(ConnectCode.UNACCEPTABLE_PROTOCOL)
+            return
         principal = self._authenticate(packet)
         if isinstance(principal, ConnectCode):
             self.counters["refused_credentials"] += 1
@@ -314,8 +318,8 @@ class MqttDoor:
         self.counters["malformed"] += 1
         level = logging.WARNING if connection.authenticated else logging.INFO  # a stranger's fault is no news
         log.log(level, "mqtt %s: %s", connection.peer, fault)
-        if fault.connack is not None and not connection.authenticated:
-            connection.refuse(fault.connack)
+        if fault.code in CONNECT_CODES and not connection.authenticated:
+            connection.refuse(CONNECT_CODES[fault.code])
         else:
             connection.close()
 

@@ -13,7 +13,7 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
-from hub.mqtt.packets import PacketError
+from hub.mqtt.reasons import PacketError
 
 MAX_PACKET_ID = 65_535
 PacketId: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_PACKET_ID)]

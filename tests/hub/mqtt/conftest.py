@@ -15,8 +15,8 @@ import pytest
 
 from hub.hub import Hub, HubSettings
 from hub.mqtt import MIGRATIONS, Limits, MqttDoor
-from hub.mqtt.packets import read_length
-from hub.mqtt.replies import encode_length, encode_publish
+from hub.mqtt.fields import encode_length, read_length
+from hub.mqtt.replies import encode_publish
 
 PATIENCE_S = 20.0  # for one answer on a busy machine; nothing waits this long when all is well
 

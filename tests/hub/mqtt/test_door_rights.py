@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hub.mqtt.door import WHY_REFUSED
-from hub.mqtt.packets import ConnectCode
+from hub.mqtt.reasons import ConnectCode
 
 Open = Callable[..., Any]
 

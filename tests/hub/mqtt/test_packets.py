@@ -8,6 +8,9 @@ import pytest
 
 from hub.mqtt import packets as p
 from hub.mqtt import replies
+from hub.mqtt.decoder import Decoder
+from hub.mqtt.fields import encode_length, read_length
+from hub.mqtt.reasons import CONNECT_CODES, ConnectCode, PacketError
 
 # Laid out by hand after the figures of MQTT 3.1.1 (3.11, 3.23 and 3.30 are the specification's own examples).
 VECTORS = [
@@ -42,7 +45,7 @@ VECTORS = [
     pytest.param(bytes.fromhex("70020001"), p.PubComp(1), id="PUBCOMP"),
     pytest.param(
         bytes.fromhex("820e000a0003612f62010003632f6402"),
-        p.Subscribe(10, (("a/b", 1), ("c/d", 2))),
+        p.Subscribe(10, (p.Asked("a/b", 1), p.Asked("c/d", 2))),
         id="SUBSCRIBE figure 3.23",
     ),
     pytest.param(
@@ -56,14 +59,14 @@ VECTORS = [
 CONNECT = VECTORS[0].values[0]
 
 
-def fresh(max_packet: int = 1 << 20, *, connected: bool = True) -> p.Decoder:
-    decoder = p.Decoder(max_packet)
+def fresh(max_packet: int = 1 << 20, *, connected: bool = True) -> Decoder:
+    decoder = Decoder(max_packet)
     if connected:
         decoder.feed(CONNECT, [])
     return decoder
 
 
-def fresh_for(wire: bytes) -> p.Decoder:
+def fresh_for(wire: bytes) -> Decoder:
     return fresh(connected=wire[0] != 0x10)
 
 
@@ -159,7 +162,7 @@ REJECTED = [
 
 @pytest.mark.parametrize("wire", REJECTED)
 def test_malformed_packet_is_refused(wire: str) -> None:
-    with pytest.raises(p.PacketError):
+    with pytest.raises(PacketError):
         decode(bytes.fromhex(wire))
 
 
@@ -170,7 +173,7 @@ def test_malformed_packet_is_refused(wire: str) -> None:
         pytest.param("3003000161", None, id="PUBLISH before CONNECT"),
         pytest.param("1100", None, id="CONNECT with flags"),
         pytest.param("100c0004485454500402003c0000", None, id="another protocol's name"),
-        pytest.param("100c00044d5154540502003c0000", 1, id="level 5"),
+        pytest.param("100c00044d5154540602003c0000", 1, id="level 6"),
         pytest.param("100e00064d51497364700302003c0000", 1, id="MQTT 3.1"),
         pytest.param("100c00044d5154540403003c0000", None, id="reserved connect flag"),
         pytest.param("100c00044d515454040a003c0000", None, id="will QoS without a will"),
@@ -185,14 +188,14 @@ def test_malformed_packet_is_refused(wire: str) -> None:
     ],
 )
 def test_connect_is_refused_with_the_code_the_protocol_has(wire: str, code: int | None) -> None:
-    with pytest.raises(p.PacketError) as caught:
+    with pytest.raises(PacketError) as caught:
         decode(bytes.fromhex(wire), connected=False)
-    assert caught.value.connack == code
+    assert CONNECT_CODES.get(caught.value.code) == code
 
 
 def test_packets_before_a_malformed_one_are_handed_out() -> None:
     packets: list[p.Packet] = []
-    with pytest.raises(p.PacketError):
+    with pytest.raises(PacketError):
         fresh().feed(bytes.fromhex("c000 40020001 0000 c000".replace(" ", "")), packets)
     assert packets == [p.PingReq(), p.PubAck(1)]
 
@@ -200,7 +203,7 @@ def test_packets_before_a_malformed_one_are_handed_out() -> None:
 def test_size_is_refused_at_the_fixed_header_before_the_body_arrives() -> None:
     decoder = fresh(100)
     decoder.feed(b"\x30", [])
-    with pytest.raises(p.PacketError, match="103 bytes, 100 allowed"):
+    with pytest.raises(PacketError, match="103 bytes, 100 allowed"):
         decoder.feed(b"\x65", [])
 
 
@@ -228,15 +231,15 @@ def test_topic_cache_stays_bounded_and_right() -> None:
 )
 def test_remaining_length_both_ways(length: int, wire: str) -> None:
     raw = bytes.fromhex(wire)
-    assert replies.encode_length(length) == raw
-    assert p.read_length(raw + b"\x00", 0) == (length, len(raw))
+    assert encode_length(length) == raw
+    assert read_length(raw + b"\x00", 0) == (length, len(raw))
     for end in range(len(raw)):
-        assert p.read_length(raw[:end], 0) is None
+        assert read_length(raw[:end], 0) is None
 
 
 def test_server_packets_have_the_bytes_of_the_specification() -> None:
-    assert replies.encode_connack(p.ConnectCode.ACCEPTED, session_present=True) == bytes.fromhex("20020100")
-    assert replies.encode_connack(p.ConnectCode.NOT_AUTHORIZED) == bytes.fromhex("20020005")
+    assert replies.encode_connack(ConnectCode.ACCEPTED, session_present=True) == bytes.fromhex("20020100")
+    assert replies.encode_connack(ConnectCode.NOT_AUTHORIZED) == bytes.fromhex("20020005")
     assert replies.encode_puback(258) == bytes.fromhex("40020102")
     assert replies.encode_pubrec(1) == bytes.fromhex("50020001")
     assert replies.encode_pubrel(1) == bytes.fromhex("62020001")
@@ -278,6 +281,6 @@ def test_only_packet_errors_escape_from_damaged_bytes(seed: int) -> None:
         try:
             decoder.feed(data[:cut], packets)
             decoder.feed(data[cut:], packets)
-        except p.PacketError:
+        except PacketError:
             pass
         assert decoder.buffered <= len(data)

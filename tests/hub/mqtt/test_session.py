@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from hub.mqtt.packets import PacketError
+from hub.mqtt.reasons import PacketError
 from hub.mqtt.session import Flight, Session, Subscription
 
 
