@@ -44,6 +44,7 @@ from gateway.upstream.relay import Relay
 from hub import mqtt
 from hub.database import open_reader, write_durably
 from hub.errors import LogFailed
+from hub.http import MIGRATIONS as HTTP_MIGRATIONS
 from hub.http.app import create_app
 from hub.http.door import HttpDoor
 from hub.hub import Hub, HubSettings
@@ -114,7 +115,7 @@ async def opened_core(config: Config) -> AsyncIterator[Core]:
             stack.enter_context(_only_one(folder / LOCK_FILE))
             hub = Hub.open(
                 folder,
-                migrations=(*store.MIGRATIONS, *mqtt.MIGRATIONS),
+                migrations=(*store.MIGRATIONS, *mqtt.MIGRATIONS, *HTTP_MIGRATIONS),
                 settings=HubSettings(
                     commit_interval_s=config.hub.commit_interval_s, max_messages=config.hub.max_messages
                 ),

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import select
@@ -135,14 +136,18 @@ def request_bytes(path: str, key: str) -> bytes:
 
 async def serve_fluxgate(directory: Path) -> None:
     from hub.http.door import HttpDoor
+    from hub.http.idempotency import MIGRATIONS
     from hub.hub import Hub
 
-    hub = Hub.open(directory)
+    sys.setswitchinterval(0.001)  # this and the collector's threshold as the gateway's process sets them
+    hub = Hub.open(directory, migrations=MIGRATIONS)
     thing, key = hub.registry.create_thing(name="load")
     channel = hub.registry.create_channel(name="load")
     hub.registry.connect([channel.id], [thing.id])
     door = HttpDoor(hub)
     await door.start()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     say({"port": door.port, "path": f"/channels/{channel.id}/messages", "key": key})
     await asyncio.to_thread(sys.stdin.readline)
     await door.close()

@@ -21,6 +21,7 @@ from hub.errors import HubError
 from hub.http import account, messages, service, things, workshop
 from hub.http.auth import Credentials
 from hub.http.body import MAX_BODY, ClientGone, bounded
+from hub.http.limits import Limits
 from hub.http.problem import Problem, of_hub_error, problem
 from hub.http.publish import Publisher
 from hub.http.service import Counters
@@ -54,10 +55,11 @@ class HttpApp:
         extra_routes: Sequence[BaseRoute] = (),
         *,
         version: str | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.streams = Streams()
         self._credentials = Credentials(hub)
-        self.publisher = Publisher(hub, self._credentials, hub.settings.max_payload)
+        self.publisher = Publisher(hub, self._credentials, limits or Limits())
         self._answers: dict[int, int] = {}
         self._starlette = Starlette(
             routes=[*routes(ENDPOINTS), *extra_routes],
@@ -117,9 +119,15 @@ class HttpApp:
         return count
 
 
-def create_app(hub: Hub, extra_routes: Sequence[BaseRoute] = (), *, version: str | None = None) -> HttpApp:
+def create_app(
+    hub: Hub,
+    extra_routes: Sequence[BaseRoute] = (),
+    *,
+    version: str | None = None,
+    limits: Limits | None = None,
+) -> HttpApp:
     """The app of `hub`, with the gateway's own Starlette routes behind it."""
-    return HttpApp(hub, extra_routes, version=version)
+    return HttpApp(hub, extra_routes, version=version, limits=limits)
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:

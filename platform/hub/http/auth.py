@@ -11,6 +11,7 @@ import binascii
 from typing import cast
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from hub.access import Action, Principal, Resource
 from hub.http.problem import Problem
@@ -18,6 +19,8 @@ from hub.hub import Hub
 from hub.registry import User
 
 MAX_CREDENTIAL = 1024  # bytes; ours have 43, a caller's own key at most 256
+# In the state of a scope: the thing that the connection's client certificate names, "" where it names none.
+CERTIFIED = "certified_thing"
 MAX_REMEMBERED = 4096  # things whose header was read lately; a gateway has some hundreds
 
 
@@ -43,6 +46,12 @@ class Credentials:
             if principal is not None and principal.kind == "thing":  # a user's token ends by itself
                 self._remembered[header] = principal
         return principal
+
+    def of_request(self, header: bytes, certified: str) -> Principal | None:
+        """As `principal`; without a header, the thing that the connection's certificate named."""
+        if header or not certified:
+            return self.principal(header)
+        return self._hub.authenticate_certificate(certified)
 
     def _authenticate(self, header: bytes) -> Principal | None:
         scheme, secret = _split(header)
@@ -89,9 +98,24 @@ def authorization(request: Request) -> bytes:
     return values[0] if len(values) == 1 else b""
 
 
+def certified_thing(scope: Scope) -> str:
+    """The thing that the connection's client certificate names, "" where there is none.
+
+    A browser shows its certificate on any page's behalf, so another site's page gets nothing from it: what came with
+    an Origin other than ours is as if no certificate had been shown.
+    """
+    thing_id = cast(str, scope.get("state", {}).get(CERTIFIED, ""))
+    if thing_id:
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin")
+        if origin is not None and origin.partition(b"://")[2] != headers.get(b"host"):
+            return ""
+    return thing_id
+
+
 def principal_of(request: Request) -> Principal | None:
     """Who asks, thing or user; None without a valid credential. Looks again each time, so it sees a revocation."""
-    return _credentials(request).principal(authorization(request))
+    return _credentials(request).of_request(authorization(request), certified_thing(request.scope))
 
 
 def require(request: Request) -> Principal:

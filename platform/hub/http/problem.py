@@ -12,9 +12,10 @@ from collections.abc import Mapping
 import msgspec
 from starlette.responses import Response
 
-from hub.errors import HubError, LogFailed, TooManyTries
+from hub.errors import HubError, TooManyTries
 
 PROBLEM_JSON = "application/problem+json"
+FULL_DISK_S = 10  # the log looks for room again by itself
 
 
 class Problem(Exception):
@@ -48,12 +49,13 @@ def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = Non
 def of_hub_error(error: HubError) -> Problem:
     """The problem that a hub error stands for: the error knows its status and its sentence."""
     headers: dict[str, str] = {}
-    # Clients know to try again after a 503; few know 507 (RFC 4918), which says the same for a full disk.
-    status = 503 if isinstance(error, LogFailed) else error.http_status
+    status = error.http_status
     if isinstance(error, TooManyTries) and error.retry_after_s is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after_s))
     elif status == 503:
         headers["retry-after"] = "1"
+    elif status == 507:
+        headers["retry-after"] = str(FULL_DISK_S)
     return Problem(status, error.reason or _phrase(status), headers=headers)
 
 

@@ -1,19 +1,30 @@
-"""The hot path: POST of one message, from the ASGI scope to the durable log, without a framework between.
+"""The hot path: POST of one message, from the request to the durable log, without a framework between.
 
 In: `POST /channels/<id>/messages[/<subtopic>...]` with a thing's key. Out: 202 when the message is on the disk, or a
 problem document. Everything else about a message (its content, who may publish where) is the hub's to say.
+
+Two ways lead here. The ASGI app below serves any request. What a connection has sent before with the same head it
+may hand over directly (`hub.http.connection`): `known_head` is what was learnt of that head.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
+import time
 from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
+from hub.access import Principal
 from hub.errors import HubError, TopicError
-from hub.http.auth import Credentials
+from hub.http.auth import Credentials, certified_thing
 from hub.http.body import ClientGone, read_rest
+from hub.http.idempotency import Done, Keys, digest_of, parse_key
+from hub.http.limits import Limits, Rates
 from hub.http.problem import PROBLEM_JSON, Problem, of_hub_error, problem_body
 from hub.hub import Hub
 from hub.message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON
@@ -22,28 +33,50 @@ from hub.topics import Address, parse_topic
 PROTOCOL = "http"
 CONTENT_TYPES = {name.encode(): name for name in (SENML_JSON, SENML_CBOR, JSON, OCTET_STREAM)}
 MAX_ADDRESSES = 1024  # parsed paths kept: a gateway's channels times their subtopics
+MAX_HEADS = 1024  # heads kept, of things that have published: a thing sends few, by the length of its body
+MAX_LEARNT = 2048  # bytes of a head worth keeping
 
 # The words of 2017, in the 202 that Mainflux sends without a body: clients of either generation are content.
 SENT = b'{"response":"message sent"}'
-_ACCEPTED = {
-    "type": "http.response.start",
-    "status": 202,
-    "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(SENT)).encode())],
-}
+SEQ_HEADER = b"fluxgate-seq"
+ACCEPTED = (
+    b"content-type: application/json\r\ncontent-length: %d\r\n" % len(SENT)
+    + SEQ_HEADER
+    + b": %d\r\n\r\n"
+    + SENT
+)
+_ACCEPTED_HEADERS = [
+    (b"content-type", b"application/json"),
+    (b"content-length", str(len(SENT)).encode()),
+]
 _SENT = {"type": "http.response.body", "body": SENT}
 
 log = logging.getLogger("hub.http")
 
 
+class Head(NamedTuple):
+    """What one head of a request to publish says."""
+
+    authorization: bytes
+    channel: str
+    subtopic: str
+    content_type: str
+    length: int  # bytes of the body that follows
+
+
 class Publisher:
     """ASGI app for publishing. `counts` is answers by status."""
 
-    def __init__(self, hub: Hub, credentials: Credentials, max_body: int) -> None:
+    def __init__(self, hub: Hub, credentials: Credentials, limits: Limits) -> None:
         self._hub = hub
         self._credentials = credentials
-        self._max_body = max_body
+        self._max_body = hub.settings.max_payload
+        self._rates = Rates(limits.publish_rate, limits.publish_burst)
         self._addresses: dict[str, Address] = {}
+        self._heads: dict[bytes, Head] = {}
+        self.keys = Keys(hub.log)
         self.counts: Counter[int] = Counter()
+        self.known_head = self._heads.get  # bytes up to and with the empty line, to what they say
 
     @staticmethod
     def wants(method: str, path: str) -> bool:
@@ -53,41 +86,163 @@ class Publisher:
         rest = path.find("/", len("/channels/"))
         return path.startswith("/messages", rest) or path[rest:] == "/msg"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one POST (ASGI). The shallow call chain is worth 5 us a request: each await below adds a frame."""
-        authorization = content_type = b""
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                authorization = value
-            elif name == b"content-type":
-                content_type = value
+    def learn(self, head: bytes, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Remember what `head` says, where a thing published with it and nothing in it asks for more care.
+
+        Only who holds a key can put anything here, so what is remembered is bounded and theirs.
+        """
+        if len(head) > MAX_LEARNT:
+            return
+        said = {b"content-length": b"", b"authorization": b"", b"content-type": b""}
+        for name, value in headers:
+            if name in _NEEDS_CARE or said.get(name):
+                return
+            said[name] = value
+        length, authorization = said[b"content-length"], said[b"authorization"]
+        if not length.isdigit() or int(length) > self._max_body:
+            return
+        principal = self._credentials.principal(authorization)
+        if principal is None or principal.kind != "thing":
+            return
         try:
-            principal = self._credentials.principal(authorization)
-            if principal is None:
-                raise Credentials.refusal(authorization)
-            path = scope["path"]
-            channel, subtopic, named = self._addresses.get(path) or self._address(path)
-            if named is None:  # the path says nothing, as usual
-                named = CONTENT_TYPES.get(content_type) or content_type.decode("latin-1")
-            message = await receive()
-            if message.get("more_body") or message["type"] != "http.request":
-                payload = await read_rest(message, receive, self._max_body)
-            else:
-                payload = message["body"]
-            await self._hub.publish(principal, PROTOCOL, channel, subtopic, named, payload)
-        except Problem as refusal:
-            await self._refuse(send, refusal)
-        except HubError as error:
-            await self._refuse(send, of_hub_error(error))
+            address, named = self._read_address(path, said[b"content-type"])
+        except HubError:
+            return
+        if len(self._heads) >= MAX_HEADS:
+            self._heads.clear()
+        self._heads[head] = Head(authorization, address.channel, address.subtopic, named, int(length))
+
+    def direct(self, head: Head, payload: bytes, done: Callable[[HubError | None], None]) -> int:
+        """Publish one message whose head is known; returns its number, `done` is called when it is durable.
+
+        Raises Problem, HubError.
+        """
+        principal = self._credentials.principal(head.authorization)
+        if principal is None:  # the key was replaced since the head was learnt
+            raise Credentials.refusal(head.authorization)
+        self._limit(principal)
+        return self._hub.submit(
+            principal, PROTOCOL, head.channel, head.subtopic, head.content_type, payload, done
+        )
+
+    def refusal(self, error: Exception) -> Problem:
+        """The answer to what `direct` raised or handed to `done`; counts it."""
+        if isinstance(error, Problem):
+            answer = error
+        elif isinstance(error, HubError):
+            answer = of_hub_error(error)
+        else:
+            log.error("publishing failed", exc_info=error)
+            answer = Problem(500, "this is our fault; the message was not acknowledged")
+        self.counts[answer.status] += 1
+        return answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one POST (ASGI)."""
+        try:
+            seq = await self._publish(scope, receive)
         except ClientGone:
             return
-        except Exception:
-            log.exception("publishing failed")
-            await self._refuse(send, Problem(500, "this is our fault; the message was not acknowledged"))
+        except Exception as error:
+            await self._refuse(send, self.refusal(error))
         else:
             self.counts[202] += 1
-            await send(_ACCEPTED)
+            headers = [*_ACCEPTED_HEADERS, (SEQ_HEADER, b"%d" % seq)]
+            await send({"type": "http.response.start", "status": 202, "headers": headers})
             await send(_SENT)
+
+    async def _publish(self, scope: Scope, receive: Receive) -> int:
+        said = {
+            b"authorization": b"",
+            b"content-type": b"",
+            b"idempotency-key": b"",
+            b"content-encoding": b"",
+        }
+        for name, value in scope["headers"]:
+            if name in said:
+                said[name] = value
+        if said[b"content-encoding"].lower() not in (b"", b"identity"):
+            raise Problem(
+                415, "send the body as it is, without Content-Encoding", headers={"connection": "close"}
+            )
+        principal = self._credentials.of_request(said[b"authorization"], certified_thing(scope))
+        if principal is None:
+            raise Credentials.refusal(said[b"authorization"])
+        address, named = self._read_address(scope["path"], said[b"content-type"])
+        key = parse_key(said[b"idempotency-key"]) if said[b"idempotency-key"] else ""
+        message = await receive()
+        if message.get("more_body") or message["type"] != "http.request":
+            payload = await read_rest(message, receive, self._max_body)
+        else:
+            payload = message["body"]
+        self._limit(principal)
+        head = Head(b"", address.channel, address.subtopic, named, len(payload))
+        durable: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def done(seq: int, error: HubError | None) -> None:
+            if durable.done():
+                return
+            if error is None:
+                durable.set_result(seq)
+            else:
+                durable.set_exception(error)
+
+        if key:
+            self._store_once(principal, key, head, payload, done)
+            return await durable
+        seq = self._hub.submit(
+            principal,
+            PROTOCOL,
+            head.channel,
+            head.subtopic,
+            head.content_type,
+            payload,
+            lambda error: done(seq, error),
+        )
+        return await durable
+
+    def _store_once(self, principal: Principal, key: str, head: Head, payload: bytes, done: Done) -> None:
+        """Store a message that may have been sent before with the same key."""
+        hub, keys, now_s = self._hub, self.keys, self._credentials.now_s()
+        digest = digest_of(head.channel, head.subtopic, head.content_type, payload)
+        if not keys.begin(principal.id, key, digest, now_s, done):
+            return
+        seq = hub.log.next_seq
+
+        def committed(error: HubError | None) -> None:
+            keys.end(principal.id, key, seq, error)
+            done(seq, error)
+
+        try:
+            hub.submit(
+                principal,
+                PROTOCOL,
+                head.channel,
+                head.subtopic,
+                head.content_type,
+                payload,
+                committed,
+                also=keys.row(principal.id, key, digest, seq, now_s),
+            )
+        except HubError as error:
+            keys.end(principal.id, key, seq, error)
+            raise
+
+    def _limit(self, principal: Principal) -> None:
+        wait_s = self._rates.wait_s(principal.id, time.monotonic())
+        if wait_s:
+            raise Problem(
+                429,
+                "this thing publishes faster than it may; send more records in one message, or wait",
+                headers={"retry-after": str(math.ceil(wait_s))},
+            )
+
+    def _read_address(self, path: str, content_type: bytes) -> tuple[Address, str]:
+        """Where a message goes, and the content type that its path or else its header names. Raises TopicError."""
+        address = self._addresses.get(path) or self._address(path)
+        # The path says nothing of the type, as a rule.
+        named = address.content_type or CONTENT_TYPES.get(content_type) or content_type.decode("latin-1")
+        return address, named
 
     def _address(self, path: str) -> Address:
         """Parse a path and remember it. Raises TopicError."""
@@ -100,10 +255,21 @@ class Publisher:
         self._addresses[path] = address
         return address
 
-    async def _refuse(self, send: Send, refusal: Problem) -> None:
-        self.counts[refusal.status] += 1
+    @staticmethod
+    async def _refuse(send: Send, refusal: Problem) -> None:
         body = problem_body(refusal.status, refusal.detail)
         headers = [(b"content-type", PROBLEM_JSON.encode()), (b"content-length", str(len(body)).encode())]
-        headers += [(name.encode(), value.encode()) for name, value in (refusal.headers or {}).items()]
+        headers += wire_headers((refusal.headers or {}).items())
         await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+# Headers that change what a request means; one that has them is read anew each time.
+_NEEDS_CARE = frozenset(
+    {b"idempotency-key", b"expect", b"transfer-encoding", b"upgrade", b"content-encoding"}
+)
+
+
+def wire_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Headers as ASGI sends them."""
+    return [(name.encode(), value.encode()) for name, value in headers]

@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from hub.http.app import HttpApp, create_app
 from hub.http.door import HttpDoor
+from hub.http.idempotency import MIGRATIONS
 from hub.hub import Hub, HubSettings
 from hub.message import Message
 
@@ -98,8 +99,8 @@ Scenario = Callable[[Site], Awaitable[None]]
 async def site(
     directory: Path, *, claimed: bool = True, routes: Any = (), **door_settings: Any
 ) -> AsyncIterator[Site]:
-    hub = Hub.open(directory, settings=HubSettings(commit_interval_s=0.05))
-    app = create_app(hub, routes)
+    hub = Hub.open(directory, migrations=MIGRATIONS, settings=HubSettings(commit_interval_s=0.05))
+    app = create_app(hub, routes, limits=door_settings.get("limits"))
     door = HttpDoor(hub, app, **door_settings)
     await door.start()
     token = ""

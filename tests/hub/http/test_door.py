@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from hub.http.door import MAX_HEAD, HttpDoor
+from hub.http.door import HttpDoor
+from hub.http.limits import Limits
 from hub.hub import Hub
 
 Run = Callable[..., None]
@@ -68,7 +69,7 @@ def test_an_endless_head_is_cut_off(run: Run) -> None:
         writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n")
         with contextlib.suppress(ConnectionError):
             for _ in range(64):
-                writer.write(b"X-Filler: " + b"x" * MAX_HEAD + b"\r\n")
+                writer.write(b"X-Filler: " + b"x" * Limits().head_bytes + b"\r\n")
                 await writer.drain()
             await reader.read()
         assert site.door.wire.malformed == 1
@@ -125,30 +126,31 @@ def test_a_request_that_never_ends_is_dropped(run: Run, start: list[bytes]) -> N
         assert site.door.wire.timeouts == 1
         assert (await site.get("/health")).status_code == 200
 
-    run(scenario, request_s=0.05)
+    run(scenario, limits=Limits(request_s=0.05))
 
 
 def test_an_idle_connection_and_a_slow_answer_are_not_dropped(run: Run, mocker: Any) -> None:
     async def scenario(site: Any) -> None:
-        swept = asyncio.Event()
-        sweeps = 0
         real = site.door._server.server_state.connections
+        submit = site.hub.log.submit
+        sweeps = 0
 
-        async def slow(*_: Any) -> list[int]:
+        def slow(*arguments: Any) -> list[int]:
             nonlocal sweeps
-            while sweeps < 3:
+            for _ in range(3):
                 sweeps += 1
-                connection = next(iter(real))
-                assert not connection.overdue(1e6 * sweeps, 0.0)
-                await asyncio.sleep(0)
-            swept.set()
-            return [1]
+                (connection,) = real
+                assert not connection.overdue(1e6 * sweeps)
+            seqs: list[int] = submit(*arguments)
+            return seqs
 
-        mocker.patch.object(site.hub.log, "append", side_effect=slow)
-        assert (await site.publish()).status_code == 202
-        assert swept.is_set()
+        mocker.patch.object(site.hub.log, "submit", side_effect=slow)
+        for _ in range(2):  # the second time its head is known
+            assert (await site.publish()).status_code == 202
+        assert sweeps == 6
         (idle,) = real
-        assert not idle.overdue(1e9, 0.0)
+        assert not idle.overdue(6e6 + Limits().idle_s)
+        assert idle.overdue(6e6 + Limits().idle_s + 1)
 
     run(scenario)
 
@@ -166,7 +168,7 @@ def test_connections_above_the_limit_are_refused_and_counted(run: Run) -> None:
         for _, writer in held:
             writer.close()
 
-    run(scenario, max_connections=2)
+    run(scenario, limits=Limits(connections=2))
 
 
 def test_a_client_that_waits_for_100_continue_gets_it(run: Run) -> None:

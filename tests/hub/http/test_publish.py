@@ -179,25 +179,29 @@ def test_a_user_token_does_not_publish(run: Run) -> None:
     run(scenario)
 
 
-def test_a_store_that_has_failed_answers_503_and_acknowledges_nothing(run: Run, mocker: Any) -> None:
-    from hub.errors import LogFailed, LogFull
+def test_a_store_that_cannot_take_it_answers_503_or_507_and_acknowledges_nothing(
+    run: Run, mocker: Any
+) -> None:
+    from hub.errors import Busy, LogFailed, LogFull
 
     async def scenario(site: Any) -> None:
-        for error in (LogFailed("disk"), LogFull("no room")):
-            mocker.patch.object(site.hub.log, "append", side_effect=error)
-            answer = await site.publish()
-            assert answer.status_code == 503
-            assert answer.headers["retry-after"]
+        for error, status in ((LogFailed("disk"), 503), (LogFull("no room"), 507), (Busy("wait"), 503)):
+            mocker.patch.object(site.hub.log, "submit", side_effect=error)
+            for _ in range(2):  # the second time its head is known
+                answer = await site.publish()
+                assert answer.status_code == status
+                assert answer.headers["retry-after"]
 
     run(scenario)
 
 
 def test_our_own_bug_is_500_without_a_traceback_in_the_answer(run: Run, mocker: Any, caplog: Any) -> None:
     async def scenario(site: Any) -> None:
-        mocker.patch.object(site.hub.log, "append", side_effect=ZeroDivisionError("secret detail"))
-        answer = await site.publish()
-        assert answer.status_code == 500
-        assert "secret" not in answer.text
+        mocker.patch.object(site.hub.log, "submit", side_effect=ZeroDivisionError("secret detail"))
+        for _ in range(2):
+            answer = await site.publish()
+            assert answer.status_code == 500
+            assert "secret" not in answer.text
         assert "ZeroDivisionError" in caplog.text
         mocker.patch.object(site.hub.registry, "things", side_effect=ZeroDivisionError("secret detail"))
         answer = await site.get("/things")

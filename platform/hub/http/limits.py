@@ -1,0 +1,47 @@
+"""What one HTTP door bears: every bound of the listener and its streams, with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one door; the defaults suit a gateway on a Pi that serves one site."""
+
+    connections: int = 1024  # about 20 KB each
+    connections_per_address: int = 512  # one address cannot take all of them; the own host is not counted
+    head_bytes: int = 32 * KIB  # request line and headers; the parser itself knows no bound
+    request_s: float = 20.0  # for a request to arrive whole: 256 KiB at 13 KB/s
+    idle_s: float = 75.0  # keep-alive between requests; a node that reports every minute keeps its connection
+    frame_bytes: int = 512 * KIB  # of a WebSocket message: 256 KiB of payload as base64 in an envelope
+    publish_rate: float = 0.0  # messages a second of one thing, over a minute; 0 does not limit
+    publish_burst: int = 100  # messages beyond that rate at once
+
+
+class Rates:
+    """Token buckets by name, with the time as argument; at most `names` of them are kept.
+
+    A bucket that is full again says the same as none, so the ones used longest ago are dropped first.
+    """
+
+    def __init__(self, rate: float, burst: int, names: int = 4096) -> None:
+        self._rate, self._burst, self._names = rate, burst, names
+        self._buckets: dict[str, tuple[float, float]] = {}  # tokens left, and when that was true
+
+    def wait_s(self, name: str, now_s: float) -> float:
+        """Take one token of `name`; 0 where there was one, else the seconds until there is.
+
+        `now_s` is monotonic.
+        """
+        if not self._rate:
+            return 0.0
+        left, then_s = self._buckets.pop(name, (float(self._burst), now_s))
+        left = min(float(self._burst), left + (now_s - then_s) * self._rate)
+        if len(self._buckets) >= self._names:
+            del self._buckets[next(iter(self._buckets))]
+        allowed = left >= 1.0
+        self._buckets[name] = (left - 1.0 if allowed else left, now_s)
+        return 0.0 if allowed else (1.0 - left) / self._rate

@@ -1,0 +1,151 @@
+"""The short way for heads that were seen before: the answers are those of the usual way, byte by byte of cutting."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+from hub.http.limits import Limits, Rates
+
+Run = Callable[..., None]
+
+
+def request(site: Any, value: int, below: str = "", more: str = "") -> bytes:
+    body = b'[{"n":"level","v":%d}]' % (100 + value)
+    head = (
+        f"POST {site.messages}{below} HTTP/1.1\r\nHost: a\r\nAuthorization: Thing {site.key}\r\n"
+        f"Content-Type: application/senml+json\r\n{more}Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    lines = head.split("\r\n")[1:-2]
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    body = await reader.readexactly(int(headers["content-length"]))
+    return int(head.split()[1]), headers, body
+
+
+def test_a_known_head_is_answered_like_an_unknown_one(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.door.port)
+        answers = []
+        for n in range(4):
+            writer.write(request(site, n))
+            status, headers, body = await answer(reader)
+            assert status == 202
+            assert int(headers.pop("fluxgate-seq")) == site.stored()[-1].seq
+            headers.pop("date")
+            answers.append((headers, body))
+        assert all(one == answers[0] for one in answers)
+        assert site.door.wire.direct == 3
+        assert [message.payload[-5:-2] for message in site.stored()] == [b"100", b"101", b"102", b"103"]
+        writer.close()
+
+    run(scenario)
+
+
+def test_however_the_bytes_are_cut_every_message_is_stored_once_and_in_order(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        rng = random.Random(64)
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.door.port)
+        sent = 0
+        for _ in range(60):
+            count = rng.choice((1, 1, 1, 2, 5))
+            wire = b"".join(
+                request(site, sent + n, more=rng.choice(("", "X-A: b\r\n"))) for n in range(count)
+            )
+            sent += count
+            cuts = sorted(rng.sample(range(1, len(wire)), rng.randrange(4)))
+            for begin, end in zip([0, *cuts], [*cuts, len(wire)], strict=True):
+                writer.write(wire[begin:end])
+                await writer.drain()
+                for _ in range(rng.randrange(3)):
+                    await asyncio.sleep(0)
+            for _ in range(count):
+                assert (await answer(reader))[0] == 202
+        values = [int(message.payload[18:-2]) - 100 for message in site.hub.log.read(0, None, 1000)]
+        assert values == list(range(sent))
+        assert 0 < site.door.wire.direct < sent
+        writer.close()
+
+    run(scenario)
+
+
+def test_what_was_learnt_does_not_outlive_the_right(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.door.port)
+
+        async def publish() -> int:
+            writer.write(request(site, 1))
+            return (await answer(reader))[0]
+
+        assert [await publish() for _ in range(3)] == [202, 202, 202]
+        site.hub.registry.disconnect([site.channel_id], [site.thing_id])
+        assert await publish() == 403
+        site.hub.registry.connect([site.channel_id], [site.thing_id])
+        assert await publish() == 202
+        site.hub.registry.rotate_key(site.thing_id)
+        assert await publish() == 401
+        assert site.door.wire.direct == 5
+        writer.close()
+
+    run(scenario)
+
+
+def test_heads_that_ask_for_more_are_not_learnt(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.door.port)
+        for more in ("Idempotency-Key: a\r\n", "Content-Encoding: identity\r\n", "Authorization: x\r\n"):
+            for _ in range(2):
+                writer.write(request(site, 1, more=more))
+                assert (await answer(reader))[0] in (202, 401), more
+        writer.write(request(site, 1, more="Connection: close\r\n"))
+        await reader.read()
+        writer.close()
+        assert site.door.wire.direct == 0
+
+    run(scenario)
+
+
+def test_a_door_that_closes_answers_what_it_has_taken(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.door.port)
+        writer.write(request(site, 1))
+        await answer(reader)
+        taken = asyncio.Event()
+        site.hub.log.on_append(lambda messages: taken.set())
+        writer.write(request(site, 2))
+        await taken.wait()
+        await site.door.close()
+        assert (await answer(reader))[0] == 202
+        assert await reader.read() == b""
+        writer.close()
+
+    run(scenario)
+
+
+def test_a_thing_that_publishes_too_fast_is_told_when_to_come_back(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        statuses = [(await site.publish()).status_code for _ in range(6)]
+        assert statuses == [202, 202, 202, 429, 429, 429]
+        refused = await site.publish()
+        assert int(refused.headers["retry-after"]) > 100
+        assert len(site.stored()) == 3
+
+    run(scenario, limits=Limits(publish_rate=0.001, publish_burst=3))
+
+
+def test_a_bucket_fills_with_time_and_their_number_is_bounded() -> None:
+    rates = Rates(2.0, 4, names=3)
+    assert [rates.wait_s("a", 0.0) for _ in range(5)] == [0.0, 0.0, 0.0, 0.0, 0.5]
+    assert rates.wait_s("a", 0.5) == 0.0
+    assert rates.wait_s("a", 0.75) == 0.25
+    assert [rates.wait_s("a", 1e6) for _ in range(5)][-1] == 0.5
+    for name in "bcd":
+        rates.wait_s(name, 1e6)
+    assert rates.wait_s("a", 1e6) == 0.0, "the one used longest ago begins anew"
+    assert Rates(0.0, 1).wait_s("a", 0.0) == 0.0
