@@ -38,6 +38,7 @@ from gateway.machine import gateway_eui
 from gateway.settings import Config, UpstreamSection
 from gateway.status import StatusFiles, StatusSource
 from gateway.uplinks import Uplinks
+from gateway.upstream import refusals
 from gateway.upstream.config import UpstreamMqttConfig
 from gateway.upstream.mqtt import MqttSink
 from gateway.upstream.relay import Relay

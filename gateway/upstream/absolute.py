@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from hub import senml
 from hub.errors import SenmlError
 from hub.message import SENML_CBOR, SENML_JSON, Message, TimeQuality
@@ -37,6 +39,12 @@ def with_absolute_times(message: Message) -> bytes:
         return encode(senml.resolve(pack, message.created_ns / 1e9))
     except SenmlError:
         return message.payload
+
+
+def absolute(message: Message) -> Message:
+    """The message with such a payload."""
+    payload = with_absolute_times(message)
+    return message if payload is message.payload else msgspec.structs.replace(message, payload=payload)
 
 
 def _has_relative_time(pack: Sequence[senml.PackRecord]) -> bool:

@@ -29,6 +29,7 @@ class UpstreamMqttConfig:
     qos: int = 1
     inflight: int = 100  # 1..65535, messages sent and not yet acknowledged
     keepalive_s: int = 30  # 5..65535
+    refusal_hold_s: float = 3600.0  # how long a topic without rights holds the queue before it is passed over
 
     def __post_init__(self) -> None:
         if self.protocol not in ("5", "3.1.1"):
@@ -43,6 +44,8 @@ class UpstreamMqttConfig:
             raise ValueError("inflight is 1 to 65535")
         if not 5 <= self.keepalive_s <= 0xFFFF:
             raise ValueError("keepalive_s is 5 to 65535")
+        if self.refusal_hold_s < 0:
+            raise ValueError("refusal_hold_s is 0 or more")
         if any(character in self.prefix + self.topic for character in "+#\0"):
             raise ValueError("a topic to publish to has no wildcards")
         unknown = {name for _, name, _, _ in string.Formatter().parse(self.topic) if name is not None}

@@ -6,7 +6,7 @@ messages from the front of the batch are acknowledged without a gap.
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 from hub.message import Message
@@ -17,6 +17,9 @@ from .config import UpstreamMqttConfig
 from .errors import SinkError, SinkOffline
 from .mqtt_link import MqttLink
 from .mqtt_properties import PackedProperties
+from .pipeline import Owed, Pipeline
+from .refusals import Refusals
+from .sink import Rejected, ignore_rejected
 
 INFLIGHT_BYTES = 256 << 10  # on a slow line, more in flight only makes every acknowledgement later
 ACK_TIMEOUT_S = 60.0  # without a single PUBACK while some are owed
@@ -30,13 +33,13 @@ class MqttSink:
         self.name = config.name
         self.window = config.inflight
         self.rejected = 0
+        self.on_rejected: Rejected = ignore_rejected
         self._config = config
         self._gateway = gateway
         self._link: MqttLink | None = None
-        self._owed: dict[int, tuple[int, int, str]] = {}  # packet id -> index in the batch, bytes, topic
-        self._owed_bytes = 0
-        self._settled: set[int] = set()
-        self._progress = asyncio.Event()
+        self._batch: Sequence[Message] = ()
+        self._pipeline = Pipeline()
+        self._refusals = Refusals(config.refusal_hold_s)
         self._on_lost: Callable[[], None] = lambda: None
 
     async def open(self, on_lost: Callable[[], None]) -> None:
@@ -56,20 +59,25 @@ class MqttSink:
 
     async def deliver(self, batch: Sequence[Message]) -> int:
         link = self._connected()
-        self._owed.clear()
-        self._owed_bytes = 0
-        self._settled.clear()
+        self._batch = batch
+        pipeline = self._pipeline
+        pipeline.begin()
         try:
             for index, message in enumerate(batch):
-                while self._owed and not self._has_room(len(message.payload)):
+                while not pipeline.has_room(
+                    len(message.payload), window=self.window, window_bytes=INFLIGHT_BYTES
+                ):
                     await self._wait_for_progress(link)
                 self._send(link, index, message)
-            while self._owed:
+            while pipeline:
                 await self._wait_for_progress(link)
-        except SinkError:
-            if not (arrived := self._front()):
+        except SinkError as error:
+            link.end(error)
+            if not (arrived := pipeline.front()):
                 raise
             return arrived
+        finally:
+            self._batch = ()
         return len(batch)
 
     def _connected(self) -> MqttLink:
@@ -80,58 +88,50 @@ class MqttSink:
             raise self._link.lost
         return self._link
 
-    def _has_room(self, size: int) -> bool:
-        return len(self._owed) < self.window and self._owed_bytes + size <= INFLIGHT_BYTES
-
     def _send(self, link: MqttLink, index: int, message: Message) -> None:
         topic = topic_for(self._config, self._gateway, message)
         payload = with_absolute_times(message)
         try:
             properties = _properties(self._gateway, message) if self._config.protocol == "5" else None
             mid = link.publish(topic, payload, properties)
-        except ValueError:  # no MQTT topic, or too large for this broker
-            self.rejected += 1
-            self._settled.add(index)
+        except ValueError as error:  # no MQTT topic, or too large for this broker
+            self._reject(index, str(error))
             return
-        self._owed[mid] = index, len(payload), topic
-        self._owed_bytes += len(payload)
+        self._pipeline.sent(mid, index, len(payload), topic)
 
     async def _wait_for_progress(self, link: MqttLink) -> None:
         """Until a PUBACK came. Raises SinkError when the connection ends or no PUBACK comes for too long."""
-        self._progress.clear()
-        self._connected()
-        try:
-            async with asyncio.timeout(ACK_TIMEOUT_S):
-                await self._progress.wait()
-        except TimeoutError:
-            link.end(SinkOffline("the broker takes messages and acknowledges none"))
-        self._connected()
+        await self._pipeline.wait(self._connected, ACK_TIMEOUT_S)
 
     def _puback(self, mid: int, code: int) -> None:
-        owed = self._owed.pop(mid, None)
+        owed = self._pipeline.answered(mid)
         if owed is None:
             return
-        index, size, topic = owed
-        self._owed_bytes -= size
         if code < 0x80:
-            self._settled.add(index)
+            self._pipeline.settle(owed.place)
+            self._refusals.accepted(owed.topic)
         elif code in words.NEVER_ACCEPTED:
-            self.rejected += 1
-            self._settled.add(index)
+            self._reject(owed.place, f"the broker refuses the message itself (reason {code:#04x})")
+        else:
+            self._refused(owed, code)
+
+    def _refused(self, owed: Owed, code: int) -> None:
+        """The broker has something against the topic, or against messages altogether."""
+        error = words.of_puback(code, owed.topic)
+        if code in words.OF_THE_TOPIC and self._refusals.given_up(owed.topic, time.monotonic()):
+            self._reject(owed.place, error.words)
         elif self._link is not None:
-            self._link.end(words.of_puback(code, topic))
-        self._progress.set()
+            self._link.end(error)
+
+    def _reject(self, index: int, reason: str) -> None:
+        """Message `index` of the batch can never be delivered."""
+        self.rejected += 1
+        self._pipeline.settle(index)
+        self.on_rejected(self._batch[index], reason)
 
     def _lost(self) -> None:
-        self._progress.set()
+        self._pipeline.wake()
         self._on_lost()
-
-    def _front(self) -> int:
-        """How many messages from the front of the batch are settled without a gap."""
-        count = 0
-        while count in self._settled:
-            count += 1
-        return count
 
 
 def topic_for(config: UpstreamMqttConfig, gateway: str, message: Message) -> str:

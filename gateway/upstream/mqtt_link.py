@@ -25,6 +25,7 @@ from . import words
 from .config import UpstreamMqttConfig
 from .errors import SinkError, SinkOffline, SinkRefused
 from .mqtt_properties import PackedProperties
+from .tls import client_context
 
 CONNECT_TIMEOUT_S = 10.0  # for each of: TCP, TLS
 OPEN_TIMEOUT_S = 30.0  # for all of it: name, TCP, TLS, CONNACK
@@ -270,16 +271,8 @@ def _new_client(config: UpstreamMqttConfig, client_id: str) -> Client:
 
 
 def _tls_context(config: UpstreamMqttConfig) -> ssl.SSLContext:
-    """Certificate and name of the broker are always checked. Raises SinkRefused: a file does not serve."""
-    path = config.ca_file
-    try:
-        context = ssl.create_default_context(cafile=config.ca_file or None)
-        path = config.cert_file
-        if path:
-            context.load_cert_chain(config.cert_file, config.key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise SinkRefused(f"certificate file {path or 'of the system'} cannot be used: {error}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    """Raises SinkRefused: a file does not serve."""
+    context = client_context(config.ca_file, config.cert_file, config.key_file)
     context.sslsocket_class = _TidySocket
     return context
 

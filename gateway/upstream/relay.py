@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from hub.log import Gap
+from hub.errors import HubError
+from hub.log import Gap, Write
 from hub.message import Message
+from hub.timekeeping import Correction, corrected
 
+from . import refusals
 from .backoff import Backoff
 from .errors import SinkError, SinkRefused
 from .sink import Sink, UpstreamState, UpstreamStatus
+
+log = logging.getLogger("gateway.upstream")
 
 BATCH_BYTES = 4 << 20  # payload bytes aimed at in one batch: keeps the relay small beside large messages
 SCAN_ROWS = 1000  # looked through in one turn where only some messages are for the sink
@@ -29,8 +35,10 @@ class LogReader(Protocol):
     """What the relay needs of `hub.log.Log`."""
 
     committed_seq: int
-    message_count: int
 
+    def count_after(self, seq: int) -> int: ...
+    def corrections(self) -> Sequence[Correction]: ...
+    def post(self, messages: Sequence[Message], also: Sequence[Write] = ()) -> list[int]: ...
     def scan(
         self, after_seq: int, match: Callable[[Message], bool] | None, limit: int, *, max_rows: int
     ) -> tuple[Sequence[Message], int]: ...
@@ -38,6 +46,11 @@ class LogReader(Protocol):
     def gaps(self, name: str | None = None) -> Sequence[Gap]: ...
     def move_cursor(self, name: str, seq: int) -> None: ...
     def on_commit(self, fn: Callable[[Sequence[Message]], None]) -> Callable[[], None]: ...
+
+
+def taken_in_here(message: Message) -> bool:
+    """What another gateway took in is that gateway's to send: nothing goes round in circles."""
+    return not message.origin
 
 
 class Relay:
@@ -49,7 +62,7 @@ class Relay:
         sink: Sink,
         *,
         cursor: str | None = None,
-        match: Callable[[Message], bool] | None = None,
+        match: Callable[[Message], bool] = taken_in_here,
         backoff: Backoff | None = None,
     ) -> None:
         self._log = log
@@ -59,13 +72,15 @@ class Relay:
         self._backoff = backoff or Backoff()
         self._cursor = log.cursor(self._cursor_name)
         self._fitting = BATCH_BYTES  # messages of the size seen last that make a batch of BATCH_BYTES
-        self._queued = max(0, min(log.committed_seq - self._cursor, log.message_count))
+        self._queued = log.count_after(self._cursor)  # at most: some may not be for the sink
         self._delivered = 0
+        self._rejected_detail = ""
         self._paused = False
         self._wake = asyncio.Event()
         self._state = UpstreamState.CONNECTING
         self._detail = ""
         self._entered = time.monotonic()
+        sink.on_rejected = self._rejected
 
     def status(self) -> UpstreamStatus:
         return UpstreamStatus(
@@ -75,6 +90,7 @@ class Relay:
             queued=self._queued,
             delivered=self._delivered,
             rejected=self._sink.rejected,
+            rejected_detail=self._rejected_detail,
             missed=sum(gap.messages for gap in self._log.gaps(self._cursor_name)),
             # counted back from now: the wall clock may be set while the state lasts
             since=time.time() - (time.monotonic() - self._entered),
@@ -138,7 +154,8 @@ class Relay:
             if caught_up:
                 self._queued = len(batch)
             if batch:
-                arrived = await self._sink.deliver(batch)
+                corrections = self._log.corrections()
+                arrived = await self._sink.deliver([corrected(message, corrections) for message in batch])
                 self._settled(batch, arrived, looked)
             elif looked > self._cursor:
                 self._move(looked)
@@ -163,9 +180,22 @@ class Relay:
         self._log.move_cursor(self._cursor_name, seq)
 
     def _committed(self, messages: Sequence[Message]) -> None:
-        match = self._match
-        self._queued += len(messages) if match is None else sum(map(match, messages))
+        self._queued += sum(map(self._match, messages))
         self._wake.set()
+
+    def _rejected(self, message: Message, reason: str) -> None:
+        """Write down and say that a message is passed over."""
+        name = self._sink.name
+        self._rejected_detail = f"message {message.seq}: {reason}"
+        log.warning(
+            "upstream %s: message %d of channel %s is passed over: %s",
+            name,
+            message.seq,
+            message.channel,
+            reason,
+        )
+        with contextlib.suppress(HubError):  # no room just now; it stays counted and said
+            self._log.post((), refusals.record(name, message.seq, reason, time.time_ns()))
 
     async def _news(self) -> None:
         """Wait until something was committed, the connection ended or a person paused or resumed."""

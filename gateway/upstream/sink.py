@@ -9,6 +9,12 @@ from typing import Protocol
 
 from hub.message import Message
 
+Rejected = Callable[[Message, str], None]
+
+
+def ignore_rejected(message: Message, reason: str) -> None:
+    """What a sink calls that no relay listens to."""
+
 
 class Sink(Protocol):
     """One destination. It keeps nothing across a restart: its memory is the cursor in the log.
@@ -18,6 +24,7 @@ class Sink(Protocol):
 
     name: str
     window: int
+    on_rejected: Rejected  # called with each message settled without delivery, and why
 
     @property
     def rejected(self) -> int:
@@ -60,5 +67,6 @@ class UpstreamStatus:
     queued: int  # committed messages that it has not acknowledged
     delivered: int  # acknowledged since the gateway started
     rejected: int  # refused for good by the destination since the gateway started
+    rejected_detail: str  # why the latest of them was refused; "" without one
     missed: int  # removed by retention before they could be delivered, ever
     since: float  # Unix seconds at which `state` was entered

@@ -45,6 +45,8 @@ DELIVERY_WORDS = {
 }
 # MQTT 5.0, 3.4.2.1: reasons that lie in the message itself; sending it again cannot help
 NEVER_ACCEPTED = frozenset({0x90, 0x99})
+# Reasons that lie in the topic or in what the broker makes of it: can be mended, or last for ever
+OF_THE_TOPIC = frozenset({0x80, 0x83, 0x87})
 
 
 def of_connack(code: int) -> SinkError:

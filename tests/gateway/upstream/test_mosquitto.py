@@ -39,8 +39,7 @@ class HastySink(MqttSink):
     """The control: reports a batch as delivered once it is handed to the socket, before any PUBACK."""
 
     async def _wait_for_progress(self, link) -> None:
-        self._owed.clear()
-        self._owed_bytes = 0
+        self._pipeline.begin()
         await asyncio.sleep(0)
 
 

@@ -16,6 +16,7 @@ class FakeSink:
         self.name = name
         self.window = window
         self.rejected = 0
+        self.on_rejected = None
         self.fault = None
         self.takes = None  # of each batch; None: all
         self.lies = False

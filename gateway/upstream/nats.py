@@ -1,0 +1,210 @@
+"""The NATS sink: each message as Mainflux's protobuf on `channels.<id>[.<subtopic>]` of a JetStream stream.
+
+A message counts as delivered when JetStream has acknowledged it as stored. Its id, `<gateway>/<seq>`, lets the
+stream drop a second copy that comes within its duplicate window, so what an interruption sends twice is stored once.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Sequence
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import MaxPayloadError
+
+from hub import wire
+from hub.errors import WireError
+from hub.message import Message
+
+from . import nats_words
+from .absolute import absolute
+from .errors import SinkError, SinkOffline, SinkRefused
+from .nats_config import NatsSinkConfig
+from .nats_link import ApiError, NatsLink, decode_reply
+from .nats_stream import ensure_stream
+from .pipeline import Pipeline
+from .refusals import Refusals
+from .sink import Rejected, ignore_rejected
+
+WINDOW_BYTES = 1 << 20  # in flight; half of what nats-py buffers before it blocks
+ACK_TIMEOUT_S = 60.0  # without a single acknowledgement while some are owed
+BATCHES_AHEAD = 4  # a batch is so many windows: the pipeline runs empty that much less often
+
+_UNFIT = re.compile(r"[^!-$&-)+-=?-~]")  # in a subject's words: blanks, controls, % * > and what is not ASCII
+
+
+class NatsSink:
+    """Delivers to one stream. See `gateway.upstream.sink.Sink`."""
+
+    def __init__(self, config: NatsSinkConfig, gateway: str, rng: random.Random | None = None) -> None:
+        """`gateway` names this gateway (its EUI, 16 hex digits) in message ids and towards the server."""
+        self.name = config.name
+        self.window = config.inflight * BATCHES_AHEAD
+        self.rejected = 0
+        self.on_rejected: Rejected = ignore_rejected
+        self._config = config
+        self._gateway = gateway
+        self._servers = config.cluster.addresses()
+        (rng or random.Random()).shuffle(self._servers)  # a fleet spreads over the cluster
+        self._link: NatsLink | None = None
+        self._inbox = ""
+        self._sent = 0  # over all connections: tokens of acknowledgements are never used twice
+        self._batch: Sequence[Message] = ()
+        self._pipeline = Pipeline()
+        self._refusals = Refusals(config.refusal_hold_s)
+        self._on_lost: Callable[[], None] = lambda: None
+
+    async def open(self, on_lost: Callable[[], None]) -> None:
+        self._on_lost = on_lost
+        host, port = self._servers[0]
+        self._servers.append(self._servers.pop(0))  # the next attempt asks the next one
+        self._link = link = NatsLink(
+            self._config.cluster, self._gateway, on_lost=self._lost, on_denied=self._denied
+        )
+        await link.open(host, port)
+        await ensure_stream(link, self._config.stream, f"{self._config.subject}.>")
+        try:
+            self._inbox = link.client.new_inbox()
+            await link.client.subscribe(f"{self._inbox}.*", cb=self._answer)
+        except NatsError as error:
+            raise SinkOffline(f"the connection was lost: {error}") from error
+        link.check()
+
+    def check(self) -> None:
+        self._connected()
+
+    async def close(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            await link.close()
+
+    async def deliver(self, batch: Sequence[Message]) -> int:
+        link = self._connected()
+        self._batch = batch
+        pipeline = self._pipeline
+        pipeline.begin()
+        try:
+            client = link.client
+            for index, message in enumerate(batch):
+                await self._send(link, client, index, message)
+            while pipeline:
+                await self._wait(link)
+        except SinkError as error:
+            link.end(error)
+            if not (arrived := pipeline.front()):
+                raise
+            return arrived
+        finally:
+            self._batch = ()
+        return len(batch)
+
+    def _connected(self) -> NatsLink:
+        """Raises the SinkError that ended the connection."""
+        if self._link is None:
+            raise SinkOffline("not connected")
+        self._link.check()
+        return self._link
+
+    async def _wait(self, link: NatsLink) -> None:
+        await self._pipeline.wait(link.check, ACK_TIMEOUT_S)
+
+    async def _send(self, link: NatsLink, client: Client, index: int, message: Message) -> None:
+        pipeline = self._pipeline
+        try:
+            body = wire.encode(absolute(message), self._gateway)
+        except WireError as error:
+            self._reject(index, error.reason)
+            return
+        subject = subject_for(self._config.subject, message)
+        while not pipeline.has_room(len(body), window=self._config.inflight, window_bytes=WINDOW_BYTES):
+            await self._wait(link)
+        self._sent += 1
+        headers = headers_for(self._gateway, self._config.stream.stream, message)
+        try:
+            await client.publish(subject, body, f"{self._inbox}.{self._sent}", headers)
+        except MaxPayloadError:
+            self._reject(index, f"larger than the {client.max_payload} bytes that the server takes")
+            return
+        except (NatsError, OSError) as error:
+            link.check()
+            raise SinkOffline("the connection was lost") from error
+        pipeline.sent(self._sent, index, len(body), subject)
+
+    async def _answer(self, msg: Msg) -> None:
+        """An acknowledgement, or why there is none (ADR-1 of NATS: the JetStream publish acknowledgement)."""
+        owed = self._pipeline.answered(int(msg.subject.rpartition(".")[2]))
+        if owed is None:
+            return
+        if msg.headers and msg.headers.get("Status") == "503":  # nobody listens on this subject
+            self._end(SinkRefused(nats_words.missing_stream(self._config.stream.stream)))
+            return
+        try:
+            decode_reply(msg.data)
+        except ApiError as error:
+            if error.code in nats_words.TOO_LARGE:
+                self._reject(owed.place, error.description)
+            else:
+                stream = self._config.stream.stream
+                self._end(nats_words.of_api(error.code, error.description, stream))
+        else:
+            self._pipeline.settle(owed.place)
+            self._refusals.accepted(owed.topic)
+
+    def _denied(self, subject: str) -> None:
+        """The server says, in lower case, that this user may not publish (or listen) there."""
+        if subject.startswith("_inbox."):
+            self._end(
+                SinkRefused(f"the server does not let this user hear answers on _INBOX.{self._gateway}.>")
+            )
+            return
+        found = self._pipeline.first_to(subject)
+        if found is None:
+            return
+        token, owed = found
+        words = f"the server does not let this user publish to {owed.topic}"
+        if self._refusals.given_up(owed.topic, time.monotonic()):
+            self._pipeline.answered(token)
+            self._reject(owed.place, words)
+        else:
+            self._end(SinkRefused(words))
+
+    def _reject(self, index: int, reason: str) -> None:
+        """Message `index` of the batch can never be delivered."""
+        self.rejected += 1
+        self._pipeline.settle(index)
+        self.on_rejected(self._batch[index], reason)
+
+    def _end(self, error: SinkError) -> None:
+        if self._link is not None:
+            self._link.end(error)
+
+    def _lost(self) -> None:
+        self._pipeline.wake()
+        self._on_lost()
+
+
+def subject_for(prefix: str, message: Message) -> str:
+    """`channels.<id>[.<subtopic>]`; what a NATS subject cannot hold is written as %XX of its UTF-8."""
+    subject = f"{prefix}.{message.channel}"
+    if message.subtopic:
+        subject += f".{message.subtopic}"
+    return _UNFIT.sub(_escape, subject) if _UNFIT.search(subject) else subject
+
+
+def _escape(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match.group().encode("utf-8", "surrogatepass"))
+
+
+def headers_for(gateway: str, stream: str, message: Message) -> dict[str, str]:
+    """What can be read without opening the protobuf. Names with Nats- have a meaning to the server."""
+    return {
+        "Nats-Msg-Id": message.origin or f"{gateway}/{message.seq}",
+        "Nats-Expected-Stream": stream,
+        "Content-Type": message.content_type,
+        "Fluxgate-Created": str(message.created_ns),
+        "Fluxgate-Time": message.time.value,
+    }
