@@ -116,7 +116,12 @@ async def opened_core(config: Config) -> AsyncIterator[Core]:
             stack.enter_context(_only_one(folder / LOCK_FILE))
             hub = Hub.open(
                 folder,
-                migrations=(*store.MIGRATIONS, *mqtt.MIGRATIONS, *HTTP_MIGRATIONS),
+                migrations=(
+                    *store.MIGRATIONS,
+                    *mqtt.MIGRATIONS,
+                    *HTTP_MIGRATIONS,
+                    *refusals.MIGRATIONS,
+                ),
                 settings=HubSettings(
                     commit_interval_s=config.hub.commit_interval_s, max_messages=config.hub.max_messages
                 ),
