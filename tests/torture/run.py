@@ -1,0 +1,75 @@
+"""Long runs of the harnesses: as many crashes, faults, damages and hostile inputs as one has time for.
+
+python tests/torture/run.py [cuts|kills|faults|damage|fuzz ...] [--count N] [--seed S] [--minutes M]
+python tests/torture/run.py again <folder>      one failing power cut once more
+
+Each harness ends with one line: counts, seed, and how many problems. The exit status is 1 where there was one. Its
+control, the same run against a fault put in on purpose, comes first and must find something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "platform"), str(ROOT / "tests")]
+
+
+def cuts(count: int, seed: int, minutes: float | None) -> bool:
+    from torture import cuts
+
+    for synchronous in ("NORMAL", "OFF"):
+        control = cuts.run(300, seed, synchronous)
+        print(
+            f"control, synchronous={synchronous}: {control.cuts} cuts, {dict(control.problems)}", flush=True
+        )
+        if not control.problems["lost"]:
+            print("the control found nothing: the harness is blind")
+            return False
+    began = time.monotonic()
+    findings = cuts.run_on_all_cores(count, seed, minutes)
+    spent = time.monotonic() - began
+    print("\n".join(findings.examples))
+    print(
+        f"cuts: {findings.cuts} power cuts in {findings.lives} lives, {findings.with_clients} with clients coming "
+        f"back, {findings.cuts / spent:.0f}/s, seed {seed}: {dict(findings.problems) or 'no problem'}"
+    )
+    return not findings.problems
+
+
+HARNESSES = {"cuts": (cuts, 100_000)}
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["again"]:
+        from torture.cuts import again
+
+        problems = again(Path(sys.argv[2]))
+        print("\n".join(f"{kind}: {text}" for kind, text in problems) or "no problem")
+        return 1 if problems else 0
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("harness", nargs="*", help=", ".join(HARNESSES))
+    parser.add_argument("--count", type=int, help="how many; each harness has a default of its own")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--minutes", type=float, help="stop after this long")
+    given = parser.parse_args()
+    unknown = set(given.harness) - set(HARNESSES)
+    if unknown:
+        parser.error(f"no harness {', '.join(sorted(unknown))}; there are {', '.join(HARNESSES)}")
+    logging.disable(logging.CRITICAL)
+    good = True
+    for name in given.harness or HARNESSES:
+        run, count = HARNESSES[name]
+        print(f"=== {name}, seed {given.seed}", flush=True)
+        good &= run(count if given.count is None else given.count, given.seed, given.minutes)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
