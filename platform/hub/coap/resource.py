@@ -1,0 +1,381 @@
+"""The one resource, `channels/<id>/messages[/<subtopic>]`: POST and PUT publish, GET shows, GET with Observe tells.
+
+In: exchanges of the endpoint. Out: their answers, now or when the log has committed. Everything about a message
+(its content, who may publish where) is the hub's to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from hub import content
+from hub.access import Action, Principal, Resource
+from hub.coap.admission import Rates
+from hub.coap.blocks import MAX_SZX, Block, Downloads, Shown, UploadFault, Uploads, szx_for
+from hub.coap.endpoint import Endpoint, Exchange, Response
+from hub.coap.formats import CONTENT_TYPES, LINK_FORMAT, show
+from hub.coap.limits import Limits
+from hub.coap.observers import OBSERVE_MASK, Observer, Observers, denial, download_key, first_block
+from hub.coap.oscore import Contexts, OscoreFault
+from hub.coap.packets import NON, Code, Opt, Option, uint
+from hub.coap.request import (
+    BUSY_S,
+    WELL_KNOWN,
+    Addresses,
+    Refusal,
+    Request,
+    read_request,
+    refusal_of,
+    unavailable,
+)
+from hub.coap.values import LastValues
+from hub.errors import BadMessage, HubError
+from hub.hub import Hub
+from hub.message import JSON, OCTET_STREAM, Message
+from hub.topics import Filter
+
+PROTOCOL = "coap"
+LINKS = b'</channels>;ct="42 50 110 112";obs'  # RFC 6690; which channels there are is told to nobody
+MAX_KEYS = 4096  # right keys remembered, until the registry changes
+MIN_BLOCK = 64  # bytes; an unproven address that could get less is asked to prove itself first
+
+CHANGED = Response(Code.CHANGED)
+_JSON_STARTS = frozenset((b"[", b"{", b" ", b"\t", b"\r", b"\n"))
+_TOO_MANY = Refusal(
+    Code.TOO_MANY_REQUESTS, "too many requests of this thing", "refused_rate", ((int(Opt.MAX_AGE), uint(1)),)
+)
+
+log = logging.getLogger("hub.coap")
+
+
+class Messages:
+    """Handles requests for one hub."""
+
+    def __init__(
+        self, hub: Hub, limits: Limits, counters: dict[str, int], contexts: Contexts, secret: bytes
+    ) -> None:
+        self.observers: Observers
+        self.downloads = Downloads(limits)
+        self.values = LastValues(hub.log, limits)
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._endpoint: Endpoint
+        self._hub = hub
+        self._limits = limits
+        self._counters = counters
+        self._contexts = contexts
+        self._max_payload = hub.settings.max_payload
+        self._uploads = Uploads(limits, self._max_payload)
+        self._addresses = Addresses()
+        self._rates = Rates(limits.thing_rate, limits.thing_burst, secret)
+        self._keys: dict[str, Principal] = {}
+        self._epoch = 0
+        self._unanswered = 0
+
+    def attach(self, endpoint: Endpoint) -> None:
+        """Meet the endpoint that hands requests in."""
+        self._endpoint = endpoint
+        self.observers = Observers(
+            endpoint, self._hub.access, self.downloads, self.values.find, self._limits, self._counters
+        )
+
+    def handle(self, exchange: Exchange) -> None:
+        """Take one request; it is answered here, or after the commit."""
+        try:
+            self._handle(exchange)
+        except Refusal as refusal:
+            self._refuse(exchange, refusal)
+        except OscoreFault as fault:
+            self._counters["oscore_refused"] += 1
+            exchange.reply(fault.response)
+
+    def tick(self) -> None:
+        """Forget what is too old, ask silent observers."""
+        self._uploads.expire(self._endpoint.clock())
+        self.observers.tick()
+
+    def _handle(self, exchange: Exchange) -> None:
+        packet = exchange.packet
+        stored = self._endpoint.exchanges.stored_before(exchange.address, exchange.data)
+        if packet.first(Opt.OSCORE) is not None:
+            self._counters["oscore_requests"] += 1
+            packet, exchange.secured = self._contexts.open(packet, again=stored)
+            exchange.principal = Principal("thing", exchange.secured.context.thing)
+            exchange.packet = packet
+            exchange.remember()  # a copy would be taken for a replay
+            inner_echo = packet.first(Opt.ECHO)
+            if inner_echo is not None:
+                self._endpoint.check_echo(inner_echo, exchange.address)
+        if stored:
+            exchange.principal = exchange.principal or Principal("internal", "")
+            self._counters["duplicates"] += 1
+            exchange.remember()
+            exchange.reply(CHANGED)
+            return
+        request = read_request(packet)
+        if request.path == WELL_KNOWN and request.code == Code.GET:
+            self._show_links(exchange, request)
+            return
+        if request.code in (Code.POST, Code.PUT):
+            wanted = self._addresses.publish(request.path)
+            self._authenticate(exchange, request)
+            self._publish(exchange, request, wanted)
+        elif request.code == Code.GET:
+            wanted = self._addresses.read(request.path)
+            self._authenticate(exchange, request)
+            self._read(exchange, request, wanted)
+        else:
+            raise Refusal(Code.METHOD_NOT_ALLOWED, "GET, POST or PUT")
+
+    def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
+        self._counters[refusal.counter] += 1
+        if refusal.response.code == Code.BAD_OPTION and exchange.outer.type == NON:
+            exchange.over = True  # rejected without a word (RFC 7252, 5.4.1)
+            return
+        exchange.reply(refusal.response)
+
+    def _authenticate(self, exchange: Exchange, request: Request) -> None:
+        """Whose request it is: the OSCORE context's thing, or the one whose key it shows. Raises Refusal."""
+        principal = exchange.principal
+        if principal is None:
+            if request.key is None:
+                raise Refusal(Code.UNAUTHORIZED, "show the thing's key: ?auth=<key>", "refused_credentials")
+            principal = self._of_key(request.key)
+            if principal is None:
+                raise Refusal(
+                    Code.UNAUTHORIZED, "the key is not valid: wrong, or replaced", "refused_credentials"
+                )
+            exchange.principal = principal
+        if not self._rates.take(principal.id.encode(), self._endpoint.clock()):
+            raise _TOO_MANY
+
+    def _of_key(self, key: str) -> Principal | None:
+        epoch = self._hub.registry.epoch
+        if epoch != self._epoch or len(self._keys) >= MAX_KEYS:
+            self._keys.clear()
+            self._epoch = epoch
+        principal = self._keys.get(key)
+        if principal is None:
+            principal = self._hub.authenticate_thing(key)
+            if principal is not None:  # only who holds a key can put anything here
+                self._keys[key] = principal
+        return principal
+
+    # POST and PUT
+
+    def _publish(self, exchange: Exchange, request: Request, wanted: Filter) -> None:
+        principal = _principal(exchange)
+        if exchange.seen is None:
+            exchange.remember()
+        payload = request.payload
+        ok = CHANGED
+        if request.block1 is not None:
+            body = self._gather(exchange, request, wanted, request.block1)
+            if body is None:
+                return
+            payload = body
+            ok = Response(Code.CHANGED, ((int(Opt.BLOCK1), request.block1._replace(more=False).encode()),))
+        if self._unanswered >= self._limits.unanswered:
+            raise unavailable("too many requests are waiting for the disk", BUSY_S)
+        wall_s = self._hub.clock()[0] / 1e9
+        also = self._endpoint.exchanges.row(exchange.address, exchange.data, wall_s)
+        content_type = wanted.content_type or _content_type(request, payload, wall_s)
+
+        def done(error: HubError | None) -> None:
+            self._unanswered -= 1
+            if error is None:
+                self._counters["published"] += 1
+                exchange.reply(ok)
+            else:
+                self._failed(exchange, refusal_of(error, self._max_payload))
+
+        try:
+            self._hub.submit(
+                principal,
+                PROTOCOL,
+                wanted.channel,
+                wanted.subtopic,
+                content_type,
+                payload,
+                done,
+                also=(also,),
+            )
+        except HubError as error:
+            raise self._passing(exchange, refusal_of(error, self._max_payload)) from None
+        self._unanswered += 1
+
+    def _failed(self, exchange: Exchange, refusal: Refusal) -> None:
+        self._refuse(exchange, self._passing(exchange, refusal))
+
+    def _passing(self, exchange: Exchange, refusal: Refusal) -> Refusal:
+        """A refusal that passes is not remembered: the same request may succeed when it comes again."""
+        if exchange.seen is not None and refusal.response.code == Code.UNAVAILABLE and not exchange.secured:
+            self._endpoint.exchanges.forget(exchange.address, exchange.outer.mid)
+            exchange.seen = None
+        return refusal
+
+    def _gather(self, exchange: Exchange, request: Request, wanted: Filter, block: Block) -> bytes | None:
+        """One block of an upload (RFC 7959, 2.5); the body with the last. Raises Refusal."""
+        principal = _principal(exchange)
+        decision = self._hub.access.decide(
+            principal, Action.PUBLISH, Resource(wanted.channel, wanted.subtopic)
+        )
+        if not decision.allowed:
+            raise Refusal(Code.FORBIDDEN, decision.reason, "refused_rights")
+        key = (
+            exchange.address,
+            principal.id,
+            exchange.secured is not None,
+            wanted,
+            request.request_tags,
+            request.content_format,
+        )
+        try:
+            body = self._uploads.take(key, principal.id, block, request.payload, self._endpoint.clock())
+        except UploadFault as fault:
+            if fault.too_large:
+                size1 = ((int(Opt.SIZE1), uint(self._max_payload)),)
+                raise Refusal(Code.TOO_LARGE, fault.reason, "refused_size", size1) from None
+            self._counters["refused_uploads"] += 1
+            if fault.too_many:
+                raise unavailable(fault.reason, BUSY_S) from None
+            raise Refusal(Code.INCOMPLETE, fault.reason) from None
+        if body is None:
+            exchange.reply(Response(Code.CONTINUE, ((int(Opt.BLOCK1), block.encode()),)))
+        return body
+
+    # GET
+
+    def _show_links(self, exchange: Exchange, request: Request) -> None:
+        if request.accept not in (None, LINK_FORMAT):
+            raise Refusal(Code.NOT_ACCEPTABLE, "links come as link-format")
+        exchange.reply(Response(Code.CONTENT, ((int(Opt.CONTENT_FORMAT), uint(LINK_FORMAT)),), LINKS))
+
+    def _read(self, exchange: Exchange, request: Request, wanted: Filter) -> None:
+        principal = _principal(exchange)
+        decision = self._hub.access.decide(
+            principal, Action.SUBSCRIBE, Resource(wanted.channel, wanted.subtopic)
+        )
+        if not decision.allowed:
+            self._counters["refused_rights"] += 1
+            exchange.reply(denial(self._hub.access, principal, decision))
+            return
+        if request.accept is not None and request.accept not in CONTENT_TYPES:
+            raise Refusal(Code.NOT_ACCEPTABLE, "messages come as 110, 112, 50, 42 or 0")
+        if request.observe == 1:
+            self.observers.remove(exchange.address, exchange.outer.token)
+        self._counters["reads"] += 1
+        if self.values.known(wanted):
+            self._show(exchange, request, wanted, self.values.find(wanted))
+            return
+        if len(self.tasks) >= self._limits.searches:
+            raise unavailable("too many values are being looked for", BUSY_S)
+        task = asyncio.get_running_loop().create_task(
+            self._search(exchange, request, wanted), name="coap: last value"
+        )
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _search(self, exchange: Exchange, request: Request, wanted: Filter) -> None:
+        try:
+            message = await self.values.search(wanted)
+            self._show(exchange, request, wanted, message)
+        except Refusal as refusal:
+            self._refuse(exchange, refusal)
+        except Exception:
+            log.exception("looking for the last value failed")
+            self._refuse(exchange, Refusal(Code.INTERNAL, "this is our fault"))
+
+    def _show(self, exchange: Exchange, request: Request, wanted: Filter, message: Message | None) -> None:
+        """Answer a GET with the last value (RFC 7252, 5.8.1), and begin to observe where that is asked for."""
+        accept = request.accept
+        shown = show(message, accept) if message is not None else None
+        observer = self._observer(exchange, request, wanted, accept)
+        if shown is None:
+            if observer is not None:  # nothing yet, or nothing in that format: the first one is still to come
+                self._answer_empty(exchange, observer)
+                return
+            if message is None:
+                raise Refusal(Code.NOT_FOUND, "there is no message here yet, or none among the newest")
+            raise Refusal(Code.NOT_ACCEPTABLE, f"the last message is {message.content_type}")
+        if observer is not None:
+            observer.content_format = shown.content_format
+        observe = self._hub.log.committed_seq if observer is not None else None
+        if shown.etag in request.etags and observer is None:
+            exchange.reply(Response(Code.VALID, ((int(Opt.ETAG), shown.etag),)))
+            return
+        block = request.block2 or Block(0, False, MAX_SZX)
+        key = download_key(exchange.address, wanted, shown.content_format)
+        if block.num:
+            self._show_block(exchange, self.downloads.find(key) or shown, block)
+        else:
+            self._show_first(exchange, shown, block, observe, key)
+        if observer is not None:
+            self.observers.challenge(observer)
+
+    def _show_first(
+        self, exchange: Exchange, shown: Shown, block: Block, observe: int | None, key: object
+    ) -> None:
+        """The whole, or its first block: as large as was asked for, and as an unproven address may get."""
+        room = exchange.room()
+        szx = block.szx
+        if len(shown.payload) > min(room, block.size):
+            if room >= MIN_BLOCK:
+                szx = min(szx, szx_for(room) or 0)
+            self.downloads.keep(key, shown)
+        options, payload = first_block(shown, observe=observe, room=max(room, MIN_BLOCK), szx=szx)
+        exchange.reply(Response(Code.CONTENT, options, payload))
+
+    @staticmethod
+    def _show_block(exchange: Exchange, shown: Shown, block: Block) -> None:
+        if block.start >= len(shown.payload):
+            raise Refusal(Code.BAD_REQUEST, "there is no such block")
+        room = exchange.room()
+        if block.size > room >= MIN_BLOCK:
+            szx = min(block.szx, szx_for(room) or 0)
+            block = Block(block.start >> (szx + 4), False, szx)
+        end = block.start + block.size
+        options: tuple[Option, ...] = (
+            (int(Opt.ETAG), shown.etag),
+            (int(Opt.CONTENT_FORMAT), uint(shown.content_format)),
+            (int(Opt.BLOCK2), block._replace(more=end < len(shown.payload)).encode()),
+        )
+        exchange.reply(Response(Code.CONTENT, options, shown.payload[block.start : end]))
+
+    def _observer(
+        self, exchange: Exchange, request: Request, wanted: Filter, accept: int | None
+    ) -> Observer | None:
+        """The new observation, or None where none was asked for or there are too many (RFC 7641, 4.1)."""
+        if request.observe != 0 or (request.block2 is not None and request.block2.num):
+            return None
+        observer = Observer(exchange, wanted, accept, self._endpoint.clock())
+        return observer if self.observers.add(observer) else None
+
+    def _answer_empty(self, exchange: Exchange, observer: Observer) -> None:
+        observe = uint(self._hub.log.committed_seq & OBSERVE_MASK)
+        exchange.reply(Response(Code.CONTENT, ((int(Opt.OBSERVE), observe),)))
+        self.observers.challenge(observer)
+
+
+def _principal(exchange: Exchange) -> Principal:
+    assert exchange.principal is not None
+    return exchange.principal
+
+
+def _content_type(request: Request, payload: bytes, now_s: float) -> str:
+    """The content type of what is published. Without Content-Format what it looks like, as over MQTT."""
+    if request.content_format is not None:
+        named = CONTENT_TYPES.get(request.content_format)
+        if named is None:
+            raise Refusal(
+                Code.UNSUPPORTED_FORMAT,
+                "the content format is 110, 112, 50, 42 or 0",
+                "refused_contents",
+            )
+        return named
+    if payload[:1] not in _JSON_STARTS:
+        return OCTET_STREAM
+    try:
+        return content.check(JSON, payload, now_s)
+    except BadMessage:
+        return OCTET_STREAM
