@@ -27,16 +27,16 @@ class Client:
     clean = True
     publishes = True
 
-    def __init__(self, book: Book, say: Say, port: int) -> None:
-        self.book, self.say, self.port = book, say, port
+    def __init__(self, book: Book, say: Say, port: int, *, version: int = 4) -> None:
+        self.book, self.say, self.port, self.version = book, say, port, version
         self.connected: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.link: Link
+        self.link: Link | None = None
 
     async def open(self) -> bool:
         """Connect; True where the server still had the session. Raises OSError, ConnectionError."""
         self.link = await Link.open(self.port, self.on_packet)
         thing, key = self.book.publisher if self.publishes else self.book.subscriber
-        self.link.send(wire.connect(self.client_id, thing, key, clean=self.clean))
+        self.send(wire.connect(self.client_id, thing, key, clean=self.clean, version=self.version))
         return await self.connected
 
     def on_packet(self, first: int, body: bytes) -> None:
@@ -47,14 +47,33 @@ class Client:
                 self.connected.set_result(bool(body[0] & 1))
 
     def topic(self, subtopic: str) -> str:
-        return f"channels/{self.book.channel}/messages/{subtopic}"
+        label = f"{self.book.label}/" if self.book.label else ""
+        return f"channels/{self.book.channel}/messages/{label}{subtopic}"
 
     def new_body(self, kind: str) -> str:
         self.say("body")
-        return f"{kind}-{self.book.bodies}"
+        return f"{kind}{self.book.label}-{self.book.bodies}"
+
+    def publish(
+        self,
+        subtopic: str,
+        payload: bytes,
+        qos: int,
+        packet_id: int,
+        *,
+        retain: bool = False,
+        dup: bool = False,
+    ) -> None:
+        topic = self.topic(subtopic)
+        self.send(wire.publish(topic, payload, qos, packet_id, retain=retain, dup=dup, version=self.version))
+
+    def send(self, packet: bytes) -> None:
+        assert self.link
+        self.link.send(packet)
 
     def close(self) -> None:
-        self.link.close()
+        if self.link:
+            self.link.close()
 
 
 class Publisher1(Client):
@@ -62,8 +81,8 @@ class Publisher1(Client):
 
     WINDOW = 4
 
-    def __init__(self, book: Book, say: Say, port: int) -> None:
-        super().__init__(book, say, port)
+    def __init__(self, book: Book, say: Say, port: int, *, version: int = 4) -> None:
+        super().__init__(book, say, port, version=version)
         self._waiting: dict[int, str] = {}
         self._next = 0
         self._left = 0
@@ -83,13 +102,15 @@ class Publisher1(Client):
         self._next += 1
         body = self.new_body("q1")
         if self._next % 2:
-            body = f'[{{"n":"t","v":{self.book.bodies}}}]'
+            body = f'[{{"n":"t{self.book.label}","v":{self.book.bodies}}}]'
         self._waiting[self._next] = body
-        self.link.send(wire.publish(self.topic("load"), body.encode(), 1, self._next))
+        self.publish("load", body.encode(), 1, self._next)
 
     def on_packet(self, first: int, body: bytes) -> None:
         if first == wire.PUBACK:
-            self.say(f"ack {self._waiting.pop(wire.packet_id_of(body))}")
+            sent = self._waiting.pop(wire.packet_id_of(body))
+            if wire.reason_of(body) < wire.REFUSED:
+                self.say(f"ack {sent}")
             self._send()
         else:
             super().on_packet(first, body)
@@ -101,8 +122,8 @@ class Publisher2(Client):
     client_id, clean = "exactly-once", False
     WINDOW = 4
 
-    def __init__(self, book: Book, say: Say, port: int) -> None:
-        super().__init__(book, say, port)
+    def __init__(self, book: Book, say: Say, port: int, *, version: int = 4) -> None:
+        super().__init__(book, say, port, version=version)
         self._left = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -112,9 +133,9 @@ class Publisher2(Client):
             raise SessionLost("the session of the QoS 2 publisher is gone")
         for packet_id, (body, received) in list(self.book.outgoing.items()):
             if received:
-                self.link.send(wire.answer(wire.PUBREL, packet_id))
+                self.send(wire.answer(wire.PUBREL, packet_id))
             else:
-                self.link.send(wire.publish(self.topic("load"), body.encode(), 2, packet_id, dup=True))
+                self.publish("load", body.encode(), 2, packet_id, dup=True)
 
     def begin(self, count: int) -> None:
         self._left = count
@@ -126,15 +147,19 @@ class Publisher2(Client):
             packet_id = next(n for n in range(1, 100) if n not in self.book.outgoing)
             body = self.new_body("q2")
             self.say(f"out {packet_id} {body}")
-            self.link.send(wire.publish(self.topic("load"), body.encode(), 2, packet_id))
+            self.publish("load", body.encode(), 2, packet_id)
         if not self._left and not self.book.outgoing and not self.done.done():
             self.done.set_result(None)
 
     def on_packet(self, first: int, body: bytes) -> None:
         if first == wire.PUBREC:
             packet_id = wire.packet_id_of(body)
+            if wire.reason_of(body) >= wire.REFUSED:
+                self.say(f"comp {packet_id}")
+                self._fill()
+                return
             self.say(f"rec {packet_id}")
-            self.link.send(wire.answer(wire.PUBREL, packet_id))
+            self.send(wire.answer(wire.PUBREL, packet_id))
         elif first == wire.PUBCOMP:
             self.say(f"comp {wire.packet_id_of(body)}")
             self._fill()
@@ -147,9 +172,9 @@ class Subscriber(Client):
 
     client_id, clean, publishes = "reader", False, False
 
-    def __init__(self, book: Book, say: Say, port: int, last: str = "") -> None:
+    def __init__(self, book: Book, say: Say, port: int, last: str = "", *, version: int = 4) -> None:
         """`until` is over when the body `last` has come."""
-        super().__init__(book, say, port)
+        super().__init__(book, say, port, version=version)
         self._last = last
         self.until: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._subscribed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -160,20 +185,20 @@ class Subscriber(Client):
         if not present and self.book.subscribed:
             raise SessionLost("the session of the subscriber is gone")
         if not self.book.subscribed:
-            self.link.send(wire.subscribe(1, self.topic("load"), 2))
+            self.send(wire.subscribe(1, self.topic("load"), 2, version=self.version))
             await self._subscribed
 
     def on_packet(self, first: int, body: bytes) -> None:
         if first >> 4 == 3:
-            self._message(wire.read_publish(first, body, 4))
+            self._message(wire.read_publish(first, body, self.version))
         elif first == wire.PUBREL:
             packet_id = wire.packet_id_of(body)
             if packet_id in self.book.held:
                 self.say(f"free {packet_id}")
-            self.link.send(wire.answer(wire.PUBCOMP, packet_id))
+            self.send(wire.answer(wire.PUBCOMP, packet_id))
         elif first == wire.SUBACK:
-            if body[2] != 2:
-                self._subscribed.set_exception(ConnectionError(f"SUBACK {body[2]}"))
+            if body[-1] != 2:
+                self._subscribed.set_exception(ConnectionError(f"SUBACK {body[-1]}"))
                 return
             self.say("subscribed")
             self._subscribed.set_result(None)
@@ -185,11 +210,11 @@ class Subscriber(Client):
         if message.qos == 2:
             if message.packet_id not in self.book.held:
                 self.say(f"hold {message.packet_id} {body}")
-            self.link.send(wire.answer(wire.PUBREC, message.packet_id))
+            self.send(wire.answer(wire.PUBREC, message.packet_id))
         else:
             self.say(f"got {body}")
             if message.qos == 1:
-                self.link.send(wire.answer(wire.PUBACK, message.packet_id))
+                self.send(wire.answer(wire.PUBACK, message.packet_id))
         if body == self._last and not self.until.done():
             self.until.set_result(None)
 
@@ -197,8 +222,8 @@ class Subscriber(Client):
 class Retainer(Client):
     """Publishes retained values, one at a time."""
 
-    def __init__(self, book: Book, say: Say, port: int) -> None:
-        super().__init__(book, say, port)
+    def __init__(self, book: Book, say: Say, port: int, *, version: int = 4) -> None:
+        super().__init__(book, say, port, version=version)
         self._acknowledged: asyncio.Future[None] | None = None
 
     async def run(self, count: int, rng: random.Random) -> None:
@@ -207,9 +232,9 @@ class Retainer(Client):
             address = rng.randrange(RETAINED_ADDRESSES)
             value = self.book.retained_sent[address] + 1
             self.say(f"retain {address} {value}")
-            payload = b"" if is_clear(value) else f"r-{address}-{value}".encode()
+            payload = b"" if is_clear(value) else f"r{self.book.label}-{address}-{value}".encode()
             self._acknowledged = loop.create_future()
-            self.link.send(wire.publish(self.topic(f"retained/{address}"), payload, 1, 1, retain=True))
+            self.publish(f"retained/{address}", payload, 1, 1, retain=True)
             await self._acknowledged
             self.say(f"retained {address} {value}")
 
@@ -225,8 +250,8 @@ class RetainedReader(Client):
 
     publishes = False
 
-    def __init__(self, book: Book, say: Say, port: int) -> None:
-        super().__init__(book, say, port)
+    def __init__(self, book: Book, say: Say, port: int, *, version: int = 4) -> None:
+        super().__init__(book, say, port, version=version)
         self.found: dict[str, bytes] = {}
         self._pinged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._shown: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -235,15 +260,15 @@ class RetainedReader(Client):
         """Value by address."""
         await self.open()
         # QoS 0, so that all of it is on the way before the answer to a ping that follows the SUBACK.
-        self.link.send(wire.subscribe(1, self.topic("retained/#"), 0))
+        self.send(wire.subscribe(1, self.topic("retained/#"), 0, version=self.version))
         await self._shown
-        self.link.send(b"\xc0\x00")
+        self.send(b"\xc0\x00")
         await self._pinged
         return {int(topic.rpartition("/")[2]): int(body.split(b"-")[2]) for topic, body in self.found.items()}
 
     def on_packet(self, first: int, body: bytes) -> None:
         if first >> 4 == 3:
-            message = wire.read_publish(first, body, 4)
+            message = wire.read_publish(first, body, self.version)
             if message.retain:
                 self.found[message.topic] = message.payload
         elif first == wire.SUBACK:

@@ -85,7 +85,8 @@ class Life:
         await reader.resume()
         if fault := self.order.get("fault"):
             self.shim.fail(Call(fault["calls"]), fault["at"], fault["error"], forever=fault["forever"])
-        twice, once, keeper = (kind(book, self.say, port) for kind in (Publisher2, Publisher1, Retainer))
+        twice, once = Publisher2(book, self.say, port), Publisher1(book, self.say, port)
+        keeper = Retainer(book, self.say, port)
         await twice.resume()
         await once.open()
         await keeper.open()

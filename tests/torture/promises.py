@@ -17,6 +17,7 @@ class Book:
     """The account of one data directory over all its lives."""
 
     channel: str = ""
+    label: str = ""  # in all bodies and subtopics, where several books are kept of one directory
     publisher: tuple[str, str] = ("", "")  # thing id and key
     subscriber: tuple[str, str] = ("", "")
     seen_seq: int = 0  # highest number that a listener was shown

@@ -117,8 +117,7 @@ async def _clients(hub: Hub, book: Book, *, complete: bool) -> list[Problem]:
         problems.append(("session", "clients did not get on within their time"))
     finally:
         for client in (reader, twice, retained):
-            if hasattr(client, "link"):
-                client.close()
+            client.close()
         await door.close()
     return problems
 

@@ -41,7 +41,21 @@ def cuts(count: int, seed: int, minutes: float | None) -> bool:
     return not findings.problems
 
 
-HARNESSES = {"cuts": (cuts, 100_000)}
+def kills(count: int, seed: int, minutes: float | None) -> bool:
+    from torture import kills
+
+    control = kills.run(10, seed, early=True)
+    print(f"control, acknowledged before the commit: {control}", flush=True)
+    if not control.problems:
+        print("the control found nothing: the harness is blind")
+        return False
+    findings = kills.run(count, seed, minutes=minutes, say=lambda line: print(line, flush=True))
+    print("\n".join(findings.problems))
+    print(f"kills: {findings}, seed {seed}")
+    return not findings.problems
+
+
+HARNESSES = {"cuts": (cuts, 100_000), "kills": (kills, 10_000)}
 
 
 def main() -> int:

@@ -1,0 +1,284 @@
+"""Clients that load one door each, over any number of lives of the gateway.
+
+A load is made once for a data directory and runs in every life of it. What it was told is durable it writes into the
+account: `acknowledged` must be stored, and what is in `once` not more than once, however often it was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.lorawan.crypto import SessionCrypto
+from gateway.lorawan.device import Activation, DeviceConfig
+from gateway.lorawan.frames import build_uplink
+from gateway.lorawan.types import AES128Key, DevAddr, DevEUI
+from radio import gwmp
+from radio.lora import LoRaModulation
+
+from .clients import Publisher1, Publisher2, Retainer, Subscriber
+from .promises import Book
+
+GATEWAY_EUI = bytes.fromhex("02f10f6a7e0000aa")
+ENDLESS = 1 << 40
+
+
+@dataclass
+class Site:
+    """A gateway's addresses and a thing on it."""
+
+    mqtt_port: int
+    http_port: int
+    gwmp_port: int
+    coap_port: int
+    channel: str = ""
+    thing: tuple[str, str] = ("", "")
+    reader: tuple[str, str] = ("", "")
+
+
+@dataclass
+class Account:
+    """What doors other than MQTT have promised; MQTT has books."""
+
+    sent: int = 0
+    acknowledged: set[str] = field(default_factory=set)
+    frames: set[int] = field(default_factory=set)  # FCntUp of acknowledged confirmed uplinks
+    by_load: dict[str, int] = field(default_factory=dict)
+
+    def body(self, kind: str) -> str:
+        self.sent += 1
+        return f"{kind}-{self.sent}"
+
+    def acknowledge(self, load: str, body: str) -> None:
+        self.acknowledged.add(body)
+        self.by_load[load] = self.by_load.get(load, 0) + 1
+
+
+class Load(Protocol):
+    """`run` goes on until it is cancelled or the gateway is gone. Raises OSError, EOFError then."""
+
+    name: str
+
+    async def run(self) -> None: ...
+
+
+class Mqtt:
+    """QoS 1 and 2 publishers, a QoS 2 subscriber with a kept session, retained messages; 3.1.1 or 5."""
+
+    def __init__(self, site: Site, version: int) -> None:
+        self.name = "mqtt 5" if version == 5 else "mqtt 3.1.1"
+        self.version = version
+        self.book = Book(site.channel, "five" if version == 5 else "four", site.thing, site.reader)
+        self._site = site
+
+    async def run(self) -> None:
+        book, port, version = self.book, self._site.mqtt_port, self.version
+        subscriber = Subscriber(book, book.apply, port, version=version)
+        twice = Publisher2(book, book.apply, port, version=version)
+        once = Publisher1(book, book.apply, port, version=version)
+        keeper = Retainer(book, book.apply, port, version=version)
+        for client in (subscriber, twice, once, keeper):
+            client.client_id = f"{client.client_id}{version}" if not client.clean else ""
+        try:
+            await subscriber.resume()
+            await twice.resume()
+            await once.open()
+            await keeper.open()
+            twice.begin(ENDLESS)
+            once.begin(ENDLESS)
+            await keeper.run(ENDLESS, random.Random(version))
+        finally:
+            for client in (subscriber, twice, once, keeper):
+                client.close()
+
+
+class Http:
+    """Posts one after the other on a connection that stays; with a key each is sent until it is answered."""
+
+    def __init__(self, site: Site, account: Account, *, keyed: bool) -> None:
+        self.name = "http idempotent" if keyed else "http"
+        self._site, self._account, self._keyed = site, account, keyed
+        self._open: str = ""  # sent and not answered
+        self._rng = random.Random(3)
+
+    async def run(self) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._site.http_port)
+        try:
+            while True:
+                body = self._open if self._keyed and self._open else self._account.body(self.name[-4:])
+                self._open = body
+                await self._post(reader, writer, body)
+                self._account.acknowledge(self.name, body)
+                if self._keyed and self._rng.random() < 0.2:  # as a client does whose answer was lost
+                    await self._post(reader, writer, body)
+                self._open = ""
+        finally:
+            writer.close()
+
+    async def _post(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: str) -> None:
+        key = f'Idempotency-Key: "{body}"\r\n' if self._keyed else ""
+        head = (
+            f"POST /channels/{self._site.channel}/messages/http HTTP/1.1\r\nHost: gateway\r\n"
+            f"Authorization: Thing {self._site.thing[1]}\r\nContent-Type: application/octet-stream\r\n"
+            f"{key}Content-Length: {len(body)}\r\n\r\n"
+        )
+        writer.write(head.encode() + body.encode())
+        answer = await reader.readuntil(b"\r\n\r\n")
+        length = 0
+        for line in answer.split(b"\r\n"):
+            if line.lower().startswith(b"content-length:"):
+                length = int(line.partition(b":")[2])
+        content = await reader.readexactly(length)
+        if not answer.startswith(b"HTTP/1.1 202"):
+            raise AssertionError(f"{answer[:40]!r} {content[:200]!r}")
+
+
+class Coap:
+    """Confirmable POSTs (RFC 7252, 4.2): the same message again until it is acknowledged, over restarts too."""
+
+    name = "coap"
+    RETRY_S = 0.1
+
+    def __init__(self, site: Site, account: Account) -> None:
+        self._account = account
+        self._port = site.coap_port
+        self._options = _coap_options(site)
+        self._mid = random.Random(4).randrange(65536)
+        self._open: tuple[bytes, str] | None = None
+        self._rng = random.Random(4)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # one endpoint for all lives
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.setblocking(False)
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._socket.connect(("127.0.0.1", self._port))
+        while True:
+            if self._open is None:
+                body = self._account.body(self.name)
+                self._mid = (self._mid + 1) % 65536
+                token = self._mid.to_bytes(2, "big")
+                self._open = b"\x42\x02" + token + token + self._options + b"\xff" + body.encode(), body
+            wire, body = self._open
+            again = 2 if self._rng.random() < 0.2 else 1
+            for _ in range(again):
+                await loop.sock_sendall(self._socket, wire)
+            try:
+                async with asyncio.timeout(self.RETRY_S):
+                    while True:
+                        answer = await loop.sock_recv(self._socket, 2048)
+                        if len(answer) >= 6 and answer[4:6] == wire[4:6] and answer[1]:
+                            break
+            except TimeoutError:
+                continue
+            if answer[1] == 0x44:  # 2.04 Changed
+                self._account.acknowledge(self.name, body)
+            elif answer[1] != 0xA3:  # 5.03: to be sent again as a new message
+                raise AssertionError(f"CoAP answered {answer!r}")
+            self._open = None
+
+
+def _coap_options(site: Site) -> bytes:
+    """Uri-Path channels/<id>/messages/coap, Content-Format octet-stream, Uri-Query auth=<key> (3.1, 5.10)."""
+    options = [(11, part.encode()) for part in ("channels", site.channel, "messages", "coap")]
+    options += [(12, b"\x2a"), (15, f"auth={site.thing[1]}".encode())]
+    wire, last = b"", 0
+    for number, value in options:
+        delta, last = number - last, number
+        size = len(value)
+        if size < 13:
+            wire += bytes((delta << 4 | size,))
+        else:
+            wire += bytes((delta << 4 | 13, size - 13))
+        wire += value
+    return wire
+
+
+@dataclass
+class Device:
+    """The device half of a personalised LoRaWAN device."""
+
+    fcnt: int = -1
+    nwk_s_key: AES128Key = field(default=AES128Key(b"n" * 16))
+    app_s_key: AES128Key = field(default=AES128Key(b"a" * 16))
+
+    @property
+    def dev_addr(self) -> DevAddr:
+        return DevAddr(0x01000001)
+
+    def config(self) -> DeviceConfig:
+        return DeviceConfig(
+            dev_eui=DevEUI(0x70B3D57ED0000001),
+            activation=Activation.ABP,
+            name="device",
+            dev_addr=self.dev_addr,
+            nwk_s_key=self.nwk_s_key,
+            app_s_key=self.app_s_key,
+            codec="cayenne",
+        )
+
+    def uplink(self) -> bytes:
+        self.fcnt += 1
+        crypto = SessionCrypto(self.dev_addr, self.nwk_s_key, self.app_s_key)
+        payload = bytes.fromhex("0167010d02685a")
+        return build_uplink(crypto, self.dev_addr, self.fcnt, fport=1, payload=payload, confirmed=True)
+
+
+class Lora:
+    """Confirmed uplinks through a forwarder; a frame is repeated until the answer carries its ACK (4.3.1)."""
+
+    name = "lorawan"
+    RETRY_S = 0.15
+
+    def __init__(self, site: Site, account: Account, device: Device) -> None:
+        self._port, self._account, self._device = site.gwmp_port, account, device
+        self._frame = b""
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.setblocking(False)
+            udp.connect(("127.0.0.1", self._port))
+            await loop.sock_sendall(udp, gwmp.encode(gwmp.PullData(1, GATEWAY_EUI)))
+            while True:
+                self._frame = self._frame or self._device.uplink()
+                packet = gwmp.RxPacket(
+                    1_000_000, 868_100_000, 0, 0, 1, LoRaModulation(7, 125_000), -80, 7.5, self._frame
+                )
+                await loop.sock_sendall(udp, gwmp.encode(gwmp.PushData(2, GATEWAY_EUI, (packet,))))
+                try:
+                    async with asyncio.timeout(self.RETRY_S):
+                        await self._acknowledged(loop, udp)
+                except TimeoutError:
+                    await loop.sock_sendall(udp, gwmp.encode(gwmp.PullData(1, GATEWAY_EUI)))
+
+    async def _acknowledged(self, loop: asyncio.AbstractEventLoop, udp: socket.socket) -> None:
+        while True:
+            answer = gwmp.decode(await loop.sock_recv(udp, 65536))
+            if isinstance(answer, gwmp.PullResp):
+                await loop.sock_sendall(udp, gwmp.encode(gwmp.TxAck(answer.token, GATEWAY_EUI)))
+                if not answer.txpk.data[5] & 0x20:
+                    raise AssertionError("no ACK bit in the answer to a confirmed uplink")
+                self._account.frames.add(self._device.fcnt)
+                self._account.by_load[self.name] = self._account.by_load.get(self.name, 0) + 1
+                self._frame = b""
+                return
+
+
+def fcnt_of(payload: bytes) -> int:
+    """FCntUp of a message in which the gateway tells how a frame was heard."""
+    return next(int(record["v"]) for record in json.loads(payload) if record["n"] == "fcnt")
+
+
+Maker = Callable[[Site, Account, Device], Load]
+DOORS: dict[str, Maker] = {
+    "mqtt 3.1.1": lambda site, account, device: Mqtt(site, 4),
+    "http": lambda site, account, device: Http(site, account, keyed=False),
+    "http idempotent": lambda site, account, device: Http(site, account, keyed=True),
+    "lorawan": lambda site, account, device: Lora(site, account, device),
+}

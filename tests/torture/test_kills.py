@@ -1,0 +1,31 @@
+"""kill -9 of the gateway under load on every door, in short; `python tests/torture/run.py kills` is the long run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from torture import kills
+from torture.loads import DOORS
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)  # asyncio warns of each connection that the kill cut
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def test_kills_lose_nothing_acknowledged_and_store_nothing_twice_on_any_door() -> None:
+    findings = kills.run(40, seed=1)
+    print(findings)
+    assert findings.problems == []
+    assert findings.kills == 40
+    assert findings.by_load.keys() == DOORS.keys()
+    assert min(findings.by_load.values()) > 40
+
+
+def test_control_a_gateway_that_acknowledges_early_loses() -> None:
+    findings = kills.run(5, seed=2, early=True)
+    assert any("lost" in problem for problem in findings.problems)
