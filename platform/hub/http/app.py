@@ -15,21 +15,26 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.errors import HubError
 from hub.http import account, messages, service, things, workshop
 from hub.http.auth import Credentials
 from hub.http.body import MAX_BODY, ClientGone, bounded
+from hub.http.follow import Followers
 from hub.http.limits import Limits
 from hub.http.problem import Problem, of_hub_error, problem
 from hub.http.publish import Publisher
 from hub.http.service import Counters
 from hub.http.sse import Streams
+from hub.http.stream import Shared
 from hub.http.table import Endpoint, Needs, routes
+from hub.http.websocket import Sockets
 from hub.hub import Hub
 
 log = logging.getLogger("hub.http")
+
+MQTT_PATH = "/mqtt"
 
 # The hot path has its own dispatcher (publish.py); it stands here so that whoever walks the table sees all of it.
 PUBLISHING = [
@@ -56,10 +61,16 @@ class HttpApp:
         *,
         version: str | None = None,
         limits: Limits | None = None,
+        mqtt: ASGIApp | None = None,
+        gateway: str = "",
     ) -> None:
         self.streams = Streams()
+        self.followers = Followers(hub)
         self._credentials = Credentials(hub)
         self.publisher = Publisher(hub, self._credentials, limits or Limits())
+        shared = Shared(hub, self._credentials, self.followers, self.streams, gateway)
+        self.sockets = Sockets(shared, self.publisher)
+        self._mqtt = mqtt
         self._answers: dict[int, int] = {}
         self._starlette = Starlette(
             routes=[*routes(ENDPOINTS), *extra_routes],
@@ -76,6 +87,7 @@ class HttpApp:
         state.hub = hub
         state.credentials = self._credentials
         state.streams = self.streams
+        state.shared = shared
         state.version = version or _installed_version()
         state.counters = [self.counters]
         state.reads = 0
@@ -90,20 +102,29 @@ class HttpApp:
             "fluxgate_http_streams": self.streams.open,
             "fluxgate_http_streams_refused_total": self.streams.refused,
             "fluxgate_http_stream_events_lost_total": self.streams.lost,
+            "fluxgate_http_stream_gaps_total": self.followers.gaps,
+            "fluxgate_http_stream_fell_behind_total": self.followers.fell_behind,
+            "fluxgate_http_websockets": self.sockets.open,
+            "fluxgate_http_idempotent_repeats_total": self.publisher.keys.repeats,
         }
+        for outcome, count in self.sockets.counts.items():
+            numbers[f'fluxgate_http_websocket_frames_total{{outcome="{outcome}"}}'] = count
         for name, counts in (("publish", self.publisher.counts), ("request", self._answers)):
             for status, count in counts.items():
                 numbers[f'fluxgate_http_{name}_answers_total{{status="{status}"}}'] = count
         return numbers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI: HTTP only; other scopes are Starlette's to refuse."""
-        if scope["type"] != "http":
-            await self._starlette(scope, receive, send)
-            return
+        """ASGI: requests and WebSockets."""
         path: str = scope["path"]
         if path.startswith("/http/"):  # the prefix under which nginx serves Mainflux's HTTP adapter
             path = scope["path"] = path[len("/http") :]
+        if scope["type"] == "websocket":
+            if path == MQTT_PATH and self._mqtt is not None:
+                await self._mqtt(scope, receive, send)
+            else:
+                await self.sockets(scope, receive, send)
+            return
         if Publisher.wants(scope["method"], path):
             await self.publisher(scope, receive, send)
             return
@@ -125,9 +146,14 @@ def create_app(
     *,
     version: str | None = None,
     limits: Limits | None = None,
+    mqtt: ASGIApp | None = None,
+    gateway: str = "",
 ) -> HttpApp:
-    """The app of `hub`, with the gateway's own Starlette routes behind it."""
-    return HttpApp(hub, extra_routes, version=version, limits=limits)
+    """The app of `hub`, with the gateway's own Starlette routes behind it.
+
+    `mqtt` serves WebSockets at /mqtt (`hub.mqtt.websocket`); `gateway` is the EUI that envelopes show.
+    """
+    return HttpApp(hub, extra_routes, version=version, limits=limits, mqtt=mqtt, gateway=gateway)
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:

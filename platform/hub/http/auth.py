@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import cast
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.types import Scope
 
 from hub.access import Action, Principal, Resource
 from hub.http.problem import Problem
 from hub.hub import Hub
 from hub.registry import User
+
+_MESSAGES = re.compile(r"/channels/[^/]+/messages(/|$)")
 
 MAX_CREDENTIAL = 1024  # bytes; ours have 43, a caller's own key at most 256
 # In the state of a scope: the thing that the connection's client certificate names, "" where it names none.
@@ -92,10 +95,17 @@ def hub_of(request: Request) -> Hub:
     return cast(Hub, request.app.state.hub)
 
 
-def authorization(request: Request) -> bytes:
-    """The Authorization header's value; b"" where there is none or, against RFC 9110, more than one."""
-    values = [value for name, value in request.scope["headers"] if name == b"authorization"]
-    return values[0] if len(values) == 1 else b""
+def authorization(connection: HTTPConnection) -> bytes:
+    """The Authorization header's value; b"" where there is none or, against RFC 9110, more than one.
+
+    Who reads or follows messages may put it into the parameter `authorization` instead: a browser's EventSource and
+    WebSocket cannot send headers. No other path takes it there, since addresses end up in histories and logs.
+    """
+    scope = connection.scope
+    values = [value for name, value in scope["headers"] if name == b"authorization"]
+    if values or scope.get("method", "GET") != "GET" or not _MESSAGES.match(scope["path"]):
+        return values[0] if len(values) == 1 else b""
+    return connection.query_params.get("authorization", "").encode("latin-1", "replace")
 
 
 def certified_thing(scope: Scope) -> str:

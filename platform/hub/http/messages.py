@@ -18,6 +18,7 @@ from hub.history import HistoryPage, Query
 from hub.http.auth import demand, hub_of, require
 from hub.http.problem import Problem
 from hub.http.service import json_response
+from hub.http.stream import stream, wants_events
 from hub.http.table import Endpoint, Needs
 from hub.topics import parse_topic
 
@@ -28,7 +29,9 @@ T = TypeVar("T")
 
 
 async def read(request: Request) -> Response:
-    """`GET /channels/<id>/messages[/<subtopic>]`."""
+    """`GET /channels/<id>/messages[/<subtopic>]`: a page, or a stream for who accepts one."""
+    if wants_events(request):
+        return await stream(request)
     if not {"start_time", "end_time"}.isdisjoint(request.query_params.keys()):
         return await read_2017(request)
     query, echo = _query(request)

@@ -175,8 +175,6 @@ class Publisher:
             payload = await read_rest(message, receive, self._max_body)
         else:
             payload = message["body"]
-        self._limit(principal)
-        head = Head(b"", address.channel, address.subtopic, named, len(payload))
         durable: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
         def done(seq: int, error: HubError | None) -> None:
@@ -187,24 +185,45 @@ class Publisher:
             else:
                 durable.set_exception(error)
 
+        where = Address(address.channel, address.subtopic, named)
+        self.store(principal, PROTOCOL, where, payload, done, key=key)
+        return await durable
+
+    def store(
+        self,
+        principal: Principal,
+        protocol: str,
+        where: Address,
+        payload: bytes,
+        done: Done,
+        *,
+        key: str = "",
+    ) -> None:
+        """Give one message to the log; `done` is called with its number when it is durable, or with the error.
+
+        With `key`, a message that the thing has sent with this key before is not stored again. `where` names the
+        content type, too. Raises Problem, HubError.
+        """
+        self._limit(principal)
         if key:
-            self._store_once(principal, key, head, payload, done)
-            return await durable
+            self._store_once(principal, protocol, where, payload, done, key)
+            return
         seq = self._hub.submit(
             principal,
-            PROTOCOL,
-            head.channel,
-            head.subtopic,
-            head.content_type,
+            protocol,
+            where.channel,
+            where.subtopic,
+            where.content_type or "",
             payload,
             lambda error: done(seq, error),
         )
-        return await durable
 
-    def _store_once(self, principal: Principal, key: str, head: Head, payload: bytes, done: Done) -> None:
-        """Store a message that may have been sent before with the same key."""
+    def _store_once(
+        self, principal: Principal, protocol: str, where: Address, payload: bytes, done: Done, key: str
+    ) -> None:
         hub, keys, now_s = self._hub, self.keys, self._credentials.now_s()
-        digest = digest_of(head.channel, head.subtopic, head.content_type, payload)
+        channel, subtopic, content_type = where.channel, where.subtopic, where.content_type or ""
+        digest = digest_of(channel, subtopic, content_type, payload)
         if not keys.begin(principal.id, key, digest, now_s, done):
             return
         seq = hub.log.next_seq
@@ -213,17 +232,9 @@ class Publisher:
             keys.end(principal.id, key, seq, error)
             done(seq, error)
 
+        also = keys.row(principal.id, key, digest, seq, now_s)
         try:
-            hub.submit(
-                principal,
-                PROTOCOL,
-                head.channel,
-                head.subtopic,
-                head.content_type,
-                payload,
-                committed,
-                also=keys.row(principal.id, key, digest, seq, now_s),
-            )
+            hub.submit(principal, protocol, channel, subtopic, content_type, payload, committed, also=also)
         except HubError as error:
             keys.end(principal.id, key, seq, error)
             raise

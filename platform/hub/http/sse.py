@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from starlette.types import Receive, Scope, Send
 from hub.http.problem import Problem
 
 HEARTBEAT_S = 15.0  # below the 30 to 60 s after which home routers and proxies forget an idle connection
-MAX_STREAMS = 32  # each holds a connection, a task and a feed; a technician's page opens one or two
+CHECK_S = 0.5  # a right that ends by itself, such as a token's time, is noticed this soon
+MAX_STREAMS = 256  # streams and WebSockets; each holds a connection, a task and a queue
 MAX_FEED = 256  # events waiting for one client
 
 # In the scope's state: the event with which a door ends its streams, to stop without waiting for browsers to leave.
@@ -94,27 +96,32 @@ class Streams:
 
     limit: int = MAX_STREAMS
     heartbeat_s: float = HEARTBEAT_S
+    check_s: float = CHECK_S
     open: int = 0
     refused: int = 0
     lost: int = 0
 
+    def admit(self) -> None:
+        """Raises Problem 503 when as many clients as allowed are listening."""
+        if self.open >= self.limit:
+            self.refused += 1
+            raise Problem(
+                503,
+                f"{self.limit} streams are open already; close another page or client and try again",
+                headers={"retry-after": "10"},
+            )
+
 
 def sse(
-    request: Request, events: AsyncIterator[Event], allowed: Callable[[], bool] = lambda: True
+    request: Request, events: AsyncIterator[Event | bytes], allowed: Callable[[], bool] = lambda: True
 ) -> Response:
     """Answer `request` with `events` until they end, the client leaves, its right goes or the door closes.
 
-    `allowed` is asked before each event and each heartbeat, so a revoked token stops a stream at once.
-    Raises Problem 503 when as many clients as allowed are listening.
+    `bytes` are events in their wire form already. `allowed` is asked before each event and twice a second, so a
+    revoked token stops a stream at once. Raises Problem 503 when as many clients as allowed are listening.
     """
     streams: Streams = request.app.state.streams
-    if streams.open >= streams.limit:
-        streams.refused += 1
-        raise Problem(
-            503,
-            f"{streams.limit} event streams are open already; close another page and try again",
-            headers={"retry-after": "10"},
-        )
+    streams.admit()
     return EventStream(events, streams, allowed)
 
 
@@ -123,7 +130,9 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[Event], streams: Streams, allowed: Callable[[], bool]) -> None:
+    def __init__(
+        self, events: AsyncIterator[Event | bytes], streams: Streams, allowed: Callable[[], bool]
+    ) -> None:
         self._events = events
         self._streams = streams
         self._allowed = allowed
@@ -139,8 +148,9 @@ class EventStream(Response):
         gone = asyncio.create_task(_disconnected(receive), name="sse: client gone")
         door_closing: asyncio.Event = scope.get("state", {}).get(DOOR_CLOSING) or asyncio.Event()
         closing = asyncio.create_task(door_closing.wait(), name="sse: door closing")
-        upcoming: asyncio.Task[Event | None] | None = None
+        upcoming: asyncio.Task[Event | bytes | None] | None = None
         lost = 0
+        sent_s = time.monotonic()
         try:
             await send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
@@ -150,24 +160,27 @@ class EventStream(Response):
                 upcoming = upcoming or asyncio.create_task(_next(self._events), name="sse: next event")
                 done, _ = await asyncio.wait(
                     {upcoming, gone, closing},
-                    timeout=streams.heartbeat_s,
+                    timeout=min(streams.check_s, streams.heartbeat_s),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 if gone in done or closing in done or not self._allowed():
                     break
                 if upcoming not in done:
-                    await _send_chunk(send, b": still here\n\n")
+                    if time.monotonic() - sent_s >= streams.heartbeat_s:
+                        sent_s = time.monotonic()
+                        await _send_chunk(send, b": still here\n\n")
                     continue
                 event = upcoming.result()
                 upcoming = None
                 if event is None:
                     break
+                sent_s = time.monotonic()
                 missed = getattr(self._events, "lost", 0) - lost
                 if missed:
                     lost += missed
                     streams.lost += missed
                     await _send_chunk(send, Event(str(missed), name="lost").encode())
-                await _send_chunk(send, event.encode())
+                await _send_chunk(send, event if isinstance(event, bytes) else event.encode())
             if not gone.done():
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
@@ -182,7 +195,7 @@ def _one_line(text: str) -> str:
     return _LINE_END.split(text, maxsplit=1)[0]
 
 
-async def _next(events: AsyncIterator[Event]) -> Event | None:
+async def _next(events: AsyncIterator[Event | bytes]) -> Event | bytes | None:
     """The next event, or None after the last: a task cannot carry StopAsyncIteration."""
     return await anext(events, None)
 

@@ -97,9 +97,15 @@ Scenario = Callable[[Site], Awaitable[None]]
 
 @asynccontextmanager
 async def site(
-    directory: Path, *, claimed: bool = True, routes: Any = (), **door_settings: Any
+    directory: Path,
+    *,
+    claimed: bool = True,
+    routes: Any = (),
+    max_messages: int = 10_000,
+    **door_settings: Any,
 ) -> AsyncIterator[Site]:
-    hub = Hub.open(directory, migrations=MIGRATIONS, settings=HubSettings(commit_interval_s=0.05))
+    settings = HubSettings(commit_interval_s=0.05, max_messages=max_messages)
+    hub = Hub.open(directory, migrations=MIGRATIONS, settings=settings)
     app = create_app(hub, routes, limits=door_settings.get("limits"))
     door = HttpDoor(hub, app, **door_settings)
     await door.start()
