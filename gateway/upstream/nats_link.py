@@ -196,6 +196,10 @@ class NatsLink:
                     await asking
         return decode_reply(answer.data)
 
+    async def publish_api(self, call: str, body: object, *, reply: str) -> None:
+        """Call JetStream's API with the answers going to `reply`. Raises what the library raises, and SinkError."""
+        await self.client.publish(f"{self._prefix}.{call}", msgspec.json.encode(body), reply)
+
     def _options(self) -> dict[str, Any]:
         """What nats-py is to be told. Raises SinkRefused: a file does not serve."""
         cluster = self._cluster

@@ -1,0 +1,269 @@
+"""One connection's reading of a durable JetStream consumer: messages in the stream's order, without a gap.
+
+A consumer counts its deliveries. A number left out means that something was delivered that did not arrive here;
+what was on the way when a connection broke comes again only after the consumer's wait for acknowledgements, and
+before anything newer. Whatever does not fit that is answered by a new connection, never by going on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from gateway.upstream import nats_words
+from gateway.upstream.errors import SinkOffline, SinkRefused
+from gateway.upstream.nats_link import ApiDenied, ApiError, NatsLink
+
+log = logging.getLogger("gateway.nats")
+
+NANOSECONDS = 1_000_000_000
+BATCH = 500  # messages asked for at once, and in memory at most
+BATCH_BYTES = 4 << 20  # of them
+PULL_S = 30.0  # a request for messages stays open so long
+ACK_WAIT_S = 10.0  # the server sends again what was not acknowledged for so long
+
+# How a request for messages ends without ill: none there, time is up; of 409 the description tells
+_REQUEST_OVER = frozenset({"404", "408"})
+_BYTES_REACHED = ("batch completed", "message size exceeds maxbytes")
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A message that arrived, with what its reply subject says (ADR-15 of NATS)."""
+
+    msg: Msg
+    stream_seq: int
+    consumer_seq: int  # of this delivery: the next one has the next number
+    pending: int  # how many are still to come
+
+    @classmethod
+    def of(cls, msg: Msg) -> Delivery | None:
+        """None where it is no delivery: `$JS.ACK.` and 7 words more, or 9 or 10 with domain and account."""
+        words = msg.reply.split(".")
+        if words[:2] != ["$JS", "ACK"] or len(words) < 9:
+            return None
+        first = 5 if len(words) == 9 else 7
+        try:
+            stream_seq, consumer_seq, _, pending = (int(word) for word in words[first : first + 4])
+        except ValueError:
+            return None
+        return cls(msg, stream_seq, consumer_seq, pending)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which consumer of which stream, and what it is to be sent."""
+
+    stream: str
+    consumer: str
+    filters: Sequence[str]
+    backlog: bool = True  # a new consumer begins with what the stream holds
+    ack_wait_s: float = ACK_WAIT_S
+
+
+class Reading:
+    """Use: `created = await stream()`, `position = await consumer(position)`, then `next` and `acknowledge`."""
+
+    def __init__(self, link: NatsLink, wanted: Wanted) -> None:
+        self._link = link
+        self._wanted = wanted
+        self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()  # bounded by what is asked for
+        self._inbox = ""
+        self._requests = 0
+        self._asked = 0  # messages of the open request
+        self._owed = 0  # of them, still to come
+        self._bounded = True  # in bytes, too
+        self._expected = 0  # number of the next delivery
+        self._again_up_to = 0  # until these have come again, nothing newer is taken
+        self._again = 0  # how many of them are still to come
+        self._seen: set[int] = set()
+
+    async def stream(self) -> str:
+        """When the stream was made, which tells it from an earlier one of its name. Raises SinkError."""
+        info = await self._api(f"STREAM.INFO.{self._wanted.stream}")
+        return str(info.get("created"))
+
+    async def consumer(self, position: int | None) -> int:
+        """Find or make the consumer and listen; where reading begins.
+
+        `position` is the number up to which the stream was read before, None for never. Raises SinkError.
+        """
+        wanted = self._wanted
+        info = await self._consumer_info()
+        if info is not None and position is not None and _floor(info) > position:
+            # This hub's store is older than the consumer remembers: restored from a backup.
+            log.warning("consumer %s begins again after message %d", wanted.consumer, position)
+            await self._api(f"CONSUMER.DELETE.{wanted.stream}.{wanted.consumer}")
+            info = None
+        if info is None:
+            info = await self._create(position)
+        elif set(_filters(info)) != set(wanted.filters):
+            kept = {name: value for name, value in info["config"].items() if name != "filter_subject"}
+            info = await self._put(kept | {"filter_subjects": list(wanted.filters)})
+        begin = _floor(info) if position is None else position
+        delivered = info.get("delivered") or {}
+        self._expected = int(delivered.get("consumer_seq") or 0) + 1
+        on_the_way = int(info.get("num_ack_pending") or 0)
+        if on_the_way:
+            self._again, self._again_up_to = on_the_way, int(delivered.get("stream_seq") or 0)
+            await asyncio.sleep(self._wanted.ack_wait_s)
+        try:
+            self._inbox = self._link.client.new_inbox()
+            await self._link.client.subscribe(f"{self._inbox}.*", cb=self._heard)
+        except NatsError as error:
+            raise SinkOffline("the connection was lost") from error
+        return begin
+
+    async def next(self) -> list[Delivery]:
+        """The next messages, at least one, in order. Raises SinkError when the connection ends."""
+        found: list[Delivery] = []
+        size = 0
+        while not found:
+            msg = await self._next_message()
+            while msg is not None:
+                if msg.headers and "Status" in msg.headers and not msg.data:
+                    self._status(msg)
+                else:
+                    found.append(self._in_order(msg))
+                    self._owed -= 1
+                    size += len(msg.data)
+                if len(found) >= BATCH or size >= BATCH_BYTES or self._arrived.empty():
+                    break
+                msg = self._arrived.get_nowait()
+            self._link.check()
+        return found
+
+    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """Tell JetStream that these are stored, or will never be. Raises SinkError."""
+        try:
+            client = self._link.client
+            for delivery in deliveries:
+                await client.publish(delivery.msg.reply, b"+ACK")
+        except (NatsError, OSError) as error:
+            self._link.check()
+            raise SinkOffline("the connection was lost") from error
+
+    def wake(self) -> None:
+        """The connection has ended: have whoever waits find out."""
+        self._arrived.put_nowait(None)
+
+    # The consumer
+
+    async def _consumer_info(self) -> dict[str, Any] | None:
+        wanted = self._wanted
+        try:
+            return await self._link.api(f"CONSUMER.INFO.{wanted.stream}.{wanted.consumer}")
+        except ApiDenied:
+            raise SinkRefused(f"this user may not use consumer {wanted.consumer}") from None
+        except ApiError as error:
+            if error.code == nats_words.NO_CONSUMER:
+                return None
+            raise nats_words.of_api(error.code, error.description, wanted.stream) from error
+
+    async def _create(self, position: int | None) -> dict[str, Any]:
+        wanted = self._wanted
+        config: dict[str, Any] = {
+            "name": wanted.consumer,
+            "durable_name": wanted.consumer,
+            "filter_subjects": list(wanted.filters),
+            "ack_policy": "explicit",
+            "ack_wait": int(wanted.ack_wait_s * NANOSECONDS),
+            "max_ack_pending": 2 * BATCH,
+            "replay_policy": "instant",
+            "deliver_policy": "all" if wanted.backlog else "new",
+        }
+        if position is not None:
+            config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": position + 1}
+        return await self._put(config)
+
+    async def _put(self, config: dict[str, Any]) -> dict[str, Any]:
+        wanted = self._wanted
+        body = {"stream_name": wanted.stream, "config": config}
+        return await self._api(f"CONSUMER.CREATE.{wanted.stream}.{wanted.consumer}", body)
+
+    async def _api(self, call: str, body: object = None) -> dict[str, Any]:
+        try:
+            return await self._link.api(call, body)
+        except ApiDenied:
+            raise SinkRefused(f"this user may not ask JetStream for {call}") from None
+        except ApiError as error:
+            raise nats_words.of_api(error.code, error.description, self._wanted.stream) from error
+
+    # Messages
+
+    async def _next_message(self) -> Msg | None:
+        """Ask for more where nothing is owed; None when the wait was ended by the connection."""
+        if self._owed <= 0:
+            await self._ask()
+        try:
+            async with asyncio.timeout(PULL_S + 10):
+                return await self._arrived.get()
+        except TimeoutError:
+            raise SinkOffline("the server leaves a request for messages unanswered") from None
+
+    async def _ask(self) -> None:
+        self._requests += 1
+        self._asked = self._owed = BATCH if self._bounded else 1
+        call = f"CONSUMER.MSG.NEXT.{self._wanted.stream}.{self._wanted.consumer}"
+        request = {"batch": self._asked, "expires": int(PULL_S * NANOSECONDS)}
+        if self._bounded:
+            request["max_bytes"] = BATCH_BYTES
+        self._bounded = True
+        try:
+            await self._link.publish_api(call, request, reply=f"{self._inbox}.{self._requests}")
+        except (NatsError, OSError) as error:
+            self._link.check()
+            raise SinkOffline("the connection was lost") from error
+
+    async def _heard(self, msg: Msg) -> None:
+        self._arrived.put_nowait(msg)
+
+    def _status(self, msg: Msg) -> None:
+        """The server's word on a request. Raises SinkError where it cannot be followed by another."""
+        headers = msg.headers or {}
+        status, description = headers.get("Status", ""), headers.get("Description", "")
+        if msg.subject != f"{self._inbox}.{self._requests}" or status == "100":
+            return  # of an earlier request, or a sign of life
+        if status in _REQUEST_OVER:
+            self._owed = 0
+        elif description.lower() in _BYTES_REACHED:
+            self._bounded = self._owed < self._asked  # nothing came: the next one alone is larger than that
+            self._owed = 0
+        else:
+            raise SinkOffline(f"the server ended the reading: {description or status}")
+
+    def _in_order(self, msg: Msg) -> Delivery:
+        delivery = Delivery.of(msg)
+        if delivery is None:
+            raise SinkOffline("the server sent something that is no message of the stream")
+        if delivery.consumer_seq != self._expected:
+            raise SinkOffline("messages got lost on the way: they will come again")
+        self._expected += 1
+        if self._again:
+            self._settle_again(delivery.stream_seq)
+        return delivery
+
+    def _settle_again(self, stream_seq: int) -> None:
+        if stream_seq > self._again_up_to:
+            raise SinkOffline("newer messages came before older ones: all will come again")
+        self._seen.add(stream_seq)
+        if len(self._seen) >= self._again:
+            self._again = 0
+            self._seen.clear()
+
+
+def _floor(info: dict[str, Any]) -> int:
+    """Number up to which the consumer has everything acknowledged."""
+    return int((info.get("ack_floor") or {}).get("stream_seq") or 0)
+
+
+def _filters(info: dict[str, Any]) -> list[str]:
+    config = info.get("config") or {}
+    one = config.get("filter_subject")
+    return [one] if one else list(config.get("filter_subjects") or [])
