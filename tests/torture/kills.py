@@ -32,7 +32,7 @@ from hub.message import Message
 from . import mqtt_client as wire
 from .clients import Publisher2, RetainedReader, SessionLost, Subscriber
 from .cuts import HERE, ROOT, memory_folder
-from .loads import DOORS, GATEWAY_EUI, Account, Device, Load, Mqtt, Site, fcnt_of
+from .loads import DOORS, Account, Device, Load, Mqtt, Site, fcnt_of, gateway_config
 from .promises import Book, is_clear
 
 KILLS_A_DIRECTORY = 100
@@ -118,13 +118,7 @@ class Torture:
     def __init__(self, folder: Path, zygote: Gateways, doors: Sequence[str], *, early: bool = False) -> None:
         tcp, udp = socket.SOCK_STREAM, socket.SOCK_DGRAM
         self.site = Site(free_port(tcp), free_port(tcp), free_port(udp), free_port(udp))
-        self.config = (
-            f'[gateway]\neui = "{GATEWAY_EUI.hex()}"\ndata_dir = "{folder}/data"\nlog_level = "error"\n'
-            f'runtime_dir = "{folder}/run"\n[lorawan]\nport = {self.site.gwmp_port}\n'
-            f"[mqtt]\nport = {self.site.mqtt_port}\n[http]\nport = {self.site.http_port}\n"
-        )
-        if "coap" in doors:
-            self.config += f"[coap]\nport = {self.site.coap_port}\n"
+        self.config = gateway_config(folder, self.site)
         self.account = Account()
         self.loads: list[Load] = []
         self.problems: list[str] = []
@@ -214,8 +208,8 @@ class Torture:
         except TimeoutError:
             return [f"{load.name}: clients did not get on within {DEADLINE_S} s"]
         finally:
-            for client in (subscriber, twice, retained):
-                client.close()
+            for one in (subscriber, twice, retained):
+                one.close()
 
     def _compare(self, messages: list[Message]) -> list[str]:
         problems: list[str] = []

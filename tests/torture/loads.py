@@ -12,12 +12,14 @@ import random
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from gateway.lorawan.crypto import SessionCrypto
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.frames import build_uplink
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI
+from gateway.settings import Config
 from radio import gwmp
 from radio.lora import LoRaModulation
 
@@ -32,13 +34,24 @@ ENDLESS = 1 << 40
 class Site:
     """A gateway's addresses and a thing on it."""
 
-    mqtt_port: int
-    http_port: int
-    gwmp_port: int
-    coap_port: int
+    mqtt_port: int = 0
+    http_port: int = 0
+    gwmp_port: int = 0
+    coap_port: int = 0
     channel: str = ""
     thing: tuple[str, str] = ("", "")
     reader: tuple[str, str] = ("", "")
+
+
+def gateway_config(folder: Path, site: Site) -> str:
+    """The configuration of a gateway with its data below `folder`, and no radio."""
+    ports = {"lorawan": site.gwmp_port, "mqtt": site.mqtt_port, "http": site.http_port}
+    if "coap" in Config.__struct_fields__:
+        ports["coap"] = site.coap_port
+    return (
+        f'[gateway]\neui = "{GATEWAY_EUI.hex()}"\ndata_dir = "{folder}/data"\nruntime_dir = "{folder}/run"\n'
+        'log_level = "error"\n'
+    ) + "".join(f"[{section}]\nport = {port}\n" for section, port in ports.items())
 
 
 @dataclass

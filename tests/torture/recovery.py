@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.access import Principal
-from hub.history import Query
+from hub.history import HistoryRecord, Query
 from hub.hub import Hub
 from hub.message import OCTET_STREAM, Message
 from hub.mqtt import MqttDoor
@@ -159,7 +159,9 @@ async def _history(hub: Hub, book: Book, messages: list[Message]) -> list[Proble
     found: Counter[str] = Counter()
     while True:
         page = await hub.history.query(Query(channel=book.channel, name="t", limit=500, offset=found.total()))
-        found.update(f'[{{"n":"t","v":{record.value:.0f}}}]' for record in page.messages)
+        for record in page.messages:
+            assert isinstance(record, HistoryRecord)
+            found[f'[{{"n":"t","v":{record.value:.0f}}}]'] += 1
         if len(page.messages) < 500:
             break
     if found != Counter(sent):
