@@ -1,348 +1,189 @@
-"""MQTT throughput of the hub's door beside mosquitto's, in the same run and with the same load generator.
+"""The hub's MQTT door beside other brokers, in the same run and with the same load generator.
 
-    python tests/bench/bench_mqtt.py [--rounds 5] [--only QOS0_1]
+    python tests/bench/bench_mqtt.py [--quick] [--rounds 3] [--only throughput] [--without amqtt]
 
-Each server is a process of its own. 100-byte payloads. QoS 0: one or 50 publishers, one subscriber, at most WINDOW
-messages under way, so that neither server has a reason to drop. QoS 1: 50 publishers with 20 unacknowledged each,
-one subscriber at QoS 1 that acknowledges. DURABLE: mosquitto writes down what it acknowledges (persistence with
-autosave_on_changes); MEMORY: it keeps nothing, as by default. Its queue bound is raised, or it would drop most
-of what it acknowledged. The hub commits before it acknowledges in both, and stores QoS 0 messages as well.
-Prints messages per second, CPU per message, losses, and the ratio hub to mosquitto of each round.
+Four parts, 100-byte payloads, MQTT 3.1.1, every server a process of its own:
+
+idle        memory of 1,000 connected and subscribed clients that say nothing, right after the start.
+throughput  QoS 0, 1 and 2 from 1 publisher to 1 subscriber, 50 to 1 and 1 to 50. mosquitto and amqtt as they come:
+            they keep nothing on disk, the hub commits before it acknowledges and stores QoS 0 as well.
+durable     QoS 1, 1 to 1 and 50 to 1, against settings that keep what they acknowledge: mosquitto writing its
+            database after each change, and nats-server's MQTT listener over JetStream with `sync_interval: always`.
+latency     one publisher at an even pace to one subscriber: half and 99 % of the messages take no longer than.
+
+Rounds are interleaved and start with another server each; medians are printed, losses of all rounds added up. Each
+run lasts for a fixed time and then waits for what is under way. The whole takes about four minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
-import socket
+import contextlib
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-PAYLOAD = bytes(range(100))
-WINDOW = 10_000  # QoS 0 messages under way in all
-UNACKNOWLEDGED = 20  # QoS 1 messages of each publisher
-BURST = 100  # QoS 0 messages a publisher writes at once
-STALL_S = 10.0  # nothing arrives for this long: the rest is lost
-TICKS = os.sysconf("SC_CLK_TCK")
+from mqtt_load import Latency, Load, Result, idle, latency
+from mqtt_servers import Missing, Server, start_amqtt, start_hub, start_mosquitto, start_nats
+
+HERE = Path(__file__).resolve().parent
+PACE = 1_000  # messages a second of the latency part
+IDLE = 1_000  # connections
+PARTS = ("idle", "throughput", "durable", "latency")  # memory first, while the servers are fresh
 
 
-class Case(NamedTuple):
-    name: str
-    qos: int
+class Shape(NamedTuple):
     publishers: int
-    messages: int
-    durable: bool  # mosquitto writes down what it acknowledges
-    messages_mosquitto: int  # fewer where it would take minutes
+    subscribers: int
+
+    def __str__(self) -> str:
+        return f"{self.publishers} to {self.subscribers}"
 
 
-CASES = (
-    Case("QOS0_1", 0, 1, 200_000, False, 200_000),
-    Case("QOS0_50", 0, 50, 200_000, False, 200_000),
-    Case("QOS1_50_DURABLE", 1, 50, 50_000, True, 3_000),
-    Case("QOS1_50_MEMORY", 1, 50, 50_000, False, 50_000),
-)
+SHAPES = (Shape(1, 1), Shape(50, 1), Shape(1, 50))
+DURABLE_SHAPES = SHAPES[:2]
 
 
-@dataclass
-class Server:
-    """One running server and how to log in."""
+class Effort(NamedTuple):
+    """How long is measured."""
 
-    name: str
-    process: subprocess.Popen[str]
-    port: int
-    topic: str
-    user: str = ""
-    key: str = ""
+    rounds: int
+    send_s: float  # of each run
+    pace_s: float
 
-    def cpu_s(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-
-class Result(NamedTuple):
-    rate: float  # messages per second, delivered
-    cpu_us: float  # server's CPU per message
-    lost: int
-
-
-# Packets, as few as the load needs
-
-
-def text(value: bytes) -> bytes:
-    return len(value).to_bytes(2, "big") + value
-
-
-def packet(first: int, body: bytes) -> bytes:
-    length = len(body)
-    head = bytearray((first,))
-    while True:
-        length, low = length >> 7, length & 0x7F
-        head.append(low | (0x80 if length else 0))
-        if not length:
-            return bytes(head) + body
-
-
-def connect(client_id: str, server: Server) -> bytes:
-    login = (
-        b"\x04\xc2\x00\x00"
-        + text(client_id.encode())
-        + text(server.user.encode())
-        + text(server.key.encode())
-        if server.user
-        else b"\x04\x02\x00\x00" + text(client_id.encode())
-    )
-    return packet(0x10, text(b"MQTT") + login)
-
-
-def publish(topic: str, qos: int, packet_id: int = 0) -> bytes:
-    ids = packet_id.to_bytes(2, "big") if qos else b""
-    return packet(0x30 | qos << 1, text(topic.encode()) + ids + PAYLOAD)
-
-
-class Peer(asyncio.Protocol):
-    """A client that counts; `on_data` is called with what a read brought, once it is connected."""
-
-    def __init__(self, hello: bytes, answer: int) -> None:
-        self._hello = hello
-        self._answer = answer  # bytes of the server's answer
-        self.ready = asyncio.get_running_loop().create_future()
-        self.on_data: Callable[[bytes], None] = lambda data: None
-        self.transport: asyncio.Transport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.write(self._hello)
-
-    def data_received(self, data: bytes) -> None:
-        if self._answer:
-            taken = min(self._answer, len(data))
-            self._answer -= taken
-            data = data[taken:]
-            if not self._answer:
-                self.ready.set_result(None)
-        if data:
-            self.on_data(data)
-
-
-async def peer(server: Server, client_id: str, more: bytes = b"", answer: int = 4) -> Peer:
-    loop = asyncio.get_running_loop()
-    _, protocol = await loop.create_connection(
-        lambda: Peer(connect(client_id, server) + more, answer), "127.0.0.1", server.port
-    )
-    await asyncio.wait_for(protocol.ready, 10)
-    return protocol
-
-
-class Load:
-    """One case against one server."""
-
-    def __init__(self, case: Case, server: Server) -> None:
-        self.case = case
-        self.server = server
-        self.size = len(publish(server.topic, case.qos, 1))
-        self.received = 0
-        self.sent = 0
-        self.last_s = 0.0
-        self.rest = b""
-        self.publishers: list[Peer] = []
-        self.subscriber: Peer
-        self.moved = asyncio.Event()
-
-    async def run(self) -> Result:
-        case, server = self.case, self.server
-        wanted = packet(0x82, b"\x00\x01" + text(server.topic.encode()) + bytes((case.qos,)))
-        self.subscriber = await peer(server, "subscriber", wanted, 4 + 5)
-        self.subscriber.on_data = self.on_qos0 if case.qos == 0 else self.on_qos1
-        self.publishers = [await peer(server, f"publisher-{n}") for n in range(case.publishers)]
-        cpu_s, start_s = server.cpu_s(), time.perf_counter()
-        self.last_s = start_s
-        if case.qos:
-            self.start_qos1()
-            await self.settle()
-        else:
-            await self.send_qos0()
-        took_s = self.last_s - start_s
-        cpu_us = (server.cpu_s() - cpu_s) * 1e6 / case.messages
-        for client in (self.subscriber, *self.publishers):
-            client.transport.write(b"\xe0\x00")
-            client.transport.close()
-        return Result(self.received / took_s, cpu_us, case.messages - self.received)
-
-    async def settle(self) -> None:
-        """Wait until all has arrived, or nothing moves any more."""
-        while self.received < self.case.messages:
-            before = self.received
-            self.moved.clear()
-            try:
-                await asyncio.wait_for(self.moved.wait(), STALL_S)
-            except TimeoutError:
-                if self.received == before:
-                    return
-
-    async def send_qos0(self) -> None:
-        burst = publish(self.server.topic, 0) * BURST
-        turn = 0
-        while self.sent < self.case.messages:
-            while self.sent - self.received + BURST > WINDOW:
-                before = self.received
-                self.moved.clear()
-                try:
-                    await asyncio.wait_for(self.moved.wait(), STALL_S)
-                except TimeoutError:
-                    if self.received == before:
-                        return
-            self.publishers[turn % len(self.publishers)].transport.write(burst)
-            turn += 1
-            self.sent += BURST
-            if turn % 10 == 0:
-                await asyncio.sleep(0)
-        await self.settle()
-
-    def on_qos0(self, data: bytes) -> None:
-        whole, left = divmod(len(self.rest) + len(data), self.size)
-        self.rest = bytes(left)  # every packet has the same size: only the count matters
-        self.count(whole)
-
-    def count(self, whole: int) -> None:
-        self.received += whole
-        self.last_s = time.perf_counter()
-        self.moved.set()
-
-    def on_qos1(self, data: bytes) -> None:
-        data = self.rest + data
-        whole, left = divmod(len(data), self.size)
-        self.rest = data[len(data) - left :] if left else b""
-        at = self.size - len(PAYLOAD) - 2
-        size = self.size
-        self.subscriber.transport.write(
-            b"".join([b"\x40\x02" + data[n : n + 2] for n in range(at, whole * size, size)])
-        )
-        self.count(whole)
-
-    def start_qos1(self) -> None:
-        share = self.case.messages // len(self.publishers)
-        wires = [publish(self.server.topic, 1, packet_id) for packet_id in range(1, 1001)]
-        for publisher in self.publishers:
-            self.feed(publisher, wires, share)
-
-    def feed(self, publisher: Peer, wires: list[bytes], share: int) -> None:
-        """Keep UNACKNOWLEDGED messages under way; each PUBACK is four bytes and lets one more go."""
-        sent = left = 0
-
-        def more(count: int) -> None:
-            nonlocal sent
-            count = min(count, share - sent)
-            if count > 0:
-                publisher.transport.write(b"".join([wires[n % 1000] for n in range(sent, sent + count)]))
-                sent += count
-
-        def on_data(data: bytes) -> None:
-            nonlocal left
-            acknowledged, left = divmod(left + len(data), 4)
-            more(acknowledged)
-
-        publisher.on_data = on_data
-        more(UNACKNOWLEDGED)
-
-
-# Servers
-
-
-def start_hub(folder: Path) -> Server:
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests/hub/mqtt/serve.py"), str(folder / "hub")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "platform")},
-    )
-    assert process.stdout is not None
-    facts = json.loads(process.stdout.readline())
-    topic = f"channels/{facts['channel']}/messages"
-    return Server("hub", process, facts["port"], topic, *facts["a"])
-
-
-def start_mosquitto(folder: Path, topic: str, *, durable: bool) -> Server:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    where = folder / f"mosquitto-{port}"
-    where.mkdir()
-    where.chmod(0o777)  # it may drop to a user of its own
-    lines = [f"listener {port} 127.0.0.1", "allow_anonymous true", "user root", "set_tcp_nodelay true"]
-    lines.append("max_queued_messages 100000")
-    if durable:
-        lines += [
-            "persistence true",
-            f"persistence_location {where}/",
-            "autosave_on_changes true",
-            "autosave_interval 1",
-        ]
-    (where / "mosquitto.conf").write_text("\n".join(lines) + "\n")
-    process = subprocess.Popen(
-        ["mosquitto", "-c", str(where / "mosquitto.conf")], stderr=subprocess.DEVNULL, text=True
-    )
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    return Server("mosquitto", process, port, topic)
+    def rounds_of(self, server: Server) -> int:
+        return 1 if server.name == "amqtt" else self.rounds  # slow enough to be clear the first time
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", choices=[case.name for case in CASES])
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round: shows that it works, measures little"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=PARTS)
+    parser.add_argument("--without", choices=("amqtt", "mosquitto", "nats"), action="append", default=[])
     arguments = parser.parse_args()
+    effort = Effort(1, 0.3, 0.5) if arguments.quick else Effort(arguments.rounds, 1.0, 3.0)
+    makers: dict[str, Callable[[Path], Server]] = {
+        "hub": start_hub,
+        "mosquitto": lambda folder: start_mosquitto(folder, durable=False),
+        "mosquitto durable": lambda folder: start_mosquitto(folder, durable=True),
+        "nats": start_nats,
+        "amqtt": start_amqtt,
+    }
+    for left_out in arguments.without:
+        makers = {name: make for name, make in makers.items() if not name.startswith(left_out)}
     # On the disk of this tree: what is called durable must reach one.
-    with tempfile.TemporaryDirectory(dir=HERE) as name:
-        folder = Path(name)
-        hub = start_hub(folder)
-        plain = start_mosquitto(folder, hub.topic, durable=False)
-        durable = start_mosquitto(folder, hub.topic, durable=True)
-        try:
-            for case in CASES:
-                if arguments.only in (None, case.name):
-                    compare(case, hub, durable if case.durable else plain, arguments.rounds)
-        finally:
-            for server in (hub, plain, durable):
-                server.stop()
+    with tempfile.TemporaryDirectory(dir=HERE) as name, running(Path(name), makers) as servers:
+        for part in PARTS:
+            if arguments.only in (None, part):
+                globals()[f"measure_{part}"](servers, effort)
 
 
-def compare(case: Case, hub: Server, other: Server, rounds: int) -> None:
-    print(f"{case.name}: {case.publishers} to 1, QoS {case.qos}, {case.messages:,} messages")
-    ratios = []
-    for round_ in range(rounds):
-        pair = (hub, other) if round_ % 2 else (other, hub)  # neither always goes first
-        results = {}
-        for server in pair:
-            messages = case.messages if server is hub else case.messages_mosquitto
-            results[server.name] = asyncio.run(Load(case._replace(messages=messages), server).run())
-        ours, theirs = results["hub"], results["mosquitto"]
-        ratios.append(ours.rate / theirs.rate)
+@contextlib.contextmanager
+def running(folder: Path, makers: dict[str, Callable[[Path], Server]]) -> Iterator[dict[str, Server]]:
+    """The servers that start, by their short names; the others are said to be missing."""
+    servers: dict[str, Server] = {}
+    try:
+        for name, make in makers.items():
+            try:
+                servers[name] = make(folder)
+            except Missing as reason:
+                print(f"without {name}: {reason}")
+        yield servers
+    finally:
+        for server in servers.values():
+            server.stop()
+
+
+def chosen(servers: dict[str, Server], *names: str) -> list[Server]:
+    return [servers[name] for name in names if name in servers]
+
+
+def measure_throughput(servers: dict[str, Server], effort: Effort) -> None:
+    for qos in range(3):
+        for shape in SHAPES:
+            compare(chosen(servers, "hub", "mosquitto", "amqtt"), qos, shape, effort)
+
+
+def measure_durable(servers: dict[str, Server], effort: Effort) -> None:
+    for shape in DURABLE_SHAPES:
+        compare(chosen(servers, "hub", "mosquitto durable", "nats"), 1, shape, effort, "durable ")
+
+
+def compare(servers: list[Server], qos: int, shape: Shape, effort: Effort, what: str = "") -> None:
+    """Interleaved rounds of one case; prints a line per server."""
+    results: dict[str, list[Result]] = {server.name: [] for server in servers}
+    for round_ in range(effort.rounds):
+        turn = round_ % len(servers)
+        for server in servers[turn:] + servers[:turn]:
+            if len(results[server.name]) < effort.rounds_of(server):
+                load = run_load(server, qos, shape, effort.send_s)
+                results[server.name].append(load)
+    print(f"{what}QoS {qos}, {shape}")
+    hub = results["hub"]
+    for name, found in results.items():
+        rate = statistics.median(result.rate for result in found)
+        cpu_us = statistics.median(result.cpu_us for result in found)
+        lost = sum(result.lost for result in found)
+        expected = sum(result.lost + result.delivered for result in found)
+        line = f"  {name:22} {rate:10,.0f}/s {cpu_us:8.1f} us CPU each, lost {lost:,} of {expected:,}"
+        if name != "hub" and rate:
+            ratios = [
+                ours.rate / theirs.rate for ours, theirs in zip(hub, found, strict=False) if theirs.rate
+            ]
+            line += f", hub {statistics.median(ratios):.2f} times ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(line, flush=True)
+
+
+def run_load(server: Server, qos: int, shape: Shape, send_s: float) -> Result:
+    async def run() -> Result:
+        return await Load(server, qos, *shape, send_s).run()
+
+    return asyncio.run(run())
+
+
+def measure_latency(servers: dict[str, Server], effort: Effort) -> None:
+    for qos in (0, 1):
+        names = ("hub", "mosquitto", "amqtt") if qos == 0 else tuple(servers)
+        taken: dict[str, list[Latency]] = {server.name: [] for server in chosen(servers, *names)}
+        rounds = min(2, effort.rounds)
+        for _ in range(rounds):
+            for server in chosen(servers, *names):
+                taken[server.name].append(asyncio.run(latency(server, qos, PACE, effort.pace_s)))
+        print(f"latency, QoS {qos}, {PACE:,} messages a second")
+        for name, found in taken.items():
+            p50, p99, cpu = (statistics.median(column) for column in list(zip(*found, strict=True))[:3])
+            lost = sum(result.lost for result in found)
+            print(
+                f"  {name:22} p50 {p50:7.2f} ms, p99 {p99:7.2f} ms, {cpu:6.0f} us CPU each, lost {lost}",
+                flush=True,
+            )
+
+
+def measure_idle(servers: dict[str, Server], _effort: Effort) -> None:
+    print(f"memory of {IDLE:,} idle connections")
+    for server in chosen(servers, "hub", "mosquitto", "amqtt", "nats"):
+        before = server.rss_mb()
+        after = asyncio.run(connected_rss(server))
+        each = (after - before) * 1024 / IDLE
         print(
-            f"  hub {ours.rate:9,.0f}/s {ours.cpu_us:6.1f} us CPU, {ours.lost} lost"
-            f" | mosquitto {theirs.rate:9,.0f}/s {theirs.cpu_us:6.1f} us CPU, {theirs.lost} lost"
-            f" | ratio {ratios[-1]:.2f}"
+            f"  {server.name:22} {before:6.1f} MiB before, {after:6.1f} with them, {each:5.1f} KiB each",
+            flush=True,
         )
-    print(f"  median ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})")
+
+
+async def connected_rss(server: Server) -> float:
+    clients = await idle(server, IDLE)
+    after = server.rss_mb()
+    for client in clients:
+        client.transport.close()
+    await asyncio.sleep(0.2)
+    return after
 
 
 if __name__ == "__main__":
