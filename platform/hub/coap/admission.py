@@ -27,6 +27,7 @@ PROVEN_S = 600.0  # after its last sign of life an address must prove itself ane
 SLOTS = 4096  # of a rate table: 64 KiB for two; strangers that share a slot share its rate
 _ECHO_HEAD = struct.Struct("!I")
 _MAC_BYTES = 8
+_ROUNDING_S = 1e-6
 
 
 class Address(NamedTuple):
@@ -65,7 +66,7 @@ class Rates:
         """Take one token of `who`; False where there is none left."""
         slot = int.from_bytes(blake2b(who, key=self._key, digest_size=2).digest(), "big") % SLOTS
         free_at = max(self._free_at[slot], now)
-        if free_at - now > self._ahead - self._interval:
+        if free_at - now > self._ahead - self._interval + _ROUNDING_S:
             return False
         self._free_at[slot] = free_at + self._interval
         return True

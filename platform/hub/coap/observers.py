@@ -38,6 +38,7 @@ class Observer:
         "mids",
         "principal",
         "queue",
+        "real",
         "secured",
         "token",
         "unconfirmed",
@@ -58,6 +59,7 @@ class Observer:
         self.unconfirmed = 0
         self.waiting = False  # for an answer to something confirmable
         self.heard_s = now  # when it last answered
+        self.real = False  # has answered something of ours
         self.gone = False
 
     @property
@@ -111,10 +113,9 @@ class Observers:
 
     def challenge(self, observer: Observer) -> None:
         """Have an unproven address answer a ping before it is sent more than it asked for."""
-        now = self._endpoint.clock()
-        if not observer.gone and not self._endpoint.admission.proven(observer.address, now):
+        if not observer.gone and not observer.real:
             mid = self._endpoint.new_mid()
-            self._confirm(observer, mid, encode_empty(CON, mid), now)
+            self._confirm(observer, mid, encode_empty(CON, mid), self._endpoint.clock())
 
     def remove(self, address: Address, token: bytes) -> None:
         """End an observation without a word, if there is one."""
@@ -224,6 +225,7 @@ class Observers:
             self.remove(observer.address, observer.token)
             return
         observer.waiting = False
+        observer.real = True
         observer.unconfirmed = 0
         observer.heard_s = self._endpoint.clock()
         while observer.queue and not observer.waiting and not observer.gone:
@@ -236,7 +238,7 @@ class Observers:
         response = denial(self._access, observer.principal, decision)
         mid = self._endpoint.new_mid()
         wire = self._frame(observer, CON, mid, response)
-        if wire is not None:
+        if wire is not None and observer.real:
             self._endpoint.outgoing.confirm(
                 observer.address, mid, wire, self._endpoint.clock(), lambda _answer: None
             )

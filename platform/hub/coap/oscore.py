@@ -90,12 +90,20 @@ class Context(oscore.CanProtect, oscore.CanUnprotect, oscore.SecurityContextUtil
     """One thing's security context: what aiocoap's cryptography works with."""
 
     def __init__(
-        self, kid: bytes, thing: str, secret: bytes, salt: bytes, reserved: int, *, fresh: bool
+        self,
+        kid: bytes,
+        thing: str,
+        secret: bytes,
+        salt: bytes,
+        reserved: int,
+        *,
+        fresh: bool,
+        sender_id: bytes = SERVER_ID,
     ) -> None:
         self.thing = thing
         self.alg_aead = oscore.algorithms[ALGORITHM]
         self.hashfun = oscore.hashfunctions["sha256"]
-        self.sender_id = SERVER_ID
+        self.sender_id = sender_id
         self.recipient_id = kid
         self.id_context = None
         self.sender_sequence_number = reserved

@@ -18,6 +18,7 @@ from hub.coap.formats import CONTENT_TYPES, LINK_FORMAT, show
 from hub.coap.limits import Limits
 from hub.coap.observers import OBSERVE_MASK, Observer, Observers, denial, download_key, first_block
 from hub.coap.oscore import Contexts, OscoreFault
+from hub.coap.outgoing import TRANSMISSIONS
 from hub.coap.packets import NON, Code, Opt, Option, uint
 from hub.coap.request import (
     BUSY_S,
@@ -38,6 +39,7 @@ from hub.topics import Filter
 PROTOCOL = "coap"
 LINKS = b'</channels>;ct="42 50 110 112";obs'  # RFC 6690; which channels there are is told to nobody
 MAX_KEYS = 4096  # right keys remembered, until the registry changes
+PINGS_BYTES = 4 * TRANSMISSIONS  # an observer from an unproven address is sent these beside its answer
 MIN_BLOCK = 64  # bytes; an unproven address that could get less is asked to prove itself first
 
 CHANGED = Response(Code.CHANGED)
@@ -348,8 +350,14 @@ class Messages:
         """The new observation, or None where none was asked for or there are too many (RFC 7641, 4.1)."""
         if request.observe != 0 or (request.block2 is not None and request.block2.num):
             return None
-        observer = Observer(exchange, wanted, accept, self._endpoint.clock())
-        return observer if self.observers.add(observer) else None
+        now = self._endpoint.clock()
+        observer = Observer(exchange, wanted, accept, now)
+        if not self.observers.add(observer):
+            return None
+        observer.real = self._endpoint.admission.proven(exchange.address, now)
+        if not observer.real:
+            exchange.budget -= PINGS_BYTES
+        return observer
 
     def _answer_empty(self, exchange: Exchange, observer: Observer) -> None:
         observe = uint(self._hub.log.committed_seq & OBSERVE_MASK)

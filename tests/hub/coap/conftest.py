@@ -14,7 +14,7 @@ import pytest
 
 from hub.coap import MIGRATIONS, CoapDoor, Limits
 from hub.coap.admission import Address
-from hub.coap.packets import ACK, CON, NON, Code, Opt, Option, Packet, decode, encode, encode_empty, uint
+from hub.coap.packets import ACK, CON, NON, RST, Code, Opt, Option, Packet, decode, encode, encode_empty, uint
 from hub.hub import Hub, HubSettings
 
 PATIENCE_S = 20.0  # for one answer on a busy machine; nothing waits this long when all is well
@@ -29,6 +29,7 @@ class Client:
         self.received: asyncio.Queue[Packet] = asyncio.Queue()
         self.transport: asyncio.DatagramTransport
         self.mid = 0
+        self.proven = False
 
     async def open(self) -> Client:
         client = self
@@ -79,7 +80,8 @@ class Client:
         """Answer the ping with which the door asks whether this address is real."""
         ping = await self.read()
         assert (ping.type, ping.code) == (CON, 0)
-        self.send(encode_empty(3, ping.mid))
+        self.send(encode_empty(RST, ping.mid))
+        self.proven = True
 
 
 class World:
