@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.upstream.nats import subject_for
+from gateway.upstream.nats import CORRECTIONS, subject_for
 from hub import content, topics, wire
 from hub.access import Access, Action, Principal, Resource
 from hub.errors import HubError
@@ -23,6 +23,7 @@ class Fate(enum.StrEnum):
     """Why a message of the stream is not in this hub's log."""
 
     OWN = "own"  # sent by this gateway
+    CORRECTION = "correction"  # another gateway's word on its clock; its messages here keep their times
     DENIED = "denied"  # the access seam said no
     BAD = "bad"  # not the protobuf message, or not of this subject, or content that does not hold
 
@@ -58,6 +59,8 @@ class Intake:
                 return PassedOver(Fate.BAD, f"a message of channel {message.channel!r} on another's subject")
             if message.origin and wire.parse_origin(message.origin)[0] == self._gateway:
                 return PassedOver(Fate.OWN, "sent by this gateway")
+            if message.channel == CORRECTIONS:
+                return PassedOver(Fate.CORRECTION, "a time correction")
             decision = self._access.decide(
                 self._principal, Action.PUBLISH, Resource(message.channel, message.subtopic)
             )

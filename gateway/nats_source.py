@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway.nats_intake import Intake, PassedOver
+from gateway.nats_intake import Fate, Intake, PassedOver
 from gateway.nats_reading import ACK_WAIT_S, Delivery, Reading, Wanted
 from gateway.upstream.backoff import Backoff
 from gateway.upstream.errors import SinkError, SinkOffline, SinkRefused
@@ -238,7 +238,7 @@ class NatsSource:
 
     def _pass_over(self, found: PassedOver, delivery: Delivery) -> None:
         self._passed_over[found.fate.value] += 1
-        if found.fate.value != "own":
+        if found.fate in (Fate.DENIED, Fate.BAD):
             self._passed_over_detail = f"message {delivery.stream_seq} of the stream: {found.reason}"
             log.debug("%s: %s", self._config.name, self._passed_over_detail)
 

@@ -26,6 +26,7 @@ class UpstreamMqttConfig:
     protocol: str = "5"  # "5" or "3.1.1"
     topic: str = DEFAULT_TOPIC
     prefix: str = ""  # put before every topic, as it is
+    corrections: str = "gateways/{gateway}/corrections"  # topic of time corrections; "": none are sent
     qos: int = 1
     inflight: int = 100  # 1..65535, messages sent and not yet acknowledged
     keepalive_s: int = 30  # 5..65535
@@ -46,8 +47,13 @@ class UpstreamMqttConfig:
             raise ValueError("keepalive_s is 5 to 65535")
         if self.refusal_hold_s < 0:
             raise ValueError("refusal_hold_s is 0 or more")
-        if any(character in self.prefix + self.topic for character in "+#\0"):
+        if any(character in self.prefix + self.topic + self.corrections for character in "+#\0"):
             raise ValueError("a topic to publish to has no wildcards")
-        unknown = {name for _, name, _, _ in string.Formatter().parse(self.topic) if name is not None}
-        if unknown := unknown - TOPIC_FIELDS:
-            raise ValueError(f"topic knows no {{{min(unknown)}}}; it knows {', '.join(sorted(TOPIC_FIELDS))}")
+        _check_fields("topic", self.topic, TOPIC_FIELDS)
+        _check_fields("corrections", self.corrections, frozenset({"gateway"}))
+
+
+def _check_fields(setting: str, template: str, known: frozenset[str]) -> None:
+    unknown = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None} - known
+    if unknown:
+        raise ValueError(f"{setting} knows no {{{min(unknown)}}}; it knows {', '.join(sorted(known))}")

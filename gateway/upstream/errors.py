@@ -17,3 +17,7 @@ class SinkOffline(SinkError):
 
 class SinkRefused(SinkError):
     """The other side answered and said no, or a setting cannot work: somebody has to change something."""
+
+
+class SinkHeld(SinkRefused):
+    """It takes other messages, or none just now, and said why: the queue waits, the connection is not to blame."""

@@ -6,12 +6,14 @@ messages from the front of the batch are acknowledged without a gap.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
-from hub.message import Message
+from hub.message import JSON, Message, TimeQuality
+from hub.timekeeping import Correction
 
-from . import words
+from . import corrections, words
 from .absolute import with_absolute_times
 from .config import UpstreamMqttConfig
 from .errors import SinkError, SinkOffline
@@ -20,6 +22,8 @@ from .mqtt_properties import PackedProperties
 from .pipeline import Owed, Pipeline
 from .refusals import Refusals
 from .sink import Rejected, ignore_rejected
+
+log = logging.getLogger("gateway.upstream")
 
 INFLIGHT_BYTES = 256 << 10  # on a slow line, more in flight only makes every acknowledgement later
 ACK_TIMEOUT_S = 60.0  # without a single PUBACK while some are owed
@@ -40,6 +44,7 @@ class MqttSink:
         self._batch: Sequence[Message] = ()
         self._pipeline = Pipeline()
         self._refusals = Refusals(config.refusal_hold_s)
+        self._announcing = False
         self._on_lost: Callable[[], None] = lambda: None
 
     async def open(self, on_lost: Callable[[], None]) -> None:
@@ -80,6 +85,31 @@ class MqttSink:
             self._batch = ()
         return len(batch)
 
+    async def announce(self, correction: Correction) -> None:
+        if not self._config.corrections:
+            return
+        link = self._connected()
+        topic = self._config.prefix + self._config.corrections.format(gateway=self._gateway)
+        payload = corrections.encode(correction, self._gateway)
+        properties = PackedProperties(JSON, (("gateway", self._gateway),)) if self._of_5 else None
+        self._pipeline.begin()
+        self._announcing = True
+        try:
+            self._pipeline.sent(link.publish(topic, payload, properties), 0, len(payload), topic)
+            while self._pipeline:
+                await self._wait_for_progress(link)
+        except ValueError as error:
+            log.warning("upstream %s: no time corrections on %s: %s", self.name, topic, error)
+        except SinkError as error:
+            link.end(error)
+            raise
+        finally:
+            self._announcing = False
+
+    @property
+    def _of_5(self) -> bool:
+        return self._config.protocol == "5"
+
     def _connected(self) -> MqttLink:
         """Raises the SinkError that ended the connection."""
         if self._link is None:
@@ -92,7 +122,7 @@ class MqttSink:
         topic = topic_for(self._config, self._gateway, message)
         payload = with_absolute_times(message)
         try:
-            properties = _properties(self._gateway, message) if self._config.protocol == "5" else None
+            properties = _properties(self._gateway, message) if self._of_5 else None
             mid = link.publish(topic, payload, properties)
         except ValueError as error:  # no MQTT topic, or too large for this broker
             self._reject(index, str(error))
@@ -107,7 +137,10 @@ class MqttSink:
         owed = self._pipeline.answered(mid)
         if owed is None:
             return
-        if code < 0x80:
+        if self._announcing:
+            if code >= 0x80:
+                log.warning("upstream %s: time corrections are refused (reason %#04x)", self.name, code)
+        elif code < 0x80:
             self._pipeline.settle(owed.place)
             self._refusals.accepted(owed.topic)
         elif code in words.NEVER_ACCEPTED:
@@ -147,8 +180,11 @@ def topic_for(config: UpstreamMqttConfig, gateway: str, message: Message) -> str
 
 
 def _properties(gateway: str, message: Message) -> PackedProperties:
-    """Content type, and the identity that lets a receiver drop a second copy."""
-    user = (
+    """What the publisher said, content type, and the identity that lets a receiver drop a second copy.
+
+    Names and order are those that a subscriber of this gateway's own MQTT door sees.
+    """
+    user: tuple[tuple[str, str], ...] = (
         ("gateway", gateway),
         ("seq", str(message.seq)),
         ("publisher", message.publisher),
@@ -156,4 +192,25 @@ def _properties(gateway: str, message: Message) -> PackedProperties:
         ("created_ns", str(message.created_ns)),
         ("time", message.time.value),
     )
-    return PackedProperties(message.content_type, user)
+    given = message.properties
+    if given is None:
+        return PackedProperties(message.content_type, user)
+    return PackedProperties(
+        given.content_type or message.content_type,
+        given.user + user,
+        payload_format=given.payload_format,
+        expiry_s=_left_s(message, given.expiry_s, time.time_ns()),
+        response_topic=given.response_topic,
+        correlation_data=given.correlation_data,
+    )
+
+
+def _left_s(message: Message, expiry_s: int | None, now_ns: int) -> int | None:
+    """What is left of a message's expiry (MQTT 5.0, 3.3.2.3.3), at least 1 s: the cloud's record has no holes.
+
+    Counted only where the time of the message is known.
+    """
+    if expiry_s is None or message.time is TimeQuality.UNSET:
+        return expiry_s
+    waited_s = max(0, now_ns - message.created_ns) // 1_000_000_000
+    return max(1, expiry_s - waited_s)

@@ -6,23 +6,24 @@ stream drop a second copy that comes within its duplicate window, so what an int
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import time
 from collections.abc import Callable, Sequence
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 
 from hub import wire
 from hub.errors import WireError
-from hub.message import Message
+from hub.message import JSON, Message
+from hub.timekeeping import Correction
 
-from . import nats_words
+from . import corrections, nats_words
 from .absolute import absolute
-from .errors import SinkError, SinkOffline, SinkRefused
+from .errors import SinkError, SinkHeld, SinkOffline, SinkRefused
 from .nats_config import NatsSinkConfig
 from .nats_link import ApiError, NatsLink, decode_reply
 from .nats_stream import ensure_stream
@@ -30,9 +31,12 @@ from .pipeline import Pipeline
 from .refusals import Refusals
 from .sink import Rejected, ignore_rejected
 
+log = logging.getLogger("gateway.upstream")
+
 WINDOW_BYTES = 1 << 20  # in flight; half of what nats-py buffers before it blocks
 ACK_TIMEOUT_S = 60.0  # without a single acknowledgement while some are owed
-BATCHES_AHEAD = 4  # a batch is so many windows: the pipeline runs empty that much less often
+CORRECTIONS = "corrections"  # channel of the time corrections; the subtopic is the gateway
+BATCHES_AHEAD = 2  # a batch is so many windows: the pipeline runs empty that much less often
 
 _UNFIT = re.compile(r"[^!-$&-)+-=?-~]")  # in a subject's words: blanks, controls, % * > and what is not ASCII
 
@@ -56,6 +60,7 @@ class NatsSink:
         self._batch: Sequence[Message] = ()
         self._pipeline = Pipeline()
         self._refusals = Refusals(config.refusal_hold_s)
+        self._announcing = False
         self._on_lost: Callable[[], None] = lambda: None
 
     async def open(self, on_lost: Callable[[], None]) -> None:
@@ -88,9 +93,8 @@ class NatsSink:
         pipeline = self._pipeline
         pipeline.begin()
         try:
-            client = link.client
             for index, message in enumerate(batch):
-                await self._send(link, client, index, message)
+                await self._send(link, index, message)
             while pipeline:
                 await self._wait(link)
         except SinkError as error:
@@ -102,6 +106,26 @@ class NatsSink:
             self._batch = ()
         return len(batch)
 
+    async def announce(self, correction: Correction) -> None:
+        """As a message of channel `corrections`, subtopic the gateway: the stream takes it like any other."""
+        link = self._connected()
+        record = corrections.encode(correction, self._gateway)
+        message = Message(CORRECTIONS, self._gateway, "", "gateway", JSON, record, time.time_ns())
+        headers = headers_for(self._gateway, self._config.stream.stream, message)
+        headers["Nats-Msg-Id"] = corrections.identity(correction, self._gateway)
+        self._pipeline.begin()
+        self._announcing = True
+        try:
+            body = wire.encode(message, self._gateway)
+            await self._publish(link, 0, subject_for(self._config.subject, message), body, headers)
+            while self._pipeline:
+                await self._wait(link)
+        except SinkError as error:
+            link.end(error)
+            raise
+        finally:
+            self._announcing = False
+
     def _connected(self) -> NatsLink:
         """Raises the SinkError that ended the connection."""
         if self._link is None:
@@ -112,35 +136,42 @@ class NatsSink:
     async def _wait(self, link: NatsLink) -> None:
         await self._pipeline.wait(link.check, ACK_TIMEOUT_S)
 
-    async def _send(self, link: NatsLink, client: Client, index: int, message: Message) -> None:
+    async def _send(self, link: NatsLink, index: int, message: Message) -> None:
         pipeline = self._pipeline
         try:
             body = wire.encode(absolute(message), self._gateway)
         except WireError as error:
             self._reject(index, error.reason)
             return
-        subject = subject_for(self._config.subject, message)
         while not pipeline.has_room(len(body), window=self._config.inflight, window_bytes=WINDOW_BYTES):
             await self._wait(link)
-        self._sent += 1
         headers = headers_for(self._gateway, self._config.stream.stream, message)
         try:
-            await client.publish(subject, body, f"{self._inbox}.{self._sent}", headers)
+            await self._publish(link, index, subject_for(self._config.subject, message), body, headers)
         except MaxPayloadError:
-            self._reject(index, f"larger than the {client.max_payload} bytes that the server takes")
-            return
+            self._reject(index, f"larger than the {link.client.max_payload} bytes that the server takes")
+
+    async def _publish(
+        self, link: NatsLink, index: int, subject: str, body: bytes, headers: dict[str, str]
+    ) -> None:
+        """Send one message, to be acknowledged. Raises MaxPayloadError, SinkError."""
+        self._sent += 1
+        try:
+            await link.client.publish(subject, body, f"{self._inbox}.{self._sent}", headers)
+        except MaxPayloadError:
+            raise
         except (NatsError, OSError) as error:
             link.check()
             raise SinkOffline("the connection was lost") from error
-        pipeline.sent(self._sent, index, len(body), subject)
+        self._pipeline.sent(self._sent, index, len(body), subject)
 
     async def _answer(self, msg: Msg) -> None:
         """An acknowledgement, or why there is none (ADR-1 of NATS: the JetStream publish acknowledgement)."""
         owed = self._pipeline.answered(int(msg.subject.rpartition(".")[2]))
-        if owed is None:
+        if owed is None or self._announcing:
             return
         if msg.headers and msg.headers.get("Status") == "503":  # nobody listens on this subject
-            self._end(SinkRefused(nats_words.missing_stream(self._config.stream.stream)))
+            self._end(SinkHeld(nats_words.missing_stream(self._config.stream.stream)))
             return
         try:
             decode_reply(msg.data)
@@ -165,12 +196,16 @@ class NatsSink:
         if found is None:
             return
         token, owed = found
+        if self._announcing:
+            self._pipeline.answered(token)
+            log.warning("upstream %s: no right to publish time corrections to %s", self.name, owed.topic)
+            return
         words = f"the server does not let this user publish to {owed.topic}"
         if self._refusals.given_up(owed.topic, time.monotonic()):
             self._pipeline.answered(token)
             self._reject(owed.place, words)
         else:
-            self._end(SinkRefused(words))
+            self._end(SinkHeld(words))
 
     def _reject(self, index: int, reason: str) -> None:
         """Message `index` of the batch can never be delivered."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 
 from . import words
-from .errors import SinkError, SinkOffline, SinkRefused
+from .errors import SinkError, SinkHeld, SinkOffline, SinkRefused
 
 # Error codes of the JetStream API (`err_code`), as servers since 2.3 send them
 NO_STREAM = 10059
@@ -31,20 +31,20 @@ _PASSING = frozenset({10008})
 def of_api(code: int, description: str, stream: str) -> SinkError:
     """An error reply of JetStream, to a publish or to a call of its API."""
     if code == NO_STREAM:
-        return SinkRefused(missing_stream(stream))
+        return SinkHeld(missing_stream(stream))
     if code == NAME_TAKEN:
-        return SinkRefused(f"the server has a stream {stream} with other settings")
+        return SinkHeld(f"the server has a stream {stream} with other settings")
     if code == OTHER_STREAM:
-        return SinkRefused(f"these subjects belong to another stream than {stream}")
+        return SinkHeld(f"these subjects belong to another stream than {stream}")
     if code in SERVER_FULL:
-        return SinkRefused(f"the server's storage is used up ({description})")
+        return SinkHeld(f"the server's storage is used up ({description})")
     if code == STORE_FAILED and "maximum" in description:
-        return SinkRefused(f"stream {stream} is full and keeps what it has: {description}")
+        return SinkHeld(f"stream {stream} is full and keeps what it has: {description}")
     if code == STORE_FAILED:
-        return SinkRefused(f"the server cannot store messages: {description}")
+        return SinkHeld(f"the server cannot store messages: {description}")
     if code in _PASSING:
         return SinkOffline(_API_WORDS[code])
-    return SinkRefused(_API_WORDS.get(code, f"JetStream refuses: {description} ({code})"))
+    return SinkHeld(_API_WORDS.get(code, f"JetStream refuses: {description} ({code})"))
 
 
 def missing_stream(stream: str) -> str:

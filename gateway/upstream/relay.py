@@ -17,17 +17,20 @@ from typing import Protocol
 from hub.errors import HubError
 from hub.log import Gap, Write
 from hub.message import Message
-from hub.timekeeping import Correction, corrected
+from hub.timekeeping import TRUSTED, Correction, corrected
 
 from . import refusals
 from .backoff import Backoff
-from .errors import SinkError, SinkRefused
+from .errors import SinkError, SinkHeld, SinkRefused
 from .sink import Sink, UpstreamState, UpstreamStatus
+from .suspicion import Suspicion
 
 log = logging.getLogger("gateway.upstream")
 
 BATCH_BYTES = 4 << 20  # payload bytes aimed at in one batch: keeps the relay small beside large messages
 SCAN_ROWS = 1000  # looked through in one turn where only some messages are for the sink
+SAY_EVERY_S = 60.0  # a warning about messages passed over; each is counted and the latest recorded
+MAX_BROKEN_ANNOUNCEMENTS = 2  # connections that may break over a correction before none is sent any more
 STEADY_S = 10.0  # a connection that stood this long ends an outage even if nothing had to be sent
 
 
@@ -46,6 +49,7 @@ class LogReader(Protocol):
     def gaps(self, name: str | None = None) -> Sequence[Gap]: ...
     def move_cursor(self, name: str, seq: int) -> None: ...
     def on_commit(self, fn: Callable[[Sequence[Message]], None]) -> Callable[[], None]: ...
+    def on_correction(self, fn: Callable[[Correction], None]) -> Callable[[], None]: ...
 
 
 def taken_in_here(message: Message) -> bool:
@@ -64,7 +68,9 @@ class Relay:
         cursor: str | None = None,
         match: Callable[[Message], bool] = taken_in_here,
         backoff: Backoff | None = None,
+        hold_s: float = refusals.HOLD_S,
     ) -> None:
+        """`hold_s`: how long one message over which the connection breaks may hold up those behind it."""
         self._log = log
         self._sink = sink
         self._cursor_name = cursor or f"upstream/{sink.name}"
@@ -74,7 +80,15 @@ class Relay:
         self._fitting = BATCH_BYTES  # messages of the size seen last that make a batch of BATCH_BYTES
         self._queued = log.count_after(self._cursor)  # at most: some may not be for the sink
         self._delivered = 0
+        self._passed_over = 0
         self._rejected_detail = ""
+        self._said = float("-inf")
+        self._suspicion = Suspicion(hold_s)
+        self._under_way = 0  # number of the first message being delivered, 0 for none
+        self._after_another = False  # that went through before it on this connection
+        self._corrections = list(log.corrections())  # to be told to the sink; repeated after a start
+        self._announcing = False
+        self._broken_announcements = 0
         self._paused = False
         self._wake = asyncio.Event()
         self._state = UpstreamState.CONNECTING
@@ -89,7 +103,7 @@ class Relay:
             detail=self._detail,
             queued=self._queued,
             delivered=self._delivered,
-            rejected=self._sink.rejected,
+            rejected=self._sink.rejected + self._passed_over,
             rejected_detail=self._rejected_detail,
             missed=sum(gap.messages for gap in self._log.gaps(self._cursor_name)),
             # counted back from now: the wall clock may be set while the state lasts
@@ -108,6 +122,7 @@ class Relay:
     async def run(self) -> None:
         """Deliver until cancelled."""
         unsubscribe = self._log.on_commit(self._committed)
+        unsubscribe_corrections = self._log.on_correction(self._clock_corrected)
         try:
             while True:
                 await self._while_paused()
@@ -116,6 +131,7 @@ class Relay:
                     await self._rest(pause_s)
         finally:
             unsubscribe()
+            unsubscribe_corrections()
 
     async def _while_paused(self) -> None:
         while self._paused:
@@ -127,8 +143,10 @@ class Relay:
     async def _one_connection(self) -> float | None:
         """Connect and deliver until the connection ends; the seconds to wait then, None after `pause`."""
         opened = None
+        self._after_another = False
         try:
             await self._sink.open(self._wake.set)
+            self._queued = self._log.count_after(self._cursor)
             opened = time.monotonic()
             # A broker that refuses the messages themselves admits us each time: say so until one got through.
             if self._state is not UpstreamState.REFUSED or not self._queued:
@@ -136,6 +154,7 @@ class Relay:
             await self._deliver_all()
         except SinkError as error:
             now = time.monotonic()
+            self._broke(error, now)
             if opened is not None and now - opened >= STEADY_S:
                 self._backoff.reset()
             refused = isinstance(error, SinkRefused)
@@ -148,21 +167,93 @@ class Relay:
     async def _deliver_all(self) -> None:
         """Deliver until told to pause. Raises SinkError when the connection ends."""
         while not self._paused:
+            if self._corrections:
+                await self._announce()
+            if self._suspicion.aroused:
+                await self._examine()
+                continue
             limit = max(1, min(self._sink.window, self._fitting))
             batch, looked = self._log.scan(self._cursor, self._match, limit, max_rows=SCAN_ROWS)
             caught_up = len(batch) < limit and looked >= self._log.committed_seq
             if caught_up:
                 self._queued = len(batch)
             if batch:
-                corrections = self._log.corrections()
-                arrived = await self._sink.deliver([corrected(message, corrections) for message in batch])
-                self._settled(batch, arrived, looked)
+                self._settled(batch, await self._deliver(batch), looked)
             elif looked > self._cursor:
                 self._move(looked)
                 await asyncio.sleep(0)  # others' turn: a long stretch may hold nothing for this sink
             else:
                 await self._news()
                 self._sink.check()
+
+    async def _deliver(self, batch: Sequence[Message]) -> int:
+        """How many arrived. Raises SinkError."""
+        corrections = self._log.corrections()
+        self._under_way = batch[0].seq
+        arrived = await self._sink.deliver([_with_known_time(message, corrections) for message in batch])
+        if arrived:
+            self._under_way = 0
+        return arrived
+
+    # One message that breaks connections
+
+    def _broke(self, error: SinkError, now: float) -> None:
+        """The connection ended: over what?"""
+        if self._announcing:
+            self._broken_announcements += 1
+            self._announcing = False
+        elif self._under_way and not isinstance(error, SinkHeld):
+            self._suspicion.lost(self._under_way, now, after_another=self._after_another)
+        self._under_way = 0
+
+    async def _examine(self) -> None:
+        """Send another message first, then the suspect alone. Raises SinkError when the connection ends."""
+        found, _ = self._log.scan(self._cursor, self._match, 1, max_rows=SCAN_ROWS)
+        if not found:
+            self._suspicion.cleared()
+            return
+        suspect = found[0]
+        other = self._another(suspect)
+        if other is not None and not self._after_another:
+            if await self._sink.deliver([other]) != 1:
+                self._sink.check()
+                return
+            self._after_another = True
+        if self._after_another and self._suspicion.convicted(time.monotonic()):
+            self._passed_over += 1
+            self._rejected(
+                suspect, "the connection breaks each time this message is sent, and others get through"
+            )
+            self._move(suspect.seq)
+            self._suspicion.cleared()
+            return
+        self._settled(found, await self._deliver(found), suspect.seq)
+
+    def _another(self, suspect: Message) -> Message | None:
+        """A message behind `suspect`; of its own channel, whose order counts, only when patience is over."""
+
+        def of_another_channel(message: Message) -> bool:
+            return message.channel != suspect.channel and self._match(message)
+
+        found, _ = self._log.scan(suspect.seq, of_another_channel, 1, max_rows=SCAN_ROWS)
+        if not found and self._suspicion.patience_over(time.monotonic()):
+            found, _ = self._log.scan(suspect.seq, self._match, 1, max_rows=SCAN_ROWS)
+        return found[0] if found else None
+
+    # Corrections of the clock
+
+    def _clock_corrected(self, correction: Correction) -> None:
+        self._corrections.append(correction)
+        self._wake.set()
+
+    async def _announce(self) -> None:
+        """Tell the sink which times were wrong. A destination that cannot bear it is spared."""
+        while self._corrections and self._broken_announcements < MAX_BROKEN_ANNOUNCEMENTS:
+            self._announcing = True
+            await self._sink.announce(self._corrections[0])
+            self._announcing = False
+            del self._corrections[0]
+        self._corrections.clear()
 
     def _settled(self, batch: Sequence[Message], count: int, looked: int) -> None:
         if not count:
@@ -172,6 +263,7 @@ class Relay:
         self._enter(UpstreamState.CONNECTED)
         self._queued = max(0, self._queued - count)
         self._backoff.reset()
+        self._suspicion.cleared()
         largest = max(len(message.payload) for message in batch)
         self._fitting = BATCH_BYTES // max(1, largest)
 
@@ -187,13 +279,10 @@ class Relay:
         """Write down and say that a message is passed over."""
         name = self._sink.name
         self._rejected_detail = f"message {message.seq}: {reason}"
-        log.warning(
-            "upstream %s: message %d of channel %s is passed over: %s",
-            name,
-            message.seq,
-            message.channel,
-            reason,
-        )
+        now = time.monotonic()
+        if now - self._said >= SAY_EVERY_S:
+            self._said = now
+            log.warning("upstream %s: passed over %s", name, self._rejected_detail)
         with contextlib.suppress(HubError):  # no room just now; it stays counted and said
             self._log.post((), refusals.record(name, message.seq, reason, time.time_ns()))
 
@@ -215,3 +304,9 @@ class Relay:
         if state is not self._state:
             self._state = state
             self._entered = time.monotonic()
+
+
+def _with_known_time(message: Message, corrections: Sequence[Correction]) -> Message:
+    """With the corrected time once that can be trusted; until then as stamped, and the receiver corrects it."""
+    found = corrected(message, corrections)
+    return found if found.time in TRUSTED else message

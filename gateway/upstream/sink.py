@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hub.message import Message
+from hub.timekeeping import Correction
 
 Rejected = Callable[[Message, str], None]
 
@@ -44,6 +45,12 @@ class Sink(Protocol):
         where not even the first one got there.
         """
         ...
+
+    async def announce(self, correction: Correction) -> None:
+        """Tell the other side that the times of earlier messages were wrong, and by how much.
+
+        Returns when it knows, or does not want to. Raises SinkError when the connection ends.
+        """
 
     async def close(self) -> None:
         """Let go of the connection, if any. Never raises."""

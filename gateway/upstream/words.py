@@ -7,7 +7,7 @@ import errno
 import socket
 import ssl
 
-from .errors import SinkError, SinkOffline, SinkRefused
+from .errors import SinkError, SinkHeld, SinkOffline, SinkRefused
 
 # X509_V_ERR_* of OpenSSL
 NOT_YET_VALID = 9
@@ -58,7 +58,7 @@ def of_connack(code: int) -> SinkError:
 
 def of_puback(code: int, topic: str) -> SinkError:
     words = DELIVERY_WORDS.get(code, "the broker does not take messages (reason {code:#04x})")
-    return SinkRefused(words.format(topic=topic, code=code))
+    return SinkHeld(words.format(topic=topic, code=code))
 
 
 def of_connect_error(error: Exception, host: str, port: int, today: datetime.date) -> SinkError:

@@ -14,6 +14,9 @@ from gateway.upstream.config import UpstreamMqttConfig
         pytest.param({"keepalive_s": 0}, "keepalive", id="keepalive off"),
         pytest.param({"topic": "channels/+/messages"}, "wildcards", id="wildcard"),
         pytest.param({"topic": "devices/{dev_eui}"}, "dev_eui", id="unknown field"),
+        pytest.param({"corrections": "time/{channel}"}, "corrections knows no", id="a field of messages"),
+        pytest.param({"corrections": "time/#"}, "wildcards", id="wildcard for corrections"),
+        pytest.param({"refusal_hold_s": -1}, "refusal_hold_s", id="negative patience"),
         pytest.param({"topic": "devices/{}"}, "topic knows no", id="nameless field"),
     ],
 )

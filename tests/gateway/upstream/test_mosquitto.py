@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import ipaddress
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -25,6 +26,8 @@ from gateway.upstream.mqtt import MqttSink
 from gateway.upstream.relay import Relay
 from gateway.upstream.sink import UpstreamState
 from hub.log import Log
+from hub.message import Properties as MessageProperties
+from hub.message import TimeQuality
 
 GATEWAY = "0102030405060708"
 
@@ -84,6 +87,94 @@ def test_mqtt_5_carries_identity_and_content_type(tmp_path, mosquitto, cloud_of,
             "created_ns": str(message(1).created_ns),
             "time": "unset",
         }
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_what_an_mqtt_5_publisher_said_travels_before_the_identity(
+    tmp_path, mosquitto, cloud_of, message, running
+) -> None:
+    said = MessageProperties(
+        payload_format=1,
+        expiry_s=3600,
+        response_topic="answers/here",
+        correlation_data=b"\x00\xff",
+        user=(("unit", "m"), ("unit", "s")),
+        content_type="text/plain",
+    )
+
+    async def main() -> None:
+        cloud = cloud_of(mosquitto, MQTTProtocolVersion.MQTTv5)
+        log = Log.open(tmp_path / "log.db")
+        async with running(relay_for(log, mosquitto.port)):
+            await log.append([message(1, properties=said)])
+            (heard,) = await cloud.collect(lambda kept: len(kept) == 1)
+        properties = heard.properties
+        assert (properties.ContentType, properties.PayloadFormatIndicator) == ("text/plain", 1)
+        assert (properties.ResponseTopic, properties.CorrelationData) == ("answers/here", b"\x00\xff")
+        assert 0 < properties.MessageExpiryInterval <= 3600
+        names = [name for name, _ in properties.UserProperty]
+        assert names == ["unit", "unit", "gateway", "seq", "publisher", "protocol", "created_ns", "time"]
+        await log.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_clock_that_was_set_is_told_and_later_messages_are_right(
+    tmp_path, mosquitto, cloud_of, message, running, until, protocol
+) -> None:
+    async def main() -> None:
+        cloud = cloud_of(mosquitto, MQTTProtocolVersion.MQTTv5)
+        log = Log.open(tmp_path / "log.db")
+        relay = relay_for(log, mosquitto.port, protocol=protocol)
+        (first,) = await log.append([message(1, boot="b-1")])
+        async with running(relay):
+            await until(lambda: relay.status().delivered == 1)
+            relay.pause()
+            await until(lambda: relay.status().state is UpstreamState.PAUSED)
+            (second,) = await log.append([message(2, boot="b-1")])
+            log.correct("b-1", 5_000_000_000, TimeQuality.NTP)
+            relay.resume()
+            heard = await cloud.collect(lambda kept: len(kept) == 3)
+        told = next(each for each in heard if each.topic == f"gateways/{GATEWAY}/corrections")
+        assert json.loads(told.payload) == {
+            "gateway": GATEWAY,
+            "boot": "b-1",
+            "up_to_seq": second,
+            "offset_ns": 5_000_000_000,
+            "quality": "ntp",
+        }
+        if protocol == "5":
+            stamps = {
+                dict(each.properties.UserProperty)["seq"]: dict(each.properties.UserProperty)
+                for each in heard
+                if each is not told
+            }
+            assert stamps[str(first)]["time"] == "unset"
+            assert stamps[str(second)]["time"] == "ntp"
+            assert stamps[str(second)]["created_ns"] == str(message(2).created_ns + 5_000_000_000)
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_broker_that_forbids_corrections_still_gets_every_message(
+    tmp_path, start_mosquitto, message, running, until
+) -> None:
+    rights = tmp_path / "acl"
+    rights.write_text("topic write channels/#\n")
+    broker = start_mosquitto("allow_anonymous true", f"acl_file {rights}")
+
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        relay = relay_for(log, broker.port)
+        log.correct("b-1", 5_000_000_000, TimeQuality.NTP)
+        async with running(relay):
+            await log.append([message(n) for n in range(10)])
+            await until(lambda: relay.status().delivered == 10)
+            assert relay.status().state is UpstreamState.CONNECTED
         await log.close()
 
     asyncio.run(main())

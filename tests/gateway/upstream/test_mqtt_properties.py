@@ -34,6 +34,22 @@ def test_it_packs_as_another_implementation_does() -> None:
     assert PackedProperties("application/senml+cbor", user).pack() == other.pack()
 
 
+def test_all_that_a_publisher_may_say_is_read_back() -> None:
+    packed = PackedProperties(
+        "text/plain",
+        [("a", "b")],
+        payload_format=1,
+        expiry_s=3600,
+        response_topic="answers/here",
+        correlation_data=b"\x00\xff",
+    ).pack()
+    read = Properties(PacketTypes.PUBLISH)
+    read.unpack(packed)
+    assert (read.PayloadFormatIndicator, read.MessageExpiryInterval) == (1, 3600)
+    assert (read.ResponseTopic, read.CorrelationData) == ("answers/here", b"\x00\xff")
+    assert (read.ContentType, read.UserProperty) == ("text/plain", [("a", "b")])
+
+
 def test_a_string_too_long_for_mqtt_is_a_value_error() -> None:
-    with pytest.raises(ValueError, match="longer than an MQTT string"):
+    with pytest.raises(ValueError, match="longer than MQTT allows"):
         PackedProperties("x" * 65_536, [])

@@ -8,6 +8,7 @@ from gateway.upstream import mqtt, mqtt_link
 from gateway.upstream.config import UpstreamMqttConfig
 from gateway.upstream.errors import SinkOffline, SinkRefused
 from gateway.upstream.mqtt import MqttSink, topic_for
+from hub.message import TimeQuality
 
 GATEWAY = "0102030405060708"
 
@@ -162,6 +163,55 @@ def test_a_refused_message_is_not_delivered_and_says_why(message, stub_broker, p
             await sink.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("reason", [0x80, 0x83, 0x87])
+def test_a_topic_that_stays_refused_is_passed_over_once_patience_is_over(
+    message, stub_broker, puback, reason
+) -> None:
+    async def main() -> None:
+        broker = stub_broker()
+        broker.answer = lambda index, mid: puback(mid, reason if b"theirs" in broker.published[index] else 0)
+        async with broker.serving():
+            sink = sink_for(broker.port, refusal_hold_s=0)
+            passed_over = []
+            sink.on_rejected = lambda each, why: passed_over.append((each.seq, why))
+            await sink.open(nothing)
+            names = ["mine", "theirs", "mine", "theirs"]
+            batch = [message(n, seq=n, channel=name) for n, name in enumerate(names)]
+            assert await sink.deliver(batch) == 4
+            assert [seq for seq, _ in passed_over] == [1, 3]
+            assert "channels/theirs" in passed_over[0][1] or "does not take" in passed_over[0][1]
+            await sink.close()
+
+    asyncio.run(main())
+
+
+def test_a_quota_is_never_a_reason_to_pass_a_message_over(message, stub_broker, puback) -> None:
+    async def main() -> None:
+        broker = stub_broker()
+        broker.answer = lambda index, mid: puback(mid, 0x97)
+        async with broker.serving():
+            sink = sink_for(broker.port, refusal_hold_s=0)
+            await sink.open(nothing)
+            with pytest.raises(SinkRefused, match="quota"):
+                await sink.deliver([message(1, seq=1)])
+            assert sink.rejected == 0
+            await sink.close()
+
+    asyncio.run(main())
+
+
+def test_what_is_left_of_an_expiry_goes_on_and_is_never_nothing(message) -> None:
+    def left(expiry_s, waited_s, **changes):
+        return mqtt._left_s(message(0, **changes), expiry_s, message(0).created_ns + waited_s * 10**9)
+
+    assert left(None, 5) is None
+    known = {"time": TimeQuality.NTP}
+    assert left(60, 15, **known) == 45
+    assert left(60, 600, **known) == 1
+    assert left(60, -600, **known) == 60
+    assert left(60, 600, time=TimeQuality.UNSET) == 60
 
 
 def test_keepalive_finds_a_black_hole(message, stub_broker, until, monkeypatch) -> None:

@@ -1,12 +1,15 @@
 """The relay over the real log, with sinks that do as the test says."""
 
 import asyncio
+import random
 
 from gateway.upstream.backoff import Backoff
 from gateway.upstream.errors import SinkOffline, SinkRefused
+from gateway.upstream.refusals import MIGRATIONS
 from gateway.upstream.relay import Relay
 from gateway.upstream.sink import UpstreamState
 from hub.log import Log
+from hub.message import TimeQuality
 
 
 class FakeSink:
@@ -21,6 +24,7 @@ class FakeSink:
         self.takes = None  # of each batch; None: all
         self.lies = False
         self.got = []
+        self.told = []
         self.opened = 0
         self.batches = []
         self._on_lost = None
@@ -42,6 +46,11 @@ class FakeSink:
         if not self.lies:
             self.got += arrived
         return len(arrived)
+
+    async def announce(self, correction) -> None:
+        self.check()
+        await asyncio.sleep(0)
+        self.told.append(correction)
 
     async def close(self) -> None:
         pass
@@ -250,6 +259,168 @@ def test_a_sink_that_reports_more_than_it_delivered_loses_messages(tmp_path, mes
             seqs += lost + await log.append([message(n) for n in range(20, 30)])
             await until(lambda: log.cursor("upstream/cloud") == seqs[-1])
         assert set(seqs) - set(numbers(sink)) == set(lost)
+        await log.close()
+
+    asyncio.run(main())
+
+
+class Fussy(FakeSink):
+    """Breaks the connection when it is sent a message whose payload is poison; a bad line breaks at random."""
+
+    def __init__(self, *, bad_line: float = 0.0) -> None:
+        super().__init__(window=10)
+        self.bad_line = bad_line
+        self.rng = random.Random(7)
+        self.broken = False
+
+    async def open(self, on_lost) -> None:
+        self.opened += 1
+        self.broken = False
+
+    def check(self) -> None:
+        if self.broken:
+            raise SinkOffline("the connection was lost")
+
+    async def deliver(self, batch) -> int:
+        self.check()
+        await asyncio.sleep(0)
+        for count, message in enumerate(batch):
+            if message.payload == b"poison" or self.rng.random() < self.bad_line:
+                self.broken = True
+                if count:
+                    return count
+                self.check()
+            self.got.append(message)
+        return len(batch)
+
+
+def test_one_message_that_breaks_each_connection_is_found_and_passed_over(
+    tmp_path, message, running, until
+) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db", migrations=MIGRATIONS)
+        sink = Fussy()
+        batch = [message(n, channel=f"channel-{n % 2}") for n in range(30)]
+        batch[12] = message(12, payload=b"poison")
+        seqs = await log.append(batch)
+        relay = Relay(log, sink, backoff=quick(), hold_s=0)
+        async with running(relay):
+            await until(lambda: log.cursor("upstream/cloud") == seqs[-1])
+            status = relay.status()
+            assert (status.rejected, status.queued) == (1, 0)
+            assert f"message {seqs[12]}: the connection breaks" in status.rejected_detail
+            assert set(numbers(sink)) == set(seqs) - {seqs[12]}
+            of_channel = [each.seq for each in sink.got if each.channel == "channel-1"]
+            assert list(dict.fromkeys(of_channel)) == sorted(set(of_channel))
+            await log.flush()
+            assert log.query("SELECT upstream, seq FROM upstream_refused") == [("cloud", seqs[12])]
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_poisonous_message_is_held_as_long_as_was_asked_for(tmp_path, message, running, until) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db", migrations=MIGRATIONS)
+        sink = Fussy()
+        await log.append([message(0, payload=b"poison"), message(1, channel="other")])
+        relay = Relay(log, sink, backoff=quick(), hold_s=1e9)
+        async with running(relay):
+            await until(lambda: sink.opened > 100)
+            assert (relay.status().rejected, relay.status().delivered) == (0, 0)
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_bad_line_is_never_blamed_on_a_message(tmp_path, message, running, until) -> None:
+    """Four of five messages break the connection for no reason: all arrive, none is passed over."""
+
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db", migrations=MIGRATIONS)
+        sink = Fussy(bad_line=0.8)
+        seqs = await log.append([message(n, channel=f"channel-{n % 3}") for n in range(60)])
+        relay = Relay(log, sink, backoff=quick())
+        async with running(relay):
+            await until(lambda: log.cursor("upstream/cloud") == seqs[-1])
+            assert relay.status().rejected == 0
+        assert set(numbers(sink)) == set(seqs)
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_broker_that_is_broken_altogether_costs_no_message(tmp_path, message, running, until) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db", migrations=MIGRATIONS)
+        sink = Fussy(bad_line=1.0)
+        seqs = await log.append([message(n, channel=f"channel-{n % 3}") for n in range(20)])
+        relay = Relay(log, sink, backoff=quick(), hold_s=0)
+        async with running(relay):
+            await until(lambda: sink.opened > 200)
+            assert relay.status().rejected == 0
+            sink.bad_line = 0.0
+            await until(lambda: log.cursor("upstream/cloud") == seqs[-1])
+        assert set(numbers(sink)) == set(seqs)
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_what_another_gateway_took_in_is_not_sent_out_again(tmp_path, message, running, until) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        sink = FakeSink()
+        seqs = await log.append([message(n, origin="" if n % 2 else f"other/{n + 1}") for n in range(10)])
+        async with running(Relay(log, sink)):
+            await until(lambda: log.cursor("upstream/cloud") == seqs[-1])
+        assert numbers(sink) == seqs[1::2]
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_corrections_are_told_once_and_a_sink_that_breaks_over_them_is_spared(
+    tmp_path, message, running, until
+) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        sink = FakeSink()
+        log.correct("b-1", 1000, TimeQuality.RESTORED)
+        async with running(Relay(log, sink)):
+            await log.append([message(1, boot="b-1")])
+            await until(lambda: len(sink.got) == 1)
+            log.correct("b-1", 2000, TimeQuality.NTP)
+            await until(lambda: [each.offset_ns for each in sink.told] == [1000, 2000])
+
+        async def breaks(correction) -> None:
+            raise SinkOffline("the connection was lost")
+
+        sink.announce = breaks
+        async with running(Relay(log, sink, backoff=quick())):
+            await log.append([message(2)])
+            await until(lambda: len(sink.got) == 2)
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_times_are_corrected_when_they_are_known_and_else_left_to_the_receiver(
+    tmp_path, message, running, until
+) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        sink = FakeSink()
+        await log.append([message(0, boot="b-1"), message(0, boot="b-2")])
+        log.correct("b-1", 1000, TimeQuality.NTP)
+        log.correct("b-2", 1000, TimeQuality.RESTORED)
+        async with running(Relay(log, sink)):
+            await until(lambda: len(sink.got) == 2)
+        stamped = message(0).created_ns
+        assert [(each.created_ns, each.time) for each in sink.got] == [
+            (stamped + 1000, TimeQuality.NTP),
+            (stamped, TimeQuality.UNSET),
+        ]
         await log.close()
 
     asyncio.run(main())

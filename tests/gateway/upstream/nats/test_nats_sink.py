@@ -1,6 +1,7 @@
 """The NATS sink with a real nats-server that is killed, frozen, short of room and strict about rights."""
 
 import asyncio
+import json
 import os
 import signal
 
@@ -325,6 +326,36 @@ def test_a_message_larger_than_the_stream_or_the_server_takes_holds_nothing_up(
             recorded = log.query("SELECT seq FROM upstream_refused WHERE upstream = 'fleet' ORDER BY seq")
         assert recorded == [(seqs[1],), (seqs[3],)]
         assert len(await stream_of(server)) == 3
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_clock_that_was_set_is_told_as_a_message_of_the_stream(
+    nats_server, open_log, relay_to, sink_to, running, until, message, stream_of, mainflux
+) -> None:
+    async def main() -> None:
+        log = open_log()
+        for _ in range(2):  # told again after a start, stored once
+            relay = relay_to(log, sink_to(nats_server))
+            async with running(relay):
+                seqs = await log.append([message(1, boot="b-1")])
+                log.correct("b-1", -7, TimeQuality.GNSS)
+                await until(lambda seqs=seqs: log.cursor("upstream/fleet") == seqs[-1])
+                relay.pause()
+                relay.resume()
+        told = [each for each in await stream_of(nats_server) if "correction" in each.id]
+        assert told[0].subject == f"channels.corrections.{GATEWAY}"
+        channel, subtopic, _, _, payload, _ = mainflux(told[0].data)
+        assert (channel, subtopic) == ("corrections", GATEWAY)
+        assert json.loads(payload) == {
+            "gateway": GATEWAY,
+            "boot": "b-1",
+            "up_to_seq": 1,
+            "offset_ns": -7,
+            "quality": "gnss",
+        }
+        assert len({each.id for each in told}) == len(told)
         await log.close()
 
     asyncio.run(main())
