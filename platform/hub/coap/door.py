@@ -80,13 +80,14 @@ class CoapDoor:
             clock,
         )
         self._messages.attach(self.endpoint)
+        self.contexts.on_removed = self._messages.observers.recheck
 
     async def start(self) -> None:
         """Take over what the last run left, then listen. Raises OSError."""
         hub = self._hub
         wall_s = hub.clock()[0] / 1e9
         self.endpoint.exchanges.restore(hub.log.query(SELECT_EXCHANGES), self._clock(), wall_s)
-        self.contexts.load()
+        await self.contexts.load()
         self._open_sockets()
         self._unsubscribe = [
             hub.log.on_commit(self._messages.values.on_commit),

@@ -76,6 +76,7 @@ class Observers:
         access: Access,
         downloads: Downloads,
         last: Callable[[Filter], Message | None],
+        valid: Callable[[Secured], bool],
         limits: Limits,
         counters: dict[str, int],
     ) -> None:
@@ -83,6 +84,7 @@ class Observers:
         self._access = access
         self._downloads = downloads
         self._last = last
+        self._valid = valid
         self._limits = limits
         self._counters = counters
         self._router: Router[Observer] = Router()
@@ -236,6 +238,8 @@ class Observers:
         self.remove(observer.address, observer.token)
         self._counters["revoked"] += 1
         response = denial(self._access, observer.principal, decision)
+        if observer.secured is not None and not self._valid(observer.secured):
+            response = response._replace(code=Code.UNAUTHORIZED)
         mid = self._endpoint.new_mid()
         wire = self._frame(observer, CON, mid, response)
         if wire is not None and observer.real:
@@ -244,6 +248,8 @@ class Observers:
             )
 
     def _decide(self, observer: Observer, channel: str, subtopic: str) -> Decision:
+        if observer.secured is not None and not self._valid(observer.secured):
+            return Decision(False, "the OSCORE context was removed")
         return self._access.decide(observer.principal, Action.DELIVER, Resource(channel, subtopic))
 
     @staticmethod

@@ -26,7 +26,7 @@ from hub.coap.endpoint import Response
 from hub.coap.limits import Limits
 from hub.coap.packets import Code, Opt, Packet, uint
 from hub.coap.store import SELECT_CONTEXTS, drop_context, keep_context, reserve_numbers
-from hub.errors import HubError, Invalid, NotFound
+from hub.errors import HubError, Invalid, LogFailed, NotFound
 from hub.log import Log
 from hub.registry import Registry
 
@@ -166,12 +166,13 @@ class Contexts:
         self._sealer = AESGCM(key)
         self._limits = limits
         self._contexts: dict[bytes, Context] = {}
+        self.on_removed: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         return len(self._contexts)
 
-    def load(self) -> None:
-        """Read the contexts of the last run; numbers they may have used are not used again."""
+    async def load(self) -> None:
+        """Read the contexts of the last run, and reserve numbers above those they may have used."""
         unreadable = 0
         for kid, thing, sealed, reserved in self._log.query(SELECT_CONTEXTS):
             try:
@@ -182,8 +183,17 @@ class Contexts:
             self._add(Context(kid, thing, secret, salt, reserved, fresh=False))
         if unreadable:
             log.error("%d OSCORE contexts cannot be opened with this server.key: make new ones", unreadable)
-        for context in self._contexts.values():
-            self._reserve(context)
+        if not self._contexts:
+            return
+        try:
+            await self._log.write(
+                [reserve_numbers(kid, one.usable_below + BLOCK) for kid, one in self._contexts.items()]
+            )
+        except LogFailed as error:  # a full disk: numbers are asked for again when one is needed
+            log.warning("no OSCORE sequence numbers are reserved: %s", error)
+        else:
+            for context in self._contexts.values():
+                context.usable_below += BLOCK
 
     def of(self, thing: str) -> list[str]:
         """The sender IDs, in hex, of a thing's contexts."""
@@ -217,6 +227,7 @@ class Contexts:
         if kid not in self._contexts:
             raise NotFound("there is no such OSCORE context")
         del self._contexts[kid]
+        self.on_removed()
         await self._log.write([drop_context(kid)])
 
     def forget_strangers(self) -> None:

@@ -78,7 +78,13 @@ class Messages:
         """Meet the endpoint that hands requests in."""
         self._endpoint = endpoint
         self.observers = Observers(
-            endpoint, self._hub.access, self.downloads, self.values.find, self._limits, self._counters
+            endpoint,
+            self._hub.access,
+            self.downloads,
+            self.values.find,
+            self._contexts.valid,
+            self._limits,
+            self._counters,
         )
 
     def handle(self, exchange: Exchange) -> None:
