@@ -55,7 +55,47 @@ def kills(count: int, seed: int, minutes: float | None) -> bool:
     return not findings.problems
 
 
-HARNESSES = {"cuts": (cuts, 100_000), "kills": (kills, 10_000)}
+def damage(count: int, seed: int, minutes: float | None) -> bool:
+    from torture import damage
+
+    control = damage.run(100, seed, careless=True)
+    print(f"control, without second copies: {control}", flush=True)
+    if not control.problems:
+        print("the control found nothing: the harness is blind")
+        return False
+    findings = damage.run(count, seed, minutes=minutes)
+    print("\n".join(findings.problems))
+    print(f"damage: {findings}, seed {seed}")
+    return not findings.problems
+
+
+def fuzz(count: int, seed: int, minutes: float | None) -> bool:
+    from torture import fuzz
+    from torture.fuzz_targets import TARGETS
+
+    name = "mqtt 3.1.1 decoder"
+    control = fuzz.run(name, fuzz.sabotaged(TARGETS[name]), 200_000, seed)
+    print(f"control, with an error put in: {control}", flush=True)
+    if not control.problems:
+        print("the control found nothing: the harness is blind")
+        return False
+    good = True
+    for result in fuzz.run_on_all_cores(list(TARGETS), count, seed, minutes):
+        print(result, flush=True)
+        for problem in result.problems:
+            print(problem)
+        good &= not result.problems
+    print(f"fuzz: {count} inputs a target, seed {seed}: {'no problem' if good else 'problems, see above'}")
+    return good
+
+
+LISTENING = ("damage", "fuzz")  # what the hub logs is part of what they check
+HARNESSES = {
+    "cuts": (cuts, 100_000),
+    "kills": (kills, 10_000),
+    "damage": (damage, 1000),
+    "fuzz": (fuzz, 10_000_000),
+}
 
 
 def main() -> int:
@@ -76,10 +116,10 @@ def main() -> int:
     unknown = set(given.harness) - set(HARNESSES)
     if unknown:
         parser.error(f"no harness {', '.join(sorted(unknown))}; there are {', '.join(HARNESSES)}")
-    logging.disable(logging.CRITICAL)
     good = True
     for name in given.harness or HARNESSES:
         run, count = HARNESSES[name]
+        logging.disable(logging.NOTSET if name in LISTENING else logging.CRITICAL)
         print(f"=== {name}, seed {given.seed}", flush=True)
         good &= run(count if given.count is None else given.count, given.seed, given.minutes)
     return 0 if good else 1
