@@ -7,6 +7,7 @@ Two connections that write or checkpoint at the same instant can corrupt a WAL d
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -39,6 +40,8 @@ _ENVIRONMENT = frozenset(
     }
 )
 
+_NOTHING = "file::memory:"  # an empty database, where a file cannot be read at all
+
 T = TypeVar("T")
 
 
@@ -54,18 +57,25 @@ class Migration:
 
 
 def open_writer(
-    path: Path, *, page_size: int = 4096, connection: type[sqlite3.Connection] = sqlite3.Connection
+    path: Path,
+    *,
+    page_size: int = 4096,
+    connection: type[sqlite3.Connection] = sqlite3.Connection,
+    incremental_vacuum: bool = False,
 ) -> sqlite3.Connection:
     """The one connection that writes `path`: WAL, synchronous=FULL, transactions begun and ended by hand.
 
-    It may be handed to another thread but used by one at a time. Raises sqlite3.DatabaseError where the file
-    is no database or damaged.
+    With `incremental_vacuum` a new file can give free pages back in steps. The connection may be handed to
+    another thread but used by one at a time. Raises sqlite3.DatabaseError where the file is no database or
+    damaged.
     """
     conn = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=256, factory=connection
     )
     try:
         conn.execute(f"PRAGMA page_size = {page_size}")
+        if incremental_vacuum:
+            conn.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts only before the first table
         conn.execute("PRAGMA journal_mode = WAL")
         conn.execute("PRAGMA synchronous = FULL")
         conn.execute("PRAGMA foreign_keys = ON")
@@ -88,6 +98,43 @@ def open_reader(path: Path) -> sqlite3.Connection:
         timeout=BUSY_TIMEOUT_S,
     )
     conn.execute("PRAGMA wal_autocheckpoint = 0")
+    return conn
+
+
+def way_to_read(path: Path, schema: Sequence[Migration]) -> str:
+    """How a database can be read on a disk where nothing can be written, as a URI for `open_unwritten`.
+
+    The index of its WAL, which readers usually share in a file, is then kept in memory. Right only as long as
+    nobody writes. Where the file is damaged, gone or older than `schema`, an empty one in memory takes its place.
+    """
+    file = f"file:{quote(str(path.absolute()))}"
+    ways = [f"{file}?mode=ro&vfs=unix-none"]  # without locks, which a read-only file system may not give
+    wal = path.with_name(path.name + "-wal")
+    if not wal.exists() or not wal.stat().st_size:
+        ways.append(f"{file}?mode=ro&immutable=1")
+    for way in ways:
+        try:
+            with contextlib.closing(_connect_unwritten(way)) as conn:
+                check(conn, path)
+                known = {name for (name,) in conn.execute("SELECT name FROM migration")}
+            if all(migration.name in known for migration in schema):
+                return way
+        except (sqlite3.Error, OSError) as error:
+            log.error("%s cannot be read as it is: %s", path.name, error)
+    return _NOTHING
+
+
+def open_unwritten(way: str, schema: Sequence[Migration]) -> sqlite3.Connection:
+    """A reading connection of its own, as `way_to_read` found it."""
+    conn = _connect_unwritten(way)
+    if way == _NOTHING:
+        migrate(conn, schema)
+    return conn
+
+
+def _connect_unwritten(uri: str) -> sqlite3.Connection:
+    conn = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    conn.execute("PRAGMA locking_mode = EXCLUSIVE")  # no file for the WAL's index
     return conn
 
 

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from msgspec.structs import force_setattr
 
 from .database import Migration
+from .disk import DiskState
 from .errors import Busy, HubError, Invalid, LogFailed, LogFull
 from .log_batch import Batch, Limits, Outcome, Unit, Write
 from .log_clock import ClockRecord
@@ -30,12 +31,13 @@ from .log_writer import RESERVE, LogWriter
 from .message import Message, TimeQuality
 from .timekeeping import Correction, KeptClock
 
-__all__ = ["Gap", "Limits", "Log", "LogCounters", "LogState", "Migration", "Write"]
+__all__ = ["Gap", "Limits", "Log", "LogCounters", "Migration", "Write"]
 
 log = logging.getLogger("hub.log")
 
 MAX_MESSAGES = 5_000_000  # a week upstream-less at 8 messages/s; about 1 GB
 MAX_BYTES = 2 << 30  # of a 16 GB card
+MIN_FREE_BYTES = 64 << 20  # of the disk: for sign-ins, the system's own log, an update's download
 MAX_PENDING = RESERVE // 4  # messages not yet committed: about 64 MB with their overhead
 MAX_PENDING_BYTES = 64 << 20  # payload bytes not yet committed
 EARLY_MESSAGES = 4_096  # this many posted messages do not wait for the interval
@@ -82,19 +84,6 @@ class Gap:
     messages: int
 
 
-@dataclass(frozen=True, slots=True)
-class LogState:
-    """Whether messages can be stored, and a sentence for people where they cannot."""
-
-    name: str = "ok"  # "ok", "full", "read-only"
-    reason: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """True where messages are stored."""
-        return self.name == "ok"
-
-
 class Log:
     """All methods belong to the event loop's thread; other threads read through `reader()`."""
 
@@ -117,7 +106,7 @@ class Log:
         self._writer = writer
         self._loop = loop
         self._on_failure = on_failure
-        self._reader = LogReader(path)
+        self._reader = LogReader(writer.source)
         self._clock = ClockRecord(self._reader)
         self._next_seq = writer.next_seq
         self._reserved = writer.reserved
@@ -127,7 +116,7 @@ class Log:
         self._pending = 0
         self._pending_bytes = 0
         self._failure: LogFailed | None = None
-        self._state = LogState()
+        self._state, self._state_reason = writer.state, writer.reason
         self._closing = False
         self._scheduled = False  # a hand-over runs at the end of this loop turn
         self._commit_timer: asyncio.TimerHandle | None = None
@@ -137,7 +126,7 @@ class Log:
         self._on_append: list[Listener] = []
         self._on_commit: list[Listener] = []
         self._on_correction: list[Callable[[Correction], None]] = []
-        self._on_state: list[Callable[[LogState], None]] = []
+        self._on_state: list[Callable[[DiskState], None]] = []
 
     @classmethod
     def open(
@@ -148,16 +137,21 @@ class Log:
         commit_interval_s: float = 1.0,
         max_messages: int = MAX_MESSAGES,
         max_bytes: int = MAX_BYTES,
+        max_age_s: int = 0,
+        min_free_bytes: int = MIN_FREE_BYTES,
         on_failure: Callable[[LogFailed], None] | None = None,
         connection: type[sqlite3.Connection] = sqlite3.Connection,
     ) -> Log:
         """Open or create the log inside the running loop; blocks while it recovers.
 
-        A damaged file is renamed and a fresh one begun: `set_aside` then names it. `on_failure` is called on
-        the loop after a failed commit, when nothing can be promised any more; the process should end.
+        A damaged file is renamed and a fresh one begun: `set_aside` then names it. On a full or read-only
+        disk the log opens all the same: see `state`. `on_failure` is called on the loop after a failed commit,
+        when nothing can be promised any more; the process should end.
         """
         path = Path(path)
-        writer = LogWriter(path, migrations, Limits(max_messages, max_bytes), connection)
+        writer = LogWriter(
+            path, migrations, Limits(max_messages, max_bytes, max_age_s, min_free_bytes), connection
+        )
         self = cls(path, writer, asyncio.get_running_loop(), commit_interval_s, on_failure)
         writer.start(self._report)
         return self
@@ -165,7 +159,13 @@ class Log:
     async def close(self) -> None:
         """Commit what has been taken, end the writer thread and close the file."""
         self._closing = True
+        tries = 1 if self._state is DiskState.FULL else 0
         while (self._gather or self._writing) and not self._failure:
+            if self._writing is None and self._state is not DiskState.OK:
+                if not tries:
+                    log.error("what was to be written last is not stored: %s", self._state_reason)
+                    break
+                tries -= 1
             self._hand_over()
             idle = self._loop.create_future()
             self._idle.append(idle)
@@ -178,11 +178,16 @@ class Log:
         await asyncio.to_thread(self._writer.stop)
 
     @property
-    def state(self) -> LogState:
-        """Whether messages can be stored now."""
+    def state(self) -> DiskState:
+        """ "ok", "full" or "read-only": whether messages can be stored now. It recovers by itself."""
         return self._state
 
-    def on_state(self, fn: Callable[[LogState], None]) -> Callable[[], None]:
+    @property
+    def state_reason(self) -> str:
+        """A sentence for people; "" while all is well."""
+        return self._state_reason
+
+    def on_state(self, fn: Callable[[DiskState], None]) -> Callable[[], None]:
         """Have `fn` called with each change of `state`. Returns an unsubscriber."""
         return _subscribe(self._on_state, fn)
 
@@ -256,6 +261,10 @@ class Log:
         if self._full(messages):
             self.counters.busy += 1
             raise Busy("too many messages are waiting for the disk")
+        stored = self._state is DiskState.OK
+        if not stored and done and (messages or not also or self._state is DiskState.READ_ONLY):
+            self.counters.failed += len(messages)
+            raise LogFull(self._state_reason)
         first = seq = self._next_seq
         size = 0
         for message in messages:
@@ -266,6 +275,8 @@ class Log:
             size += len(message.payload)
             seq += 1
         self._next_seq = seq
+        if not stored:
+            return self._show_only(messages, first, also, done)
         batch = self._gather
         batch.messages.extend(messages)
         batch.size += size
@@ -282,6 +293,23 @@ class Log:
         if messages:
             self._tell(self._on_append, messages)
         return list(range(first, seq))
+
+    def _show_only(
+        self, messages: Sequence[Message], first: int, also: Sequence[Write], done: Done | None
+    ) -> list[int]:
+        """Messages nobody waits for, while none can be stored: live listeners see them all the same.
+
+        Writes that came along are tried where the disk is only full: a counter must not go back.
+        """
+        self._writer.given = self._next_seq - 1
+        self.counters.failed += len(messages)
+        if (also or done) and self._state is DiskState.FULL:
+            self._gather.units.append(Unit(first, first - 1, also, done))
+            if self._commit_timer is None:
+                self._commit_timer = self._loop.call_later(self.commit_interval_s, self._on_commit_timer)
+        if messages:
+            self._tell(self._on_append, messages)
+        return list(range(first, first + len(messages)))
 
     @property
     def pending_messages(self) -> int:
@@ -320,6 +348,8 @@ class Log:
         """Give the gathered batch to the writer, if that is idle; otherwise the end of its commit does."""
         if self._writing is not None or not self._gather or self._failure:
             return
+        if self._state is DiskState.READ_ONLY:
+            return  # what has to last is written when the disk can be
         if self._commit_timer:
             self._commit_timer.cancel()
             self._commit_timer = None
@@ -342,33 +372,49 @@ class Log:
         Tell those who waited, then the readers, then go on with what gathered meanwhile.
         """
         batch = outcome.batch
-        self._writing = None
-        self._pending -= len(batch.messages)
-        self._pending_bytes -= batch.size
-        if outcome.error is None:
-            self._settle_committed(outcome)
-        else:
-            self._settle_failed(outcome, outcome.error)
-        if self._gather.forced or (self._closing and self._gather):
+        self._stand(outcome)
+        if batch is not None:
+            self._writing = None
+            self._pending -= len(batch.messages)
+            self._pending_bytes -= batch.size
+        if outcome.error is not None:
+            self._settle_failed(batch or Batch(), outcome.error)
+        elif batch is not None:
+            self._settle_committed(batch, outcome)
+        if self._gather.forced or (self._closing and self._gather and self._state is DiskState.OK):
             self._hand_over()
-        if self._writing is None and (not self._gather or self._failure):
+        if self._writing is None and (not self._gather or self._failure or self._state is not DiskState.OK):
             _wake(self._idle)
         _wake(self._room)
 
-    def _settle_committed(self, outcome: Outcome) -> None:
-        batch = outcome.batch
-        messages: Sequence[Message] = batch.messages
-        counters = self.counters
-        counters.commits += 1
-        counters.gap_messages += outcome.gap_messages
+    def _stand(self, outcome: Outcome) -> None:
+        """Take over how the log stands now."""
         self.first_seq = outcome.first_seq
         self.message_count = outcome.count
         self.size_bytes = outcome.size_bytes
         self._reserved = outcome.reserved
+        self.counters.gap_messages += outcome.gap_messages
+        if outcome.opened:
+            writer = self._writer
+            self._next_seq = max(self._next_seq, writer.next_seq)
+            self.committed_seq = writer.last_seq
+            self._cursors = writer.cursors | self._cursors
+            self.set_aside = writer.set_aside
+            self.counters.set_aside = 1 if writer.set_aside else 0
+            self.counters.gap_messages = writer.gap_messages
+        if outcome.state is not self._state:
+            self._state, self._state_reason = outcome.state, outcome.reason
+            self._gather.forced = self._gather.forced or outcome.state is DiskState.OK
+            self._tell(self._on_state, self._state)
+
+    def _settle_committed(self, batch: Batch, outcome: Outcome) -> None:
+        messages: Sequence[Message] = batch.messages
+        counters = self.counters
+        counters.commits += 1
         if messages:
             self.committed_seq = messages[-1].seq
         if outcome.refused:
-            messages = self._without_refused(outcome)
+            messages = self._without_refused(batch, outcome)
         counters.committed += len(messages)
         for index, unit in enumerate(batch.units):
             if unit.done:
@@ -376,37 +422,64 @@ class Log:
         if messages:
             self._tell(self._on_commit, messages)
 
-    def _without_refused(self, outcome: Outcome) -> list[Message]:
+    def _without_refused(self, batch: Batch, outcome: Outcome) -> list[Message]:
         gone: set[int] = set()
         for index, error in outcome.refused.items():
-            unit = outcome.batch.units[index]
+            unit = batch.units[index]
             gone.update(range(unit.first, unit.last + 1))
             self.counters.refused += 1
             if not unit.done:
                 log.error("a posted write was refused: %s", error)
         self.counters.failed += len(gone)
-        return [message for message in outcome.batch.messages if message.seq not in gone]
+        return [message for message in batch.messages if message.seq not in gone]
 
-    def _settle_failed(self, outcome: Outcome, error: LogFailed) -> None:
-        lost = [outcome.batch]
-        self.counters.failed += len(outcome.batch.messages)
-        if not isinstance(error, LogFull):
-            self._failure = error
-            lost.append(self._gather)
-            self.counters.failed += len(self._gather.messages)
-            self._gather = Batch()
-            log.critical("the log has failed, nothing more is acknowledged: %s", error)
-        else:
-            for name, seq in outcome.batch.cursors.items():
-                self._gather.cursors.setdefault(name, seq)
-            self._gather.lasting[:0] = outcome.batch.lasting
-            log.error("%d messages not stored: %s", len(outcome.batch.messages), error)
-        for batch in lost:
-            for unit in batch.units:
-                if unit.done:
-                    self._call(unit.done, error)
-        if self._failure and self._on_failure:
+    def _settle_failed(self, batch: Batch, error: LogFailed) -> None:
+        self.counters.failed += len(batch.messages)
+        if isinstance(error, LogFull):
+            self._settle_full(batch, error)
+            return
+        self._failure = error
+        self.counters.failed += len(self._gather.messages)
+        lost, self._gather = (batch, self._gather), Batch()
+        log.critical("the log has failed, nothing more is acknowledged: %s", error)
+        for one in lost:
+            self._refuse(one.units, error)
+        if self._on_failure:
             self._on_failure(self._failure)
+
+    def _settle_full(self, batch: Batch, error: LogFull) -> None:
+        """Nothing of `batch` is stored. What lasts waits, writes without a message are tried once more."""
+        gather = self._gather
+        for name, seq in batch.cursors.items():
+            gather.cursors.setdefault(name, seq)
+        gather.lasting[:0] = batch.lasting
+        again: list[Unit] = []
+        refused: list[Unit] = []
+        units, messages = [*batch.units, *gather.units], gather.messages
+        gather.units = []
+        for unit in units:
+            waits = unit.done and unit.last >= unit.first
+            (refused if waits or unit.tried or self._state is DiskState.READ_ONLY else again).append(unit)
+        # Numbers given since are of messages that cannot be stored either.
+        self.counters.failed += len(messages)
+        self._pending -= len(messages)
+        self._pending_bytes -= gather.size
+        gather.messages, gather.size = [], 0
+        if messages:
+            self._writer.given = max(self._writer.given, messages[-1].seq)
+        for unit in again:
+            unit.tried = True
+            unit.last = unit.first - 1
+        gather.units = again
+        gather.forced = bool(again)
+        if batch.messages or messages:
+            log.error("%d messages not stored: %s", len(batch.messages) + len(messages), error)
+        self._refuse(refused, error)
+
+    def _refuse(self, units: Sequence[Unit], error: LogFailed) -> None:
+        for unit in units:
+            if unit.done:
+                self._call(unit.done, error)
 
     def _tell(self, listeners: list[Callable[[T], None]], news: T) -> None:
         for listener in listeners[:] if len(listeners) > 1 else listeners:
@@ -460,7 +533,7 @@ class Log:
 
     def reader(self) -> LogReader:
         """A reader for another thread; the caller closes it."""
-        return LogReader(self.path)
+        return LogReader(self._writer.source)
 
     def count_after(self, seq: int) -> int:
         """How many committed messages have a number above `seq`: exact, and as quick for millions as for one."""

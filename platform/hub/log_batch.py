@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .disk import DiskState
 from .errors import HubError, LogFailed, WriteRefused
 from .message import Message
+from .timekeeping import Correction
 
 Write = tuple[str, tuple[Any, ...]]
 
@@ -20,6 +22,7 @@ class Unit:
     last: int
     also: Sequence[Write]
     done: Callable[[HubError | None], None] | None
+    tried: bool = False  # met a full disk once already
 
 
 @dataclass(slots=True)
@@ -30,6 +33,9 @@ class Batch:
     units: list[Unit] = field(default_factory=list)
     cursors: dict[str, int | None] = field(default_factory=dict)  # None drops the cursor
     lasting: list[Write] = field(default_factory=list)  # the log's own writes; a full disk only delays them
+    trusted_time: tuple[int, Sequence[Correction]] | None = (
+        None  # UTC now and all corrections, for retention by age
+    )
     size: int = 0  # payload bytes
     forced: bool = False  # somebody waits
 
@@ -39,9 +45,9 @@ class Batch:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a batch."""
+    """What became of a batch, and how the log stands; with None for a batch only the latter."""
 
-    batch: Batch
+    batch: Batch | None
     error: LogFailed | None = None
     refused: dict[int, WriteRefused] = field(default_factory=dict)  # by index into batch.units
     first_seq: int = 0
@@ -49,6 +55,11 @@ class Outcome:
     count: int = 0  # messages kept
     size_bytes: int = 0
     gap_messages: int = 0  # removed in this step before some cursor had passed them
+    state: DiskState = DiskState.OK
+    reason: str = ""
+    opened: bool = (
+        False  # the file has been opened after a start without it: cursors and numbers are known now
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +68,7 @@ class Limits:
 
     max_messages: int
     max_bytes: int
+    max_age_s: int = 0  # 0: as long as the other bounds allow
+    min_free_bytes: int = (
+        0  # of the disk; below it, what every cursor has passed goes and free pages are given back
+    )

@@ -6,14 +6,14 @@ Each thread that reads has a reader of its own; `Log` holds one for the event lo
 from __future__ import annotations
 
 import logging
+import sqlite3
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from .database import open_reader
+from .log_source import ReaderSource, SourcedConnection
 from .message import Message
 
 log = logging.getLogger("hub.log")
@@ -51,8 +51,8 @@ class LogReader:
     Passes over rows that are damaged and counts them.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._conn = open_reader(path)
+    def __init__(self, source: ReaderSource) -> None:
+        self._conn = SourcedConnection(source)
         self.damaged = 0
 
     def scan(
@@ -75,10 +75,10 @@ class LogReader:
         last = up_to if up_to is not None else (1 << 62)
         while len(found) < limit and left > 0:
             step = min(STEP, left) if match else min(STEP, left, limit - len(found))
-            rows = self._conn.execute(
+            rows = self._conn.rows(
                 "SELECT seq, CAST(body AS BLOB) FROM log WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
                 (seen, last, step),
-            ).fetchall()
+            )
             for seq, body in rows:
                 message = decode_row(seq, body)
                 seen = seq
@@ -99,10 +99,10 @@ class LogReader:
 
     def read_one(self, seq: int) -> Message | None:
         """The message with this number, or None where it is not (or no longer) there."""
-        row = self._conn.execute("SELECT CAST(body AS BLOB) FROM log WHERE seq = ?", (seq,)).fetchone()
-        if row is None:
+        rows = self._conn.rows("SELECT CAST(body AS BLOB) FROM log WHERE seq = ?", (seq,))
+        if not rows:
             return None
-        message = decode_row(seq, row[0])
+        message = decode_row(seq, rows[0][0])
         if message is None:
             self._report(seq)
         return message
@@ -113,7 +113,12 @@ class LogReader:
 
     def query(self, sql: str, params: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """Any reading statement over the log's file, other parts' tables included."""
-        return self._conn.execute(sql, params).fetchall()
+        return self._conn.rows(sql, params)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection itself, for who reads other parts' tables with it at once."""
+        return self._conn.connection
 
     def close(self) -> None:
         self._conn.close()

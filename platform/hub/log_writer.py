@@ -6,18 +6,19 @@ small step of retention. It holds the only connection that writes the file.
 
 from __future__ import annotations
 
-import errno
 import itertools
 import logging
 import queue
+import secrets
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from . import disk
 from .database import (
     Migration,
     check,
@@ -29,9 +30,12 @@ from .database import (
     primary_code,
     write_durably,
 )
+from .disk import Ballast, DiskState, words
 from .errors import LogFailed, LogFull, WriteRefused
 from .log_batch import Batch, Limits, Outcome, Unit, Write
 from .log_reader import encode_row
+from .log_retention import Retention, Step
+from .log_source import ReaderSource
 from .message import Message
 
 log = logging.getLogger("hub.log")
@@ -42,7 +46,11 @@ log = logging.getLogger("hub.log")
 PAGE_SIZE = 2048
 MAX_SEQ = 1 << 53  # the largest number that JSON readers keep exactly; reached in 19,000 years at 15,000/s
 RESERVE = 262_144  # numbers reserved ahead; four times what may wait uncommitted
-RETENTION_STEP = 1_000  # messages deleted in one commit at most: about 1 ms
+RANDOM_BLOCKS = 4_096  # to choose from where no block can be reserved
+MAX_WAL_BYTES = 256 << 20  # a WAL this long has been held up by another program for hours: no more messages
+PROBE_S = 2.0  # how often a full or read-only disk is tried again
+LOOK_S = 1.0  # how often the disk's free room and the WAL's length are looked at, while there is work
+IDLE_S = 0.01  # between two steps of tidying up
 
 _SCHEMA = (
     Migration(
@@ -79,6 +87,11 @@ _INSERT = (
     "FROM json_each(?3)"
 )
 
+_HELD_UP = (
+    "another program has been reading log.db for too long, and its write-ahead log cannot be emptied: "
+    "new messages are refused until that program ends"
+)
+
 # SQLite's answers that blame the statement, not the disk: SQLITE_ERROR, TOOBIG, CONSTRAINT, MISMATCH, MISUSE,
 # RANGE.
 _STATEMENT_ERRORS = frozenset({1, 18, 19, 20, 21, 25})
@@ -97,54 +110,99 @@ class LogWriter:
         self._path = path
         self._mark = path.with_name(path.name + ".reserved")
         self._suspect = path.with_name(path.name + ".suspect")
-        self._limits = limits
-        self._conn, self.set_aside = open_or_set_aside(path, lambda: self._open(connection))
-        self._suspect.unlink(missing_ok=True)
-        try:
-            migrate(self._conn, migrations)
-        except BaseException:
-            self._conn.close()
-            raise
-        self.size_bytes = self._used_bytes()
+        self._migrations = migrations
+        self._factory = connection
+        self._ballast = Ballast(path.with_name(path.name + ".ballast"))
+        self._ballast_owed = 0  # bytes given up that must be free again before messages are taken
+        self._retention = Retention(path, limits)
+        self._conn: sqlite3.Connection | None = None
+        self.source = ReaderSource(path, (*_SCHEMA, *migrations))
+        self.set_aside: Path | None = None
+        self.given = 0  # highest number the event loop has given; it writes this, we read it
+        self.reason = ""
+        self.state = self._try_open()
+        if self.state is DiskState.OK:
+            self._ballast.ensure()
+        else:
+            self._open_for_reading()
+        self._next_probe_s = 0.0  # monotonic, as all here
+        self._next_look_s = 0.0
+        self._more = True  # there may be something to remove or to give back
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._report: Callable[[Outcome], None] = lambda outcome: None
         self._thread = threading.Thread(target=self._run, name="hub-log-writer", daemon=True)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the file in use."""
+        return self._retention.size_bytes
+
     # Opening: start equals recovery
 
-    def _open(self, connection: type[sqlite3.Connection]) -> sqlite3.Connection:
-        conn = open_writer(self._path, page_size=PAGE_SIZE, connection=connection)
+    def _try_open(self) -> DiskState:
+        """Open the file for writing; what keeps us from it where the disk is full or read-only.
+
+        Raises sqlite3.Error, OSError for any other reason.
+        """
+        while True:
+            try:
+                conn, aside = open_or_set_aside(self._path, self._open)
+                try:
+                    self._suspect.unlink(missing_ok=True)
+                    migrate(conn, self._migrations)
+                except BaseException:
+                    conn.close()
+                    raise
+            except (sqlite3.Error, OSError) as error:
+                state = disk.trouble(error, self._path.parent)
+                if state is None:
+                    raise
+                if state is DiskState.FULL and self._give_up_ballast():
+                    continue
+                log.error("%s cannot be opened for writing: %s", self._path.name, error)
+                self.reason = words(state)
+                return state
+            else:
+                self._conn = conn
+                self.set_aside = aside or self.set_aside
+                self.reason = ""
+                return DiskState.OK
+
+    def _open(self) -> sqlite3.Connection:
+        conn = open_writer(self._path, page_size=PAGE_SIZE, connection=self._factory, incremental_vacuum=True)
         try:
             check(conn, self._path, thorough=self._suspect.exists())
             migrate(conn, _SCHEMA)
-            self._recover(conn)
+            self._reserve(conn, self._look(conn))
         except BaseException:
             conn.close()
             raise
         return conn
 
-    def _recover(self, conn: sqlite3.Connection) -> None:
-        """Find where the log ends and reserve the next block.
+    def _open_for_reading(self) -> None:
+        """Start without a disk to write: what is stored can be read, and live messages get numbers.
 
-        Numbers left from the last run become a hole.
+        No number can be reserved, so they come from a block chosen at random: another start like this one
+        will hardly give them again.
         """
+        self.source.cut_off()
+        ended = self._look(self.source.open())
+        self.reserved = 0
+        self._expected = ended + 1
+        self.next_seq = ended + 1 + RESERVE * (1 + secrets.randbelow(RANDOM_BLOCKS))
+
+    def _look(self, conn: sqlite3.Connection) -> int:
+        """Find what the log holds; returns the highest number that may have been given before this start."""
         self.first_seq, self.last_seq = conn.execute(
             "SELECT coalesce((SELECT min(seq) FROM log), 0), coalesce((SELECT max(seq) FROM log), 0)"
         ).fetchone()
         (reserved,) = conn.execute(
             "SELECT CAST(sum(value) AS INTEGER) FROM state WHERE name = 'reserved'"
         ).fetchone()
-        ended: int = max(reserved or 0, self._read_mark(), self.last_seq)
+        ended: int = max(reserved or 0, self._read_mark(), self.last_seq, self.given)
         if ended > MAX_SEQ:
             raise sqlite3.DatabaseError(f"number {ended} is out of range")
-        conn.execute("BEGIN IMMEDIATE")
-        if ended > self.last_seq and self.last_seq:
-            conn.execute("INSERT OR REPLACE INTO hole(first, last) VALUES (?, ?)", (self.last_seq + 1, ended))
-        self._extend_reservation(conn, ended)
-        conn.execute("COMMIT")
-        grow_wal(self._path, PAGE_SIZE)
-        self.next_seq = self._expected = ended + 1
-        self.first_seq = self.first_seq or self.next_seq
+        self.first_seq = self.first_seq or ended + 1
         self.count = 0
         if self.last_seq:
             holes = conn.execute(
@@ -155,6 +213,18 @@ class LogWriter:
         self.cursors: dict[str, int] = dict(conn.execute("SELECT name, CAST(seq AS INTEGER) FROM cursor"))
         (missed,) = conn.execute("SELECT CAST(coalesce(sum(messages), 0) AS INTEGER) FROM gap").fetchone()
         self.gap_messages: int = missed
+        self._retention.measure(conn)
+        return ended
+
+    def _reserve(self, conn: sqlite3.Connection, ended: int) -> None:
+        """Reserve the next block after `ended`. Numbers left from the last run become a hole."""
+        conn.execute("BEGIN IMMEDIATE")
+        if ended > self.last_seq and self.last_seq:
+            conn.execute("INSERT OR REPLACE INTO hole(first, last) VALUES (?, ?)", (self.last_seq + 1, ended))
+        self._extend_reservation(conn, ended)
+        conn.execute("COMMIT")
+        grow_wal(self._path, PAGE_SIZE)
+        self.next_seq = self._expected = ended + 1
 
     def _extend_reservation(self, conn: sqlite3.Connection, ended: int) -> None:
         """Reserve up to `ended` + RESERVE: first in a file of its own, which outlives a damaged database."""
@@ -192,47 +262,166 @@ class LogWriter:
 
     def _run(self) -> None:
         clean = True
-        while clean and (batch := self._queue.get()) is not None:
+        while clean:
+            try:
+                batch = self._queue.get(timeout=self._patience_s())
+            except queue.Empty:
+                clean = self._between()
+                continue
+            if batch is None:
+                break
             outcome = self._write(batch)
-            clean = outcome.error is None or isinstance(outcome.error, LogFull)
             self._report(outcome)
-        if clean:
-            self._give_back_reservation()
-        self._conn.close()
+            clean = outcome.error is None or isinstance(outcome.error, LogFull)
+            if clean and self.state is not DiskState.OK and time.monotonic() >= self._next_probe_s:
+                clean = self._between()
+        if self._conn is not None:
+            if clean:
+                self._give_back_reservation()
+            self._conn.close()
+
+    def _patience_s(self) -> float | None:
+        """How long to wait for a batch before there is something else to do."""
+        if self.state is not DiskState.OK:
+            return max(0.0, self._next_probe_s - time.monotonic())
+        return IDLE_S if self._more else None
 
     def _give_back_reservation(self) -> None:
         """After a clean end the next start goes on without a hole."""
-        last = self.next_seq - 1
+        conn = self._open_conn()
+        last = max(self.next_seq - 1, self.given)
         try:
-            self._conn.execute("UPDATE state SET value = ? WHERE name = 'reserved'", (last,))
+            conn.execute("UPDATE state SET value = ? WHERE name = 'reserved'", (last,))
             write_durably(self._mark, b"%d\n" % last)
         except (sqlite3.Error, OSError) as error:
             log.warning("the reserved numbers stay reserved: %s", error)
 
-    def _write(self, batch: Batch) -> Outcome:
-        outcome = Outcome(batch)
+    def _between(self) -> bool:
+        """One small piece of work between batches: see whether the disk is back, or tidy up.
+
+        False where the disk failed over it.
+        """
+        outcome = Outcome(None)
         try:
-            try:
-                self._transact(batch, outcome, one_by_one=False)
-            except sqlite3.Error as error:
-                if primary_code(error) not in _STATEMENT_ERRORS and not _misused(error):
-                    raise
-                # Somebody's statement is wrong and nothing has been written: find whose, keep the others.
-                if self._conn.in_transaction:
-                    self._conn.execute("ROLLBACK")
-                self._transact(batch, outcome, one_by_one=True)
+            if self.state is not DiskState.OK:
+                self._next_probe_s = time.monotonic() + PROBE_S
+                if not self._is_back(outcome):
+                    return True
+                self._enter(DiskState.OK)
+            elif not self._tidy(outcome):
+                return True
         except (sqlite3.Error, OSError) as error:
             outcome.error = self._failed(error)
-        if batch.messages:
-            self.next_seq = batch.messages[-1].seq + 1
+        self._fill(outcome)
+        self._report(outcome)
+        return outcome.error is None or isinstance(outcome.error, LogFull)
+
+    def _is_back(self, outcome: Outcome) -> bool:
+        """Whether messages can be stored again: tried, not guessed."""
+        if self._conn is None:
+            with self.source.lock:
+                if not self.source.shared:
+                    self.source.let_go()
+                try:
+                    state = self._try_open()
+                except (sqlite3.Error, OSError) as error:  # still no disk to speak of; nothing was promised
+                    log.error("%s cannot be opened for writing: %s", self._path.name, error)
+                    return False
+                if state is not DiskState.OK:
+                    self.state = state
+                    return False
+                self.source.join()
+            outcome.opened = True
+        elif self._wal_bytes() > MAX_WAL_BYTES:
+            (held_up, *_) = self._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if held_up:
+                return False
+        if disk.free_bytes(self._path.parent) < self._ballast_owed + disk.MIN_ROOM:
+            return False
+        self._ballast.ensure()
+        self._ballast_owed = 0
+        conn = self._open_conn()
+        conn.execute("BEGIN IMMEDIATE")
+        conn.execute("INSERT OR REPLACE INTO state(name, value) VALUES ('trial', ?)", (self.next_seq,))
+        conn.execute("COMMIT")
+        return True
+
+    def _tidy(self, outcome: Outcome) -> bool:
+        """One step of retention or of giving back free pages; False where there was nothing to do."""
+        conn = self._open_conn()
+        if not self._retention.behind(self.count, self.first_seq):
+            self._more = self._retention.give_back(conn)
+            return False
+        conn.execute("BEGIN IMMEDIATE")
+        step = self._retention.step(conn, self.count, 0)
+        conn.execute("COMMIT")
+        self._apply(step, 0)
+        self._more = bool(step.messages)
+        outcome.gap_messages = step.gap_messages
+        return bool(step.messages)
+
+    def _open_conn(self) -> sqlite3.Connection:
+        assert self._conn is not None
+        return self._conn
+
+    def _enter(self, state: DiskState, reason: str = "") -> None:
+        if state is not self.state:
+            self.reason = reason or words(state)
+            if state is DiskState.OK:
+                log.warning("the log can be written again")
+            else:
+                log.error("%s", self.reason)
+            self.state = state
+            self._next_probe_s = time.monotonic() + PROBE_S
+
+    def _fill(self, outcome: Outcome) -> None:
+        """How the log stands after what `outcome` is about."""
         outcome.first_seq = self.first_seq
         outcome.reserved = self.reserved
         outcome.count = self.count
         outcome.size_bytes = self.size_bytes
+        outcome.state = self.state
+        outcome.reason = self.reason
+
+    def _write(self, batch: Batch) -> Outcome:
+        outcome = Outcome(batch)
+        conn = self._conn
+        if conn is None:
+            outcome.error = LogFull(self.reason)
+        else:
+            try:
+                self._write_to(conn, batch, outcome)
+            except (sqlite3.Error, OSError) as error:
+                outcome.error = self._failed(error)
+        if batch.messages:
+            self.next_seq = batch.messages[-1].seq + 1
+        self._fill(outcome)
         return outcome
 
-    def _transact(self, batch: Batch, outcome: Outcome, *, one_by_one: bool) -> None:
-        conn = self._conn
+    def _write_to(self, conn: sqlite3.Connection, batch: Batch, outcome: Outcome) -> None:
+        try:
+            self._transact(conn, batch, outcome, one_by_one=False)
+        except sqlite3.Error as error:
+            if primary_code(error) not in _STATEMENT_ERRORS and not _misused(error):
+                raise
+            # Somebody's statement is wrong and nothing has been written: find whose, keep the others.
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+            self._transact(conn, batch, outcome, one_by_one=True)
+        if batch.trusted_time:
+            self._retention.look_at_age(conn, *batch.trusted_time)
+            self._more = True
+        now_s = time.monotonic()
+        if now_s >= self._next_look_s:
+            self._next_look_s = now_s + LOOK_S
+            self._retention.look_at_disk()
+            self._more = True
+            if self._wal_bytes() > MAX_WAL_BYTES:
+                self._enter(DiskState.FULL, _HELD_UP)
+
+    def _transact(
+        self, conn: sqlite3.Connection, batch: Batch, outcome: Outcome, *, one_by_one: bool
+    ) -> None:
         reserved = self.reserved
         conn.execute("BEGIN IMMEDIATE")
         if batch.messages:
@@ -241,12 +430,12 @@ class LogWriter:
                 conn.execute(
                     "INSERT OR REPLACE INTO hole(first, last) VALUES (?, ?)", (self._expected, first - 1)
                 )
-            self._insert(batch.messages)
+            self._insert(conn, batch.messages)
             if batch.messages[-1].seq > reserved - RESERVE // 2:
                 self._extend_reservation(conn, batch.messages[-1].seq)
         dropped = 0
         if one_by_one:
-            dropped = self._run_units(batch.units, outcome)
+            dropped = self._run_units(conn, batch.units, outcome)
         else:
             writes = itertools.chain.from_iterable(unit.also for unit in batch.units)
             for sql, run in itertools.groupby(writes, key=_sql_of):
@@ -259,11 +448,10 @@ class LogWriter:
             else:
                 conn.execute("INSERT OR REPLACE INTO cursor(name, seq) VALUES (?, ?)", (name, seq))
         kept = len(batch.messages) - dropped
-        step = self._retain(kept)
+        step = self._retention.step(conn, self.count + kept, kept)
         conn.execute("COMMIT")
         # Only now do these hold.
-        self.count += kept - step.messages
-        self.first_seq = step.first_seq or self.first_seq
+        self._apply(step, kept)
         if batch.messages:
             self._expected = batch.messages[-1].seq + 1
         self.cursors.update({name: seq for name, seq in batch.cursors.items() if seq is not None})
@@ -271,7 +459,11 @@ class LogWriter:
             self.cursors.pop(name, None)
         outcome.gap_messages = step.gap_messages
 
-    def _insert(self, messages: list[Message]) -> None:
+    def _apply(self, step: Step, added: int) -> None:
+        self.count += added - step.messages
+        self.first_seq = step.first_seq or self.first_seq
+
+    def _insert(self, conn: sqlite3.Connection, messages: list[Message]) -> None:
         bodies = [encode_row(message) for message in messages]
         places = []
         offset = 0
@@ -280,15 +472,14 @@ class LogWriter:
             places.append(offset << 32 | size)
             offset += size
         index = msgspec.json.encode(places).decode()
-        self._conn.execute(_INSERT, (messages[0].seq, b"".join(bodies), index))
+        conn.execute(_INSERT, (messages[0].seq, b"".join(bodies), index))
 
-    def _run_units(self, units: Sequence[Unit], outcome: Outcome) -> int:
+    def _run_units(self, conn: sqlite3.Connection, units: Sequence[Unit], outcome: Outcome) -> int:
         """Run each unit's writes behind a savepoint; one that is refused takes its messages with it.
 
         Returns how many messages that were.
         """
         dropped = 0
-        conn = self._conn
         for index, unit in enumerate(units):
             conn.execute("SAVEPOINT unit")
             try:
@@ -309,75 +500,39 @@ class LogWriter:
     def _failed(self, error: sqlite3.Error | OSError) -> LogFailed:
         """Undo what can be undone and name the failure.
 
-        A full disk passes; anything else ends this thread.
+        A full or read-only disk passes; anything else ends this thread.
         """
-        full = primary_code(error) == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC
+        state = disk.trouble(error, self._path.parent)
         if isinstance(error, sqlite3.Error) and is_damage(error):
             self._suspect.touch()
+        conn = self._conn
         try:
-            if self._conn.in_transaction:
-                self._conn.execute("ROLLBACK")
+            if conn is not None and conn.in_transaction:
+                conn.execute("ROLLBACK")
         except sqlite3.Error as second:
             log.error("rollback failed as well: %s", second)
-            full = False
-        return LogFull(f"no room on the disk: {error}") if full else LogFailed(f"commit failed: {error}")
+            state = None
+        if state is None:
+            return LogFailed(f"commit failed: {error}")
+        if state is DiskState.FULL:
+            self._give_up_ballast()
+        elif conn is not None:
+            conn.close()  # what a disk does that became read-only is seen by opening the file again
+            self._conn = None
+        self._enter(state)
+        return LogFull(f"{self.reason} ({error})")
 
-    # Retention
+    def _give_up_ballast(self) -> bool:
+        given_up = self._ballast.give_up()
+        if given_up:
+            self._ballast_owed = disk.BALLAST_BYTES
+        return given_up
 
-    @dataclass(frozen=True, slots=True)
-    class _Step:
-        messages: int = 0
-        first_seq: int = 0
-        gap_messages: int = 0
-
-    def _retain(self, added: int) -> _Step:
-        """Remove the oldest messages beyond the bounds, a step at a time, inside the open transaction."""
-        over = self.count + added - self._limits.max_messages
-        self.size_bytes = self._used_bytes()
-        if self.size_bytes > self._limits.max_bytes:
-            over = max(over, added + RETENTION_STEP // 10)
-        # Deleting a few rows costs as much as deleting many; let some gather unless the log is tiny.
-        if over < min(64, max(1, self._limits.max_messages // 100)):
-            return self._Step()
-        conn = self._conn
-        last, removed = conn.execute(
-            "SELECT max(seq), count(*) FROM (SELECT seq FROM log ORDER BY seq LIMIT ?)",
-            (min(over, RETENTION_STEP + added),),
-        ).fetchone()
-        missed = self._record_gaps(last)
-        conn.execute("DELETE FROM log WHERE seq <= ?", (last,))
-        conn.execute("DELETE FROM hole WHERE last <= ?", (last,))
-        (first,) = conn.execute("SELECT coalesce(min(seq), ?) FROM log", (last + 1,)).fetchone()
-        return self._Step(removed, first, missed)
-
-    def _record_gaps(self, last: int) -> int:
-        """Write down, for each cursor that has not reached `last`, what it loses; extends its newest gap."""
-        missed = 0
-        conn = self._conn
-        for name, seq in conn.execute("SELECT name, seq FROM cursor WHERE seq < ?", (last,)).fetchall():
-            first, count = conn.execute(
-                "SELECT min(seq), count(*) FROM log WHERE seq > ? AND seq <= ?", (seq, last)
-            ).fetchone()
-            if not count:
-                continue
-            missed += count
-            extended = conn.execute(
-                "UPDATE gap SET last = ?, messages = messages + ? WHERE id = "
-                "(SELECT max(id) FROM gap WHERE cursor = ?) AND last >= ?",
-                (last, count, name, seq),
-            ).rowcount
-            if not extended:
-                conn.execute(
-                    "INSERT INTO gap(cursor, first, last, messages) VALUES (?, ?, ?, ?)",
-                    (name, first, last, count),
-                )
-        return missed
-
-    def _used_bytes(self) -> int:
-        """Bytes of the file in use: pages less free ones."""
-        (pages,) = self._conn.execute("PRAGMA page_count").fetchone()
-        (free,) = self._conn.execute("PRAGMA freelist_count").fetchone()
-        return int((pages - free) * PAGE_SIZE)
+    def _wal_bytes(self) -> int:
+        try:
+            return self._path.with_name(self._path.name + "-wal").stat().st_size
+        except OSError:
+            return 0
 
 
 def _sql_of(write: Write) -> str:

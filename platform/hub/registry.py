@@ -60,13 +60,13 @@ class Registry:
         self.epoch = 1
         self._file = RegistryFile(path, self._load)
         self.set_aside = self._file.set_aside
-        self._file.copy()
 
     @classmethod
     def open(cls, path: Path | str, key: ServerKey) -> Registry:
         """Open or create the registry; blocks. A damaged file is set aside and the copy beside it taken.
 
-        The copy is made whenever the registry has opened well and when it closes.
+        The copy is made whenever the registry has opened well, some seconds after a change, and when it
+        closes. On a full or read-only disk the registry opens all the same and refuses changes.
         """
         return cls(Path(path), key)
 
@@ -409,6 +409,7 @@ class Registry:
 
     def _load(self, conn: sqlite3.Connection) -> None:
         """Fill the memory from the file. Raises sqlite3.DatabaseError for what can only be damage."""
+        self.epoch += 1  # also when a disk can be written again and the file is read anew
         self._things: dict[str, Thing] = {}
         self._things_by_key: dict[bytes, str] = {}
         self._key_hashes: dict[str, bytes] = {}

@@ -5,17 +5,36 @@ Its schema, durable changes, and a second copy for the day the first one is dama
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .database import Migration, check, migrate, open_or_set_aside, open_writer, primary_code, sync_directory
+from . import disk
+from .database import (
+    Migration,
+    check,
+    migrate,
+    open_or_set_aside,
+    open_reader,
+    open_unwritten,
+    open_writer,
+    sync_directory,
+    way_to_read,
+)
+from .disk import DiskState, words
 from .errors import HubError
 from .users import Statement
 
 log = logging.getLogger("hub.registry")
+
+COPY_DELAY_S = 5.0  # from a change to its place in the copy; a burst of changes makes one copy
+COPY_DELAY_S_PER_MB = (
+    10.0  # the copy is of the whole file: a large one is made less often, for the card's sake
+)
 
 _MIGRATIONS = (
     Migration(
@@ -49,66 +68,126 @@ class RegistryFailed(HubError):
 
 
 class RegistryFile:
-    """One connection; callers hold the registry's lock."""
+    """One connection that writes; callers hold the registry's lock."""
 
     def __init__(self, path: Path, load: Callable[[sqlite3.Connection], None]) -> None:
         """Open `path`.
 
-        `load` reads all of it and raises sqlite3.DatabaseError where something cannot be right.
+        `load` reads all of it and raises sqlite3.DatabaseError where something cannot be right. Where the disk
+        is full or read-only it reads the file as it is; changes are refused until it can be written again.
         """
         self._path = path
         self._load = load
         self.set_aside: Path | None = None
         self.failed = False
-        self.conn = self._open()
+        self._conn: sqlite3.Connection | None = None
+        self._copier: threading.Timer | None = None
+        self._copying = threading.Lock()
+        try:
+            self._conn = self._open()
+        except (sqlite3.Error, OSError) as error:
+            if disk.trouble(error, path.parent) is None:
+                raise
+            log.error("%s cannot be opened for writing: %s", path.name, error)
+            with contextlib.closing(open_unwritten(way_to_read(path, _MIGRATIONS), _MIGRATIONS)) as conn:
+                load(conn)
+        else:
+            self._copy_or_say()
 
     def write(self, statements: Sequence[Statement]) -> None:
         """Run `statements` in one durable transaction; after a failed commit no more changes are taken.
 
-        Raises RegistryFailed.
+        Raises RegistryFailed; where the disk is full or read-only another time may do better.
         """
         if self.failed:
             raise RegistryFailed("the registry cannot be written; the gateway must start again")
         if not statements:
             return
-        conn = self.conn
+        try:
+            try:
+                self._commit(statements)
+            except sqlite3.Error as error:
+                if self._conn is None or disk.trouble(error, self._path.parent) is not DiskState.READ_ONLY:
+                    raise
+                # A connection made while the disk was read-only stays so: see whether that has passed.
+                self._conn.close()
+                self._conn = None
+                self._commit(statements)
+        except (sqlite3.Error, OSError) as error:
+            state = disk.trouble(error, self._path.parent)
+            self.failed = state is None and self._conn is not None
+            raise RegistryFailed(
+                words(state) if state else f"the registry cannot be written: {error}"
+            ) from error
+        self._copy_soon()
+
+    def _commit(self, statements: Sequence[Statement]) -> None:
+        if self._conn is None:
+            self._conn = self._open()
+        conn = self._conn
         try:
             conn.execute("BEGIN IMMEDIATE")
             for sql, parameters in statements:
                 conn.execute(sql, parameters)
             conn.execute("COMMIT")
-        except sqlite3.Error as error:
-            self.failed = primary_code(error) != sqlite3.SQLITE_FULL
+        except BaseException:
             if conn.in_transaction:
                 conn.execute("ROLLBACK")
-            raise RegistryFailed(f"the registry cannot be written: {error}") from error
+            raise
 
-    def copy(self) -> None:
+    def close(self) -> None:
+        """Close with a fresh copy beside the file, or with the earlier one where there is no room for it."""
+        if self._copier:
+            self._copier.cancel()
+        try:
+            if not self.failed and self._conn is not None:
+                self._copy_or_say()
+        finally:
+            with self._copying:  # a copy under way reads the file
+                if self._conn is not None:
+                    self._conn.close()
+
+    # The second copy
+
+    def _copy_soon(self) -> None:
+        """Have the copy made again, in a thread of its own, a while after the first change it lacks."""
+        if self._copier is None or not self._copier.is_alive():
+            self._copier = threading.Timer(self._copy_delay_s(), self._copy_or_say)
+            self._copier.name, self._copier.daemon = "hub-registry-copy", True
+            self._copier.start()
+
+    def _copy_delay_s(self) -> float:
+        try:
+            return COPY_DELAY_S + COPY_DELAY_S_PER_MB * (self._path.stat().st_size >> 20)
+        except OSError:
+            return COPY_DELAY_S
+
+    def _copy_or_say(self) -> None:
+        try:
+            with self._copying:
+                self._copy()
+        except (sqlite3.Error, OSError) as error:
+            log.warning("the copy of the registry stays as it was: %s", error)
+
+    def _copy(self) -> None:
         """Keep a second copy beside the file.
 
-        It is renamed into place, so that there is always a whole one.
+        It is renamed into place, so that there is always a whole one. Reads through a connection of its own:
+        nobody who changes or asks the registry waits for it.
         """
         target = self._copy_path()
         temporary = target.with_name(target.name + ".new")
         temporary.unlink(missing_ok=True)
-        copy = sqlite3.connect(temporary)
-        try:
-            self.conn.backup(copy)
-        finally:
-            copy.close()
+        with (
+            contextlib.closing(open_reader(self._path)) as conn,
+            contextlib.closing(sqlite3.connect(temporary)) as copy,
+        ):
+            conn.backup(copy)
         temporary.chmod(0o600)
         temporary.replace(target)
         sync_directory(target.parent)
 
-    def close(self) -> None:
-        """Close with a fresh copy beside the file, or with the earlier one where there is no room for it."""
-        try:
-            if not self.failed:
-                self.copy()
-        except (sqlite3.Error, OSError) as error:
-            log.warning("the copy of the registry stays as it was: %s", error)
-        finally:
-            self.conn.close()
+    # Opening
 
     def _open(self) -> sqlite3.Connection:
         """The file; where it is damaged or gone, its copy; where that is damaged as well, a fresh one."""
@@ -117,7 +196,7 @@ class RegistryFile:
         conn, self.set_aside = open_or_set_aside(self._path, self._open_checked)
         if (gone or self.set_aside) and copy.exists():
             conn.close()
-            log.error("taking the copy of the registry: changes since the last start may be missing")
+            log.error("taking the copy of the registry: the last seconds' changes may be missing")
             shutil.copyfile(copy, self._path)
             conn, _ = open_or_set_aside(self._path, self._open_checked)
         return conn

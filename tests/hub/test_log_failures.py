@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from hub import database, log_writer
+from hub.database import Migration
+from hub.disk import DiskState
 from hub.errors import LogFailed, LogFull
 from hub.log import Log
 
@@ -82,45 +84,124 @@ def test_a_full_disk_refuses_and_recovers_without_a_restart(
     make_message: MakeMessage,
     failing_disk: type[FailingDisk],
     full_error: sqlite3.OperationalError,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(log_writer, "PROBE_S", 0.01)
+
     async def main() -> None:
         failures: list[LogFailed] = []
+        states: list[DiskState] = []
         log = Log.open(tmp_path / "log.db", connection=failing_disk, on_failure=failures.append)
+        log.on_state(states.append)
         await log.append([make_message(0)])
         log.move_cursor("cloud", 7)
         failing_disk.fault = full_error
-        with pytest.raises(LogFull):
+        with pytest.raises(LogFull) as refused:
             await log.append([make_message(1)])
-        assert failures == []
+        assert (refused.value.mqtt_reason, refused.value.http_status) == (0x97, 507)
+        assert "the disk is full" in refused.value.reason
+        assert (log.state, states) == ("full", [DiskState.FULL])
+        assert "full" in log.state_reason
+        with pytest.raises(LogFull):  # not tried: it is known already
+            await log.append([make_message(1)])
+        with pytest.raises(LogFull):
+            await log.flush()
+        live: list[int] = []
+        log.on_append(lambda messages: live.extend(message.seq for message in messages))
+        (shown,) = log.post([make_message(2)])  # nobody was promised anything: who listens sees it
+        assert live == [shown]
         failing_disk.fault = None
-        (seq,) = await log.append([make_message(2)])
-        assert [message.seq for message in log.read(0)] == [1, seq] == [1, 3]
-        assert log.counters.failed == 1
+        await state_is(log, DiskState.OK)
+        assert log.state_reason == ""
+        (seq,) = await log.append([make_message(3)])
+        assert seq > shown
+        assert [message.seq for message in log.read(0)] == [1, seq]
+        assert log.counters.failed == 3
         assert log.query("SELECT seq FROM cursor") == [(7,)]  # moved although its first commit failed
-        assert log.message_count == 2
+        assert log.message_count == log.count_after(0) == 2
+        assert failures == []
         await log.close()
         log = Log.open(tmp_path / "log.db")
-        assert log.message_count == 2
+        assert log.message_count == log.count_after(0) == 2
         await log.close()
 
     asyncio.run(main())
 
 
-def test_a_really_full_file_refuses_and_recovers(tmp_path: Path, make_message: MakeMessage) -> None:
-    """SQLite itself runs out of pages, in the middle of a transaction."""
-
-    class Small(sqlite3.Connection):
-        pass
+def test_counters_are_still_written_where_messages_find_no_room(
+    tmp_path: Path,
+    make_message: MakeMessage,
+    failing_disk: type[FailingDisk],
+    full_error: sqlite3.OperationalError,
+) -> None:
+    """A frame counter that came with a message lasts, although the message itself could not be kept."""
+    table = Migration("test/1", ("CREATE TABLE counter(n INTEGER)",))
 
     async def main() -> None:
-        log = Log.open(tmp_path / "log.db", connection=Small)
+        log = Log.open(tmp_path / "log.db", connection=failing_disk, migrations=[table])
+        failing_disk.at, failing_disk.fault = "INSERT INTO log", full_error
+        log.post([make_message(1)], [("INSERT INTO counter VALUES (1)", ())])
+        with pytest.raises(LogFull):
+            await log.append([make_message(2)], [("INSERT INTO counter VALUES (2)", ())])
+        assert log.state == "full"
+        await log.write([("INSERT INTO counter VALUES (3)", ())])
+        log.post([make_message(4)], [("INSERT INTO counter VALUES (4)", ())])
+        await log.write([("INSERT INTO counter VALUES (5)", ())])
+        assert log.query("SELECT n FROM counter") == [(1,), (3,), (4,), (5,)]
+        assert log.read(0) == []
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_log_that_ends_while_the_disk_is_full_ends(
+    tmp_path: Path,
+    make_message: MakeMessage,
+    failing_disk: type[FailingDisk],
+    full_error: sqlite3.OperationalError,
+) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db", connection=failing_disk, commit_interval_s=3600)
+        failing_disk.fault = full_error
+        log.post([make_message(1)])
+        log.move_cursor("cloud", 3)
+        with pytest.raises(LogFull):
+            await log.append([make_message(2)])
+        await log.close()
+        failing_disk.fault = None
+        log = Log.open(tmp_path / "log.db")
+        (seq,) = await log.append([make_message(3)])
+        assert seq > 2
+        await log.close()
+
+    asyncio.run(main())
+
+
+async def state_is(log: Log, state: DiskState) -> None:
+    changed = asyncio.Event()
+    forget = log.on_state(lambda now: changed.set() if now is state else None)
+    if log.state is not state:
+        await asyncio.wait_for(changed.wait(), 30)
+    forget()
+
+
+def test_a_really_full_file_refuses_and_recovers(
+    tmp_path: Path, make_message: MakeMessage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite itself runs out of pages, in the middle of a transaction."""
+    monkeypatch.setattr(log_writer, "PROBE_S", 0.01)
+
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
         conn = log._writer._conn
+        assert conn
         (pages,) = conn.execute("PRAGMA page_count").fetchone()
         conn.execute(f"PRAGMA max_page_count = {pages + 20}")
         with pytest.raises(LogFull):
             await log.append([make_message(n, payload=bytes(1000)) for n in range(100)])
         assert log.read(0) == []
         conn.execute("PRAGMA max_page_count = 1000000")
+        await state_is(log, DiskState.OK)
         await log.append([make_message(1)])
         assert len(log.read(0)) == 1
         await log.close()

@@ -277,14 +277,16 @@ def test_a_change_that_cannot_be_written_did_not_happen(
     class Broken:
         in_transaction = False
 
+        def close(self) -> None: ...
+
         def execute(self, *_: object) -> None:
             raise io_error
 
-    whole, registry._file.conn = registry._file.conn, Broken()  # type: ignore[assignment]
+    whole, registry._file._conn = registry._file._conn, Broken()  # type: ignore[assignment]
     epoch = registry.epoch
     with pytest.raises(RegistryFailed):
         registry.create_thing("lost")
-    registry._file.conn = whole  # well again, but never trusted again
+    registry._file._conn = whole  # well again, but never trusted again
     for change in (
         lambda: registry.rotate_key(thing.id),
         lambda: registry.remove_thing(thing.id),
@@ -303,7 +305,7 @@ def test_a_full_disk_keeps_no_registry_from_closing(
     registry = reopen(tmp_path)
     thing, key = registry.create_thing("node")
     full = sqlite3.OperationalError("database or disk is full")
-    mocker.patch.object(registry._file, "copy", side_effect=full)
+    mocker.patch.object(registry._file, "_copy", side_effect=full)
     mocker.patch.object(registry._file, "write", side_effect=RegistryFailed("no room"))
     registry.close()
     assert "the last use of tokens is not kept: no room" in caplog.text
