@@ -36,6 +36,26 @@ class NewPassword(msgspec.Struct):
     password: str
 
 
+class Claimed(msgspec.Struct):
+    claimed: bool
+
+
+class IssuedToken(msgspec.Struct):
+    """A token to send as `Authorization: Bearer <token>`."""
+
+    token: str
+
+
+class Account(msgspec.Struct):
+    id: str
+    email: str
+    role: str
+
+
+class Said(msgspec.Struct):
+    response: str
+
+
 async def claim_state(request: Request) -> Response:
     """`GET /claim`: whether the gateway has an owner; the one thing an unclaimed gateway tells."""
     return json_response({"claimed": hub_of(request).registry.claimed})
@@ -100,11 +120,31 @@ def _shown(user: User) -> dict[str, str]:
 
 
 ENDPOINTS = [
-    Endpoint("GET", "/claim", claim_state, Needs.NOTHING),
-    Endpoint("POST", "/claim", claim, Needs.NOTHING),  # the code is the credential
-    Endpoint("POST", "/tokens", create_token, Needs.NOTHING),  # the password is
-    Endpoint("DELETE", "/tokens", revoke_token, Needs.USER),
-    Endpoint("POST", "/users", create_user, Needs.ADMIN),
-    Endpoint("GET", "/users/profile", profile, Needs.USER),
-    Endpoint("PATCH", "/password", change_password, Needs.USER),
+    Endpoint("GET", "/claim", claim_state, Needs.NOTHING, answers={200: Claimed}),
+    # The code is the credential.
+    Endpoint(
+        "POST", "/claim", claim, Needs.NOTHING, body=Claim, answers={201: IssuedToken}, refuses=(409, 429)
+    ),
+    # The password is.
+    Endpoint(
+        "POST",
+        "/tokens",
+        create_token,
+        Needs.NOTHING,
+        body=Login,
+        answers={201: IssuedToken},
+        refuses=(401, 429),
+    ),
+    Endpoint("DELETE", "/tokens", revoke_token, Needs.USER, answers={204: None}),
+    Endpoint("POST", "/users", create_user, Needs.ADMIN, body=Login, answers={201: Account}, refuses=(409,)),
+    Endpoint("GET", "/users/profile", profile, Needs.USER, answers={200: Account}),
+    Endpoint(
+        "PATCH",
+        "/password",
+        change_password,
+        Needs.USER,
+        body=NewPassword,
+        answers={201: Said},
+        refuses=(429,),
+    ),
 ]

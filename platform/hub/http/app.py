@@ -6,6 +6,7 @@ workshop) -> routes handed in by the gateway. Whatever is raised on the way leav
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -18,9 +19,9 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.errors import HubError
-from hub.http import account, messages, service, things, workshop
+from hub.http import account, identity, messages, openapi, service, things, workshop
 from hub.http.auth import Credentials
-from hub.http.body import MAX_BODY, ClientGone, bounded
+from hub.http.body import MAX_BODY, ClientGone, bounded, encode_json
 from hub.http.follow import Followers
 from hub.http.limits import Limits
 from hub.http.problem import Problem, of_hub_error, problem
@@ -28,7 +29,7 @@ from hub.http.publish import Publisher
 from hub.http.service import Counters
 from hub.http.sse import Streams
 from hub.http.stream import Shared
-from hub.http.table import Endpoint, Needs, routes
+from hub.http.table import Endpoint, TableRoute, routes
 from hub.http.websocket import Sockets
 from hub.hub import Hub
 
@@ -36,18 +37,14 @@ log = logging.getLogger("hub.http")
 
 MQTT_PATH = "/mqtt"
 
-# The hot path has its own dispatcher (publish.py); it stands here so that whoever walks the table sees all of it.
-PUBLISHING = [
-    ("POST", "/channels/{channel_id}/messages", Needs.THING),
-    ("POST", "/channels/{channel_id}/messages/{subtopic:path}", Needs.THING),
-    ("POST", "/channels/{channel_id}/msg", Needs.THING),
-]
 ENDPOINTS: list[Endpoint] = [
     *service.ENDPOINTS,
     *account.ENDPOINTS,
     *things.ENDPOINTS,
+    *identity.ENDPOINTS,
     *messages.ENDPOINTS,
     *workshop.ENDPOINTS,
+    *openapi.ENDPOINTS,
 ]
 
 
@@ -72,6 +69,7 @@ class HttpApp:
         self.sockets = Sockets(shared, self.publisher)
         self._mqtt = mqtt
         self._answers: dict[int, int] = {}
+        self._openapi = b""
         self._starlette = Starlette(
             routes=[*routes(ENDPOINTS), *extra_routes],
             exception_handlers={
@@ -91,6 +89,21 @@ class HttpApp:
         state.version = version or _installed_version()
         state.counters = [self.counters]
         state.reads = 0
+        state.publisher = self.publisher
+        state.edits = asyncio.Lock()  # what is changed on a condition is looked at and changed as one
+        state.openapi = self.openapi
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Every row that is served, the gateway's own included."""
+        tables = [route.endpoints for route in self._starlette.routes if isinstance(route, TableRoute)]
+        return [endpoint for table in tables for endpoint in table]
+
+    def openapi(self) -> bytes:
+        """The OpenAPI document, as JSON text."""
+        if not self._openapi:
+            self._openapi = encode_json(openapi.document(self.endpoints, self._starlette.state.version))
+        return self._openapi
 
     def add_counters(self, counters: Counters) -> None:
         """Have `/metrics` show what `counters()` returns, too."""
@@ -167,16 +180,12 @@ async def _on_hub_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """What Starlette itself refuses: no such path, or a method the path does not know."""
+    """What Starlette itself refuses: no such path, or a method that a route from elsewhere does not know."""
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     detail = error.detail
     if error.status_code == 404:
-        detail = "nothing is served at this path"
-    elif error.status_code == 405:
-        if Publisher.wants("POST", request.url.path):  # the hot path, which Starlette does not know of
-            headers["Allow"] += ", POST"
-        detail = f"this path takes {headers['Allow']}"
+        detail = "nothing is served at this path; GET /openapi.json lists what is"
     return problem(error.status_code, detail, headers=headers)
 
 

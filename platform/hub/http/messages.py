@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import isfinite
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from hub.access import Action, Resource
 from hub.errors import Busy
 from hub.history import HistoryPage, Query
 from hub.http.auth import demand, hub_of, require
 from hub.http.problem import Problem
+from hub.http.publish import Publisher
 from hub.http.service import json_response
 from hub.http.stream import stream, wants_events
-from hub.http.table import Endpoint, Needs
+from hub.http.table import Endpoint, Media, Needs, Parameter
 from hub.topics import parse_topic
 
 MAX_LIMIT = 1000  # records of a page (Mainflux)
@@ -155,8 +158,98 @@ def _boolean(text: str) -> bool:
     return text.lower() in ("true", "1")
 
 
+class Published(Response):
+    """Hands a request on to the hot path (`hub.http.publish`), for who comes by the table."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        await cast(Publisher, scope["app"].state.publisher)(scope, receive, send)
+
+
+async def publish(request: Request) -> Response:
+    """`POST /channels/<id>/messages[/<subtopic>]`: store one message; 202 when it is durable."""
+    return Published()
+
+
+_NUMBER: dict[str, Any] = {"type": "number"}
+_QUERY = (
+    Parameter("offset", "records to pass over", {"type": "integer", "minimum": 0}),
+    Parameter("limit", "records at most", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}),
+    Parameter("format", "`messages` for SenML, or the last element of other messages' subtopic"),
+    Parameter("name", "of the record"),
+    Parameter("subtopic", "with dots or slashes"),
+    Parameter("publisher", "a thing's id"),
+    Parameter(
+        "protocol", "by which it came", {"type": "string", "enum": ["http", "mqtt", "ws", "coap", "lora"]}
+    ),
+    Parameter("v", "value", _NUMBER),
+    Parameter("comparator", "of v and vs", {"type": "string", "enum": ["eq", "lt", "le", "gt", "ge"]}),
+    Parameter("vs", "text"),
+    Parameter("vb", "boolean", {"type": "boolean"}),
+    Parameter("vd", "data in base64url"),
+    Parameter("from", "seconds since 1970, included", _NUMBER),
+    Parameter("to", "seconds since 1970, excluded", _NUMBER),
+    Parameter("start_time", "as from, in the form of 2017", _NUMBER),
+    Parameter("end_time", "as to, in the form of 2017", _NUMBER),
+)
+_STREAM = (
+    Parameter(
+        "after", "of a stream: the number of a message to go on after", {"type": "integer", "minimum": 0}
+    ),
+    Parameter("envelope", "of a stream: each message with its identity", {"type": "boolean"}),
+    Parameter("accept", "of a stream: the type in which payloads are shown"),
+    Parameter("Last-Event-ID", "of a stream: as after", place="header"),
+)
+_RECORDS = Media(
+    {
+        "application/json": {"type": ["object", "array"]},
+        "text/event-stream": {"type": "string"},
+    }
+)
+_MESSAGE: dict[str, Any] = {
+    "application/senml+json": {"type": "array", "items": {"type": "object"}, "minItems": 1},
+    "application/senml+cbor": {"type": "string", "format": "binary"},
+    "application/json": {},
+    "application/octet-stream": {"type": "string", "format": "binary"},
+}
+_KEY = Parameter(
+    "Idempotency-Key",
+    "1 to 128 visible characters: the same message with the same key is stored once",
+    {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"},
+    place="header",
+)
+
+
+class Sent(msgspec.Struct):
+    """The message is durable; its number is in the header Fluxgate-Seq."""
+
+    response: str
+
+
+def _publishing(path: str) -> Endpoint:
+    return Endpoint(
+        "POST",
+        path,
+        publish,
+        Needs.THING,
+        body=Media(_MESSAGE),
+        answers={202: Sent},
+        refuses=(422, 429, 507),
+        parameters=(_KEY,),
+    )
+
+
+# The hot path has its own dispatcher in the app; these rows are for the document, for OPTIONS and for 405.
+PUBLISHING = [
+    _publishing("/channels/{channel_id}/messages"),
+    _publishing("/channels/{channel_id}/messages/{subtopic:path}"),
+    _publishing("/channels/{channel_id}/msg"),
+]
 ENDPOINTS = [
-    Endpoint("GET", "/channels/{channel_id}/messages", read, Needs.ANY),
-    Endpoint("GET", "/channels/{channel_id}/messages/{subtopic:path}", read, Needs.ANY),
-    Endpoint("GET", "/channels/{channel_id}/msg", read_2017, Needs.ANY),
+    *(
+        Endpoint("GET", path, read, Needs.ANY, answers={200: _RECORDS}, parameters=(*_QUERY, *_STREAM))
+        for path in ("/channels/{channel_id}/messages", "/channels/{channel_id}/messages/{subtopic:path}")
+    ),
+    Endpoint("GET", "/channels/{channel_id}/msg", read_2017, Needs.ANY, answers={200: _RECORDS}),
+    *PUBLISHING,
 ]

@@ -33,7 +33,7 @@ def problem_body(status: int, detail: str) -> bytes:
     return msgspec.json.encode(
         {
             "type": "about:blank",  # RFC 9457, 4.2.1: the status says it all, title is its phrase
-            "title": _phrase(status),
+            "title": phrase(status),
             "status": status,
             "detail": detail,
             "error": detail,
@@ -56,10 +56,11 @@ def of_hub_error(error: HubError) -> Problem:
         headers["retry-after"] = "1"
     elif status == 507:
         headers["retry-after"] = str(FULL_DISK_S)
-    return Problem(status, error.reason or _phrase(status), headers=headers)
+    return Problem(status, error.reason or phrase(status), headers=headers)
 
 
-def _phrase(status: int) -> str:
+def phrase(status: int) -> str:
+    """The words of a status (RFC 9110, 15)."""
     try:
         return http.HTTPStatus(status).phrase
     except ValueError:

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hub.http.body import encode_json
-from hub.http.table import Endpoint, Needs
+from hub.http.table import Endpoint, Media, Needs
+
+
+class Version(Struct):
+    """What is running."""
+
+    service: str
+    version: str
+
+
+class Running(Struct):
+    running: bool
+
 
 # A metric's name, with its labels where it has some: `fluxgate_uplinks_total`, `x_total{reason="replay"}`.
 Counters = Callable[[], Mapping[str, float]]
@@ -55,8 +68,16 @@ def json_response(value: object, status: int = 200, headers: Mapping[str, str] |
 
 
 ENDPOINTS = [
-    Endpoint("GET", "/health", health, Needs.NOTHING),
-    Endpoint("GET", "/version", version, Needs.NOTHING),
-    Endpoint("GET", "/status", status, Needs.NOTHING),
-    Endpoint("GET", "/metrics", metrics, Needs.NOTHING),
+    Endpoint(
+        "GET",
+        "/health",
+        health,
+        Needs.NOTHING,
+        answers={200: Media({"application/health+json": {"type": "object", "required": ["status"]}})},
+    ),
+    Endpoint("GET", "/version", version, Needs.NOTHING, answers={200: Version}),
+    Endpoint("GET", "/status", status, Needs.NOTHING, answers={200: Running}),
+    Endpoint(
+        "GET", "/metrics", metrics, Needs.NOTHING, answers={200: Media({"text/plain": {"type": "string"}})}
+    ),
 ]

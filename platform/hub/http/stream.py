@@ -138,7 +138,7 @@ def flag(given: Mapping[str, str], name: str) -> bool:
 
 def wants_events(request: Request) -> bool:
     """Whether the client asks for a stream rather than a page."""
-    return EVENT_STREAM in request.headers.get("accept", "").lower()
+    return request.method == "GET" and EVENT_STREAM in request.headers.get("accept", "").lower()
 
 
 def _filter(path_params: Mapping[str, str]) -> Filter:

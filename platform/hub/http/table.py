@@ -1,19 +1,23 @@
-"""The route table: each endpoint with the credential it demands, in one place that a test can walk.
+"""The route table: each endpoint with the credential it demands and what it takes and answers, in one place.
 
-An endpoint that forgets to ask cannot exist: the demand is part of its row, and `guard` runs before the handler.
+An endpoint that forgets to ask cannot exist: the demand is part of its row, and `guard` runs before the handler. From
+the same rows come the OpenAPI document (`hub.http.openapi`), HEAD, OPTIONS, 405 and conditional requests.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from hub.http.auth import require, require_manager, require_user
+from hub.http.conditional import check_precondition, tag
 from hub.http.problem import Problem
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -31,13 +35,35 @@ class Needs(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the query, or where `place` says so a header."""
+
+    name: str
+    description: str
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    place: str = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An answer or body that is not JSON of a known shape: its media types, each with a JSON schema."""
+
+    types: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One method on one path."""
+    """One method on one path. What is not said of body and answers is not in the document."""
 
     method: str
     path: str
     handler: Handler
     needs: Needs
+    body: Any = None  # a type that msgspec makes a JSON schema of, or Media
+    body_required: bool = True
+    answers: Mapping[int, Any] = field(default_factory=dict)  # status to type, Media, or None for no body
+    refuses: tuple[int, ...] = ()  # statuses beyond those that follow from the row
+    parameters: tuple[Parameter, ...] = ()
 
 
 def guard(request: Request, needs: Needs) -> None:
@@ -52,7 +78,15 @@ def guard(request: Request, needs: Needs) -> None:
         require_user(request, role="admin")
 
 
-def routes(endpoints: Iterable[Endpoint]) -> list[Route]:
+class TableRoute(Route):
+    """A Starlette route of one path that knows its rows of the table."""
+
+    def __init__(self, path: str, endpoints: Mapping[str, Endpoint]) -> None:
+        super().__init__(path, _Resource(endpoints))
+        self.endpoints = tuple(endpoints.values())
+
+
+def routes(endpoints: Iterable[Endpoint]) -> list[TableRoute]:
     """Starlette routes, one for each path in the order of first mention, so that 405 can name all methods."""
     paths: dict[str, dict[str, Endpoint]] = {}
     for endpoint in endpoints:
@@ -60,15 +94,35 @@ def routes(endpoints: Iterable[Endpoint]) -> list[Route]:
         if endpoint.method in methods:
             raise ValueError(f"{endpoint.method} {endpoint.path} stands twice in the table")
         methods[endpoint.method] = endpoint
-    return [Route(path, _dispatch(methods), methods=list(methods)) for path, methods in paths.items()]
+    return [TableRoute(path, methods) for path, methods in paths.items()]
 
 
-def _dispatch(methods: dict[str, Endpoint]) -> Handler:
-    async def handle(request: Request) -> Response:
-        endpoint = methods.get(request.method) or methods.get("GET" if request.method == "HEAD" else "")
+class _Resource:
+    """All methods of one path, as an ASGI app."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
+        self._endpoints = endpoints
+        methods = {*endpoints, "OPTIONS", *(("HEAD",) if "GET" in endpoints else ())}
+        self._allow = {"allow": ", ".join(sorted(methods))}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        method = request.method
+        if method == "OPTIONS":
+            return Response(status_code=204, headers=self._allow)
+        endpoint = self._endpoints.get("GET" if method == "HEAD" else method)
         if endpoint is None:
-            raise Problem(405, f"use {', '.join(sorted(methods))} here")
+            raise Problem(405, f"this path takes {self._allow['allow']}", headers=self._allow)
         guard(request, endpoint.needs)
-        return await endpoint.handler(request)
-
-    return handle
+        if method in ("PUT", "PATCH", "DELETE"):
+            await request.body()  # before the lock: a client that sends slowly must hold nobody up
+            async with request.app.state.edits:
+                if "if-match" in request.headers:
+                    current = self._endpoints.get("GET")
+                    check_precondition(request, await current.handler(request) if current else None)
+                return await endpoint.handler(request)
+        response = await endpoint.handler(request)
+        return tag(request, response) if method in ("GET", "HEAD") else response

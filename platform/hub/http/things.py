@@ -16,13 +16,23 @@ from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hub.access import Action, Principal, Resource
 from hub.errors import NotFound
-from hub.http.auth import demand, hub_of
+from hub.http.auth import hub_of
 from hub.http.body import decode_json, read_json
 from hub.http.problem import Problem
 from hub.http.service import json_response
-from hub.http.table import Endpoint, Needs
+from hub.http.shapes import (
+    Channels,
+    IssuedKey,
+    Item,
+    MadeChannel,
+    MadeChannels,
+    MadeThings,
+    Nothing,
+    Things,
+    ThingWithKey,
+)
+from hub.http.table import Endpoint, Needs, Parameter
 from hub.registry import Channel, Page, Registry, Thing
 
 MAX_PAGE = 100  # Mainflux's limit of a list
@@ -77,14 +87,6 @@ class Search(Struct):
     order: Annotated[str, Meta(pattern="^(name|id)?$")] = ""
     dir: Annotated[str, Meta(pattern="^(asc|desc)$")] = "asc"
     metadata: Metadata | None = None
-
-
-class ByKey(Struct):
-    token: str
-
-
-class ById(Struct):
-    thing_id: str
 
 
 # Things
@@ -244,28 +246,6 @@ async def disconnect_one(request: Request) -> Response:
     return Response(status_code=204)
 
 
-# Who is it, and may it
-
-
-async def identify(request: Request) -> Response:
-    """`POST /identify {"token": <thing key>}`: the thing's id; the key itself is the credential."""
-    return json_response({"id": (await _thing_by_key(request)).id})
-
-
-async def access_by_key(request: Request) -> Response:
-    """`POST /identify/channels/<c>/access-by-key {"token": <thing key>}`: 200 where the thing is connected."""
-    thing = await _thing_by_key(request)
-    _demand_access(request, thing.id)
-    return json_response({"id": thing.id})
-
-
-async def access_by_id(request: Request) -> Response:
-    """`POST /identify/channels/<c>/access-by-id {"thing_id": ...}`: 200 where the thing is connected."""
-    wanted = await read_json(request, ById)
-    _demand_access(request, wanted.thing_id)
-    return json_response({})
-
-
 # Shared with the workshop's forms
 
 
@@ -315,18 +295,6 @@ async def _join(request: Request, join: Callable[[Iterable[str], Iterable[str]],
     if len(pairs.channel_ids) * len(pairs.thing_ids) > MAX_PAIRS:
         raise Problem(400, f"at most {MAX_PAIRS} connections in one request")
     await asyncio.to_thread(join, pairs.channel_ids, pairs.thing_ids)
-
-
-async def _thing_by_key(request: Request) -> Thing:
-    wanted = await read_json(request, ByKey)
-    thing = registry_of(request).thing_by_key(wanted.token)
-    if thing is None:
-        raise Problem(401, "no thing has this key")
-    return thing
-
-
-def _demand_access(request: Request, thing_id: str) -> None:
-    demand(request, Principal("thing", thing_id), Action.PUBLISH, Resource(request.path_params["channel_id"]))
 
 
 def _thing(request: Request) -> Thing:
@@ -403,28 +371,101 @@ def _related(
     return _page(noun, Page(len(items), page), search)
 
 
+_LIST = (
+    Parameter("offset", "items to pass over", {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET}),
+    Parameter("limit", "items at most", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}),
+    Parameter("name", "a part of the name, in any case"),
+    Parameter(
+        "order", "sorted by; as they were made if left out", {"type": "string", "enum": ["", "name", "id"]}
+    ),
+    Parameter("dir", "direction", {"type": "string", "enum": ["asc", "desc"]}),
+    Parameter("metadata", "a JSON object that the item's metadata contains"),
+)
+_RELATED = (*_LIST, Parameter("disconnected", "those that are not connected", {"type": "boolean"}))
+
 ENDPOINTS = [
-    Endpoint("POST", "/things", create_thing, Needs.MANAGER),
-    Endpoint("GET", "/things", list_things, Needs.MANAGER),
-    Endpoint("POST", "/things/bulk", create_things, Needs.MANAGER),
-    Endpoint("POST", "/things/search", search_things, Needs.MANAGER),
-    Endpoint("GET", "/things/{thing_id}", get_thing, Needs.MANAGER),
-    Endpoint("PUT", "/things/{thing_id}", edit_thing, Needs.MANAGER),
-    Endpoint("DELETE", "/things/{thing_id}", remove_thing, Needs.MANAGER),
-    Endpoint("PATCH", "/things/{thing_id}/key", rotate_key, Needs.MANAGER),
-    Endpoint("GET", "/things/{thing_id}/channels", channels_of_thing, Needs.MANAGER),
-    Endpoint("POST", "/channels", create_channel, Needs.MANAGER),
-    Endpoint("GET", "/channels", list_channels, Needs.MANAGER),
-    Endpoint("POST", "/channels/bulk", create_channels, Needs.MANAGER),
-    Endpoint("GET", "/channels/{channel_id}", get_channel, Needs.MANAGER),
-    Endpoint("PUT", "/channels/{channel_id}", edit_channel, Needs.MANAGER),
-    Endpoint("DELETE", "/channels/{channel_id}", remove_channel, Needs.MANAGER),
-    Endpoint("GET", "/channels/{channel_id}/things", things_of_channel, Needs.MANAGER),
-    Endpoint("PUT", "/channels/{channel_id}/things/{thing_id}", connect_one, Needs.MANAGER),
-    Endpoint("DELETE", "/channels/{channel_id}/things/{thing_id}", disconnect_one, Needs.MANAGER),
-    Endpoint("POST", "/connect", connect, Needs.MANAGER),
-    Endpoint("PUT", "/disconnect", disconnect, Needs.MANAGER),
-    Endpoint("POST", "/identify", identify, Needs.NOTHING),  # the key in the body is the credential
-    Endpoint("POST", "/identify/channels/{channel_id}/access-by-key", access_by_key, Needs.NOTHING),
-    Endpoint("POST", "/identify/channels/{channel_id}/access-by-id", access_by_id, Needs.MANAGER),
+    Endpoint(
+        "POST",
+        "/things",
+        create_thing,
+        Needs.MANAGER,
+        body=NewThing,
+        answers={201: ThingWithKey},
+        refuses=(409,),
+    ),
+    Endpoint("GET", "/things", list_things, Needs.MANAGER, answers={200: Things}, parameters=_LIST),
+    Endpoint(
+        "POST",
+        "/things/bulk",
+        create_things,
+        Needs.MANAGER,
+        body=list[NewThing],
+        answers={201: MadeThings},
+        refuses=(409,),
+    ),
+    Endpoint("POST", "/things/search", search_things, Needs.MANAGER, body=Search, answers={200: Things}),
+    Endpoint("GET", "/things/{thing_id}", get_thing, Needs.MANAGER, answers={200: Item}),
+    Endpoint("PUT", "/things/{thing_id}", edit_thing, Needs.MANAGER, body=Edit, answers={200: Item}),
+    Endpoint("DELETE", "/things/{thing_id}", remove_thing, Needs.MANAGER, answers={204: None}),
+    Endpoint(
+        "PATCH",
+        "/things/{thing_id}/key",
+        rotate_key,
+        Needs.MANAGER,
+        body=NewKey,
+        answers={200: IssuedKey},
+        refuses=(409,),
+    ),
+    Endpoint(
+        "GET",
+        "/things/{thing_id}/channels",
+        channels_of_thing,
+        Needs.MANAGER,
+        answers={200: Channels},
+        parameters=_RELATED,
+    ),
+    Endpoint(
+        "POST",
+        "/channels",
+        create_channel,
+        Needs.MANAGER,
+        body=NewChannel,
+        answers={201: MadeChannel},
+        refuses=(409,),
+    ),
+    Endpoint("GET", "/channels", list_channels, Needs.MANAGER, answers={200: Channels}, parameters=_LIST),
+    Endpoint(
+        "POST",
+        "/channels/bulk",
+        create_channels,
+        Needs.MANAGER,
+        body=list[NewChannel],
+        answers={201: MadeChannels},
+        refuses=(409,),
+    ),
+    Endpoint("GET", "/channels/{channel_id}", get_channel, Needs.MANAGER, answers={200: Item}),
+    Endpoint("PUT", "/channels/{channel_id}", edit_channel, Needs.MANAGER, body=Edit, answers={200: Item}),
+    Endpoint("DELETE", "/channels/{channel_id}", remove_channel, Needs.MANAGER, answers={204: None}),
+    Endpoint(
+        "GET",
+        "/channels/{channel_id}/things",
+        things_of_channel,
+        Needs.MANAGER,
+        answers={200: Things},
+        parameters=_RELATED,
+    ),
+    Endpoint(
+        "PUT", "/channels/{channel_id}/things/{thing_id}", connect_one, Needs.MANAGER, answers={200: Nothing}
+    ),
+    Endpoint(
+        "DELETE",
+        "/channels/{channel_id}/things/{thing_id}",
+        disconnect_one,
+        Needs.MANAGER,
+        answers={204: None},
+    ),
+    Endpoint("POST", "/connect", connect, Needs.MANAGER, body=Pairs, answers={200: Nothing}, refuses=(404,)),
+    Endpoint(
+        "PUT", "/disconnect", disconnect, Needs.MANAGER, body=Pairs, answers={200: Nothing}, refuses=(404,)
+    ),
 ]

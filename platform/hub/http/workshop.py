@@ -17,7 +17,7 @@ from hub.http.auth import hub_of
 from hub.http.body import decode_json, read_json
 from hub.http.problem import Problem
 from hub.http.service import json_response
-from hub.http.table import Endpoint, Needs
+from hub.http.table import Endpoint, Handler, Needs, Parameter
 from hub.http.things import Metadata, registry_of
 from hub.registry import Thing
 
@@ -34,6 +34,29 @@ class Device(Struct):
     name: Annotated[str, Meta(max_length=32)] | None = None
     description: Annotated[str, Meta(max_length=256)] | None = None
     metadata: Metadata | None = None
+
+
+class ShownDevice(Struct):
+    id: str
+    name: str
+    description: str
+    channels: list[str]
+    metadata: Metadata
+
+
+class MadeDevice(Struct):
+    """A device that was just made: the one time its key is shown."""
+
+    response: str
+    id: str
+    key: str
+
+
+class Done(Struct):
+    """What was done to which item."""
+
+    response: str
+    id: str
 
 
 async def create_device(request: Request) -> Response:
@@ -153,14 +176,45 @@ def _done(response: str, item_id: str) -> Response:
     return json_response({"response": response, "id": item_id})
 
 
+_CLIMIT = Parameter("climit", "devices at most", {"type": "integer", "minimum": 1, "maximum": MAX_CLIMIT})
+
+
+def _plugging(path: str, handler: Handler) -> Endpoint:
+    return Endpoint("POST", path, handler, Needs.MANAGER, body=list[str], answers={200: Done})
+
+
 ENDPOINTS = [
-    Endpoint("POST", "/devices", create_device, Needs.MANAGER),
-    Endpoint("GET", "/devices", list_devices, Needs.MANAGER),
-    Endpoint("GET", "/devices/{device_id}", get_device, Needs.MANAGER),
-    Endpoint("PUT", "/devices/{device_id}", edit_device, Needs.MANAGER),
-    Endpoint("DELETE", "/devices/{device_id}", remove_device, Needs.MANAGER),
-    Endpoint("POST", "/devices/{device_id}/plug", plug_device, Needs.MANAGER),
-    Endpoint("POST", "/devices/{device_id}/unplug", unplug_device, Needs.MANAGER),
-    Endpoint("POST", "/channels/{channel_id}/plug", plug_channel, Needs.MANAGER),
-    Endpoint("POST", "/channels/{channel_id}/unplug", unplug_channel, Needs.MANAGER),
+    Endpoint(
+        "POST",
+        "/devices",
+        create_device,
+        Needs.MANAGER,
+        body=Device,
+        body_required=False,
+        answers={201: MadeDevice},
+    ),
+    Endpoint(
+        "GET",
+        "/devices",
+        list_devices,
+        Needs.MANAGER,
+        answers={200: list[ShownDevice]},
+        refuses=(404,),
+        parameters=(_CLIMIT,),
+    ),
+    Endpoint("GET", "/devices/{device_id}", get_device, Needs.MANAGER, answers={200: ShownDevice}),
+    Endpoint(
+        "PUT",
+        "/devices/{device_id}",
+        edit_device,
+        Needs.MANAGER,
+        body=Device,
+        body_required=False,
+        answers={200: Done},
+    ),
+    Endpoint("DELETE", "/devices/{device_id}", remove_device, Needs.MANAGER, answers={200: Done}),
+    _plugging("/devices/{device_id}/plug", plug_device),
+    _plugging("/devices/{device_id}/unplug", unplug_device),
+    _plugging("/channels/{channel_id}/plug", plug_channel),
+    _plugging("/channels/{channel_id}/unplug", unplug_channel),
 ]
