@@ -63,3 +63,4 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     retain: bool = False  # published with RETAIN, for subscribers that ask for it as published
     properties: Properties | None = None
     origin: str = ""  # "<gateway>/<seq>" where another gateway took it in first; "" where this one did
+    client: str = ""  # MQTT client id of a publisher that may not get its own messages (No Local); else ""

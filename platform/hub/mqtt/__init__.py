@@ -1,9 +1,9 @@
-"""The MQTT door: things publish and subscribe over MQTT 3.1.1.
+"""The MQTT door: things publish and subscribe over MQTT 3.1.1 and 5.0.
 
-In: bytes of TCP connections. Out: messages into the durable log, acknowledged after the commit, and
-messages of the log to whoever subscribed. `packets`, `replies` (codec) and `session` (state) are pure;
-`intake` and `delivery` meet the log; `store` and `retained` are rows in its database; `connection` and `door`
-move the bytes.
+In: bytes of connections. Out: messages into the durable log, acknowledged after the commit, and messages of the
+log to whoever subscribed. The codec (`decoder`, `bodies`, `properties`, `replies`) and the state of a `session`
+are pure; `intake` and `delivery` meet the log; `sessions`, `retained`, `sharing` are rows in its database
+(`store`); `entry`, `publishing`, `subscribing` decide about packets; `connection` and `door` move the bytes.
 Not here: who may do what (`hub.access`), what a topic means (`hub.topics`), the messages (`hub.log`).
 """
 

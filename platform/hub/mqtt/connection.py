@@ -1,6 +1,6 @@
 """One client's connection: bytes in, packets handled, bytes out.
 
-The shell around `packets` and `session`. Every complete packet of a read is handled in one pass; what goes to
+The shell around `decoder` and `session`. Every complete packet of a read is handled in one pass; what goes to
 the client is gathered and written once per turn of the loop. There is no task, future or timer per packet.
 """
 
@@ -9,18 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, cast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
-from hub.access import Action, Principal, Resource
-from hub.errors import AccessDenied, HubError, TopicError
+from hub.access import Principal
+from hub.errors import HubError, LogFull
 from hub.message import Message, TimeQuality
 from hub.mqtt import packets as mqtt
 from hub.mqtt import replies
 from hub.mqtt.decoder import Decoder
-from hub.mqtt.delivery import Interest
-from hub.mqtt.reasons import ConnectCode, PacketError
-from hub.mqtt.session import Session, Subscription
-from hub.topics import ANY_CHANNEL, Filter, parse_filter, parse_topic
+from hub.mqtt.properties import Properties, encode_properties
+from hub.mqtt.publishing import Place
+from hub.mqtt.reasons import CONNECT_CODES, LEVEL_3_1_1, LEVEL_5_0, ConnectCode, PacketError, Reason
+from hub.mqtt.routes import Interest
+from hub.mqtt.session import Session
+from hub.mqtt.sharing import Group
+from hub.mqtt.subscribing import Subscribing
+from hub.tls import thing_id_of
 
 if TYPE_CHECKING:
     from hub.mqtt.door import MqttDoor
@@ -29,14 +34,32 @@ log = logging.getLogger("hub.mqtt")
 
 MAX_PLACES = 256  # topics whose parsing and permission are remembered, per connection
 WIRE_OVERHEAD = 64  # bytes a queued packet costs beside its payload, about
+MAX_REASON = 200  # characters of a reason string
 
 
-class Place(NamedTuple):
-    """A topic this client may publish to."""
+class Reply:
+    """What a client of MQTT 5 is owed for one read: it can be told that a message was not taken."""
 
-    channel: str
-    subtopic: str
-    content_type: str | None  # where the topic's last word names it
+    __slots__ = ("_binding", "_connection", "_promises", "_wires")
+
+    def __init__(
+        self, connection: Connection, wires: list[bytes], promises: list[tuple[int, int, int]], binding: bool
+    ) -> None:
+        self._connection = connection
+        self._wires = wires
+        self._promises = promises  # (index into wires, PUBACK or PUBREC, packet id)
+        self._binding = binding  # something else than publishing depends on it
+
+    def settle(self, error: HubError | None) -> None:
+        connection = self._connection
+        connection.unanswered -= sum(first == replies.PUBACK for _, first, _ in self._promises)
+        if error is not None:
+            if self._binding or not isinstance(error, LogFull):
+                connection.abandon("the log did not take the message", Reason(error.mqtt_reason))
+                return
+            for index, first, packet_id in self._promises:
+                self._wires[index] = connection.refusal(first, packet_id, error)
+        connection.send(b"".join(self._wires))
 
 
 class Connection(asyncio.Protocol):
@@ -50,31 +73,44 @@ class Connection(asyncio.Protocol):
         self._epoch = -1
         self._taken: list[Message] = []  # published in this read
         self._answers: list[bytes] = []  # owed for this read once it is durable
+        self._promises: list[tuple[int, int, int]] = []  # of these in MQTT 5, see Reply
+        self._binding = False
         self._stamp = (0, TimeQuality.UNSET)  # time of this read
         self._buffer_limit = 0
+        self.subscribing = Subscribing(door, self)
         self.peer = ""
+        self.certificate: str | None = None  # thing that a verified client certificate names
         self.accepted_s = 0.0  # monotonic
         self.heard_s = 0.0  # monotonic time of the last bytes
         self.closing_s: float | None = None
         self.paused = False  # not read from, because the disk does not keep up
         self.keepalive_s = 0
+        self.level = LEVEL_3_1_1
         self.principal: Principal
+        self.token = ""  # of a user
         self.session: Session  # from the accepted CONNECT on
         self.authenticated = False
-        self.will: mqtt.Will | None = None
         self.interests: dict[str, Interest] = {}
         self.resending: deque[int] = deque()  # packet ids owed again since the reconnect
         self.unsaved = False  # the kept session has moved on since its row was written
         self.out: list[bytes] = []  # for this turn
         self.out_bytes = 0
         self.full = False  # the client does not keep up: what can wait or be dropped is not queued
+        # MQTT 5
+        self.says_why = True  # reason strings are wanted (3.1.2.11.7)
+        self.max_packet = 0  # bytes the client takes; 0: any
+        self.unanswered = 0  # QoS 1 messages taken and not acknowledged
+        self._open: set[int] = set()  # QoS 2 ids received on this connection, not released
+        self._max_aliases = 0  # towards the client
+        self._aliases: dict[bytes, int] = {}
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self.limit_buffer(self._door.buffer_share())
-        self.peer = str(transport.get_extra_info("peername", ("?",))[0])
+        self.peer = str((transport.get_extra_info("peername") or ("?",))[0])
+        self.certificate = thing_id_of(transport.get_extra_info("peercert"))
         self.accepted_s = self.heard_s = self._door.clock()
         if not self._door.admit(self):
             self.closing_s = self.accepted_s
@@ -84,6 +120,7 @@ class Connection(asyncio.Protocol):
         if self.closing_s is not None:
             return
         self.heard_s = self._door.clock()
+        self._door.counters["bytes_received"] += len(data)
         found: list[mqtt.Packet] = []
         fault: PacketError | None = None
         try:
@@ -92,7 +129,6 @@ class Connection(asyncio.Protocol):
                 self._door.connect(self, cast(mqtt.Connect, found.pop()))
                 if not self.authenticated:
                     return
-                self._decoder.max_packet = self._door.limits.packet_bytes
                 self._decoder.feed(b"", found)
         except PacketError as error:
             fault = error
@@ -119,6 +155,44 @@ class Connection(asyncio.Protocol):
         self.full = False
         self._door.wants_pump(self)
 
+    # CONNECT
+
+    def welcome(self, packet: mqtt.Connect) -> None:
+        """The CONNECT was accepted: the limits of both sides hold from now on."""
+        limits = self._door.limits
+        self.authenticated = True
+        self.level = packet.level
+        self._decoder.max_packet = limits.packet_bytes
+        receive_maximum = limits.in_flight
+        if self.level == LEVEL_5_0:
+            asked = packet.properties or Properties()
+            self._decoder.max_alias = limits.topic_aliases
+            self._max_aliases = min(asked.topic_alias_maximum or 0, limits.topic_aliases)
+            self.max_packet = asked.maximum_packet_size or 0
+            self.says_why = asked.request_problem_information != 0
+            receive_maximum = asked.receive_maximum or receive_maximum
+            self.session.max_receiving = 2 * limits.receiving  # those of its last connection included
+        self.session.connected(receive_maximum)
+
+    def refuse(self, level: int, reason: Reason, why: str = "", packet: mqtt.Connect | None = None) -> None:
+        """Answer a CONNECT with a refusal and close (3.2.2.2, 3.2.2.3); `packet` where it could be read."""
+        if packet is not None and packet.properties is not None:
+            self.max_packet = packet.properties.maximum_packet_size or 0
+        if level == LEVEL_5_0:
+            properties = Properties(reason_string=why[:MAX_REASON]) if why else None
+            wire = replies.encode_connack_5(reason, properties)
+            if not self.fits(wire):
+                wire = replies.encode_connack_5(reason)
+        else:
+            wire = replies.encode_connack(CONNECT_CODES.get(reason, ConnectCode.NOT_AUTHORIZED))
+        if self._transport is not None and self.fits(wire):
+            self._transport.write(wire)
+        self.close()
+
+    def fits(self, wire: bytes) -> bool:
+        """Whether the client takes a packet of this size (5.0, 3.1.2-24)."""
+        return not self.max_packet or len(wire) <= self.max_packet
+
     # Towards the client
 
     def send(self, wire: bytes) -> None:
@@ -141,7 +215,65 @@ class Connection(asyncio.Protocol):
         out, self.out = self.out, []
         self.out_bytes = 0
         if out and self._transport is not None:
-            self._transport.write(b"".join(out))
+            wire = b"".join(out)
+            self._door.counters["bytes_sent"] += len(wire)
+            self._transport.write(wire)
+
+    def publish_head(
+        self,
+        topic: bytes,
+        block: bytes,
+        size: int,
+        qos: int,
+        packet_id: int,
+        *,
+        retain: bool,
+        dup: bool,
+        alias: bool,
+    ) -> bytes | None:
+        """The start of a PUBLISH of MQTT 5; None where this client takes no packet that large (3.1.2-24).
+
+        `alias`: the packet is queued next, so that a topic alias may be used or begun.
+        """
+        if self.max_packet:
+            head = replies.publish_head_5(topic, block, size, qos, packet_id, retain=retain, dup=dup)
+            if len(head) + size > self.max_packet:
+                return None
+            if len(head) + size + 5 > self.max_packet:
+                return head  # no room to begin an alias
+        if alias and self._max_aliases:
+            topic, block = self._aliased(topic, block)
+        return replies.publish_head_5(topic, block, size, qos, packet_id, retain=retain, dup=dup)
+
+    def _aliased(self, topic: bytes, block: bytes) -> tuple[bytes, bytes]:
+        """3.3.2.3.4: the first topics of a connection get an alias each."""
+        number = self._aliases.get(topic)
+        if number is not None:
+            return b"", b"\x23" + number.to_bytes(2, "big") + block
+        if len(self._aliases) < self._max_aliases:
+            number = self._aliases[topic] = len(self._aliases) + 1
+            return topic, b"\x23" + number.to_bytes(2, "big") + block
+        return topic, block
+
+    def send_system(self, topic: str, value: str, identifiers: tuple[int, ...], *, retain: bool) -> None:
+        """A value of `$SYS` at QoS 0."""
+        if self.full:
+            self._door.counters["dropped_qos0"] += 1
+            return
+        name, payload = topic.encode(), value.encode()
+        if self.level == LEVEL_5_0:
+            block = encode_properties(Properties(subscription_ids=identifiers))[1:]
+            head = self.publish_head(name, block, len(payload), 0, 0, retain=retain, dup=False, alias=False)
+        else:
+            head = replies.publish_head(name, len(payload), 0, retain=retain)
+        if head is not None:
+            self._door.counters["sent_qos0"] += 1
+            self.put(head, payload)
+
+    def show_system(self, text: str) -> None:
+        """The values of now to a new subscription to `$SYS`."""
+        if self.closing_s is None:
+            self._door.system.show(self, text, self._door.clock())
 
     def limit_buffer(self, size: int) -> None:
         """What may be buffered towards this client, in bytes; takes effect at once."""
@@ -149,15 +281,18 @@ class Connection(asyncio.Protocol):
             self._buffer_limit = size
             self._transport.set_write_buffer_limits(high=size, low=size // 4)
 
-    def refuse(self, code: ConnectCode) -> None:
-        """Answer a CONNECT with a refusal and close (3.2.2.3)."""
-        if self._transport is not None:
-            self._transport.write(replies.encode_connack(code))
-        self.close()
+    def close(self, reason: Reason | None = None, why: str = "") -> None:
+        """Close once what is buffered has been sent; the sweep ends it where the client does not read.
 
-    def close(self) -> None:
-        """Close once what is buffered has been sent; the sweep ends it where the client does not read."""
+        A client of MQTT 5 is told `reason` by DISCONNECT (4.13).
+        """
         if self.closing_s is None:
+            if reason is not None and self.authenticated and self.level == LEVEL_5_0:
+                wire = replies.encode_disconnect(reason, why[:MAX_REASON])
+                if not self.fits(wire):
+                    wire = replies.encode_disconnect(reason)
+                if self.fits(wire):
+                    self.send(wire)
             self.flush()
             self.closing_s = self._door.clock()
             self._door.detach(self)
@@ -169,10 +304,10 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def abandon(self, reason: str) -> None:
+    def abandon(self, reason: str, code: Reason = Reason.UNSPECIFIED_ERROR) -> None:
         """Close because a promise cannot be kept; the client sends again what was not acknowledged."""
         log.warning("mqtt %s closed: %s", self.peer, reason)
-        self.close()
+        self.close(code, reason)
 
     def pause(self) -> None:
         """Stop reading from this client."""
@@ -200,7 +335,10 @@ class Connection(asyncio.Protocol):
                 if self.closing_s is not None:
                     return
                 if type(packet) is mqtt.Publish:
-                    self._publish(packet)
+                    if self.level == LEVEL_5_0:
+                        self._publish_5(packet)
+                    else:
+                        self._publish(packet)
                 else:
                     self._other(packet)
         finally:
@@ -212,159 +350,177 @@ class Connection(asyncio.Protocol):
                 if self.session.acknowledged(packet.packet_id):
                     self._room()
             case mqtt.PubRec():
-                self._pubrec(packet.packet_id)
+                self._pubrec(packet)
             case mqtt.PubRel():
                 self._pubrel(packet.packet_id)
             case mqtt.PubComp():
                 if self.session.completed(packet.packet_id):
                     self._room()
             case mqtt.Subscribe():
-                self._subscribe(packet)
+                self.subscribing.subscribe(packet)
             case mqtt.Unsubscribe():
-                self._unsubscribe(packet)
+                self.subscribing.unsubscribe(packet)
             case mqtt.PingReq():
                 self.send(replies.PINGRESP)
             case mqtt.Disconnect():
-                self.will = None
-                self.close()
+                self._disconnect(packet)
+            case mqtt.Auth():
+                raise PacketError(
+                    "AUTH on a connection without enhanced authentication", Reason.PROTOCOL_ERROR
+                )
+
+    def _disconnect(self, packet: mqtt.Disconnect) -> None:
+        """3.14. Only a normal disconnection drops the will (5.0, 3.1.2.5)."""
+        if packet.session_expiry_s is not None:
+            if packet.session_expiry_s and not self.session.expiry_s:
+                raise PacketError(
+                    "session expiry on a session that ends", Reason.PROTOCOL_ERROR
+                )  # 3.14.2.2.2
+            self.session.expiry_s = min(packet.session_expiry_s, self._door.limits.session_expiry_s)
+        if packet.code == Reason.SUCCESS:
+            self.session.will = None
+        self.close()
 
     def _hand_in(self) -> None:
         """Give the intake what this read brought: one entry each, however many packets."""
         if self._taken:
             self._door.intake.take(self, self._taken)
             self._taken = []
-        if self._answers:
-            self._door.intake.answer(self, b"".join(self._answers))
-            self._answers = []
-
-    def _publish(self, packet: mqtt.Publish) -> None:
-        """3.3. QoS 1 and 2 are answered when the message is durable, by way of the intake."""
-        place = self._places.get(packet.topic) or self._place(packet.topic)
-        message = self._door.message(self.principal, place, packet, self._stamp)
-        qos = packet.qos
-        if qos == 2 and not self.session.begin_receiving(packet.packet_id):
-            self._answers.append(replies.encode_pubrec(packet.packet_id))
+        if not self._answers:
             return
+        if self.level == LEVEL_5_0:
+            self._door.intake.reply(Reply(self, self._answers, self._promises, self._binding))
+            self._promises, self._binding = [], False
+        else:
+            self._door.intake.answer(self, b"".join(self._answers))
+        self._answers = []
+
+    def _publish(self, packet: mqtt.Publish) -> Message | None:
+        """3.3. QoS 1 and 2 are answered when the message is durable, by way of the intake.
+
+        None where a QoS 2 message came again. Raises HubError where it is refused.
+        """
+        place = self._places.get(packet.topic) or self._place(packet.topic)
+        session = self.session
+        client = session.client_id if session.no_local else ""
+        message = self._door.publishing.message(self.principal, place, packet, self._stamp, client)
+        qos = packet.qos
+        if qos == 2 and not session.begin_receiving(packet.packet_id):
+            self._answers.append(replies.encode_pubrec(packet.packet_id))
+            return None
         if packet.retain:
-            self._door.retain(message)
+            self._door.publishing.retain(message)
         self._taken.append(message)
         if qos == 1:
             self._answers.append(replies.encode_puback(packet.packet_id))
         elif qos == 2:
-            session = self.session
             if session.kept:
                 self._door.intake.save(session)
             self._door.intake.undo(lambda: session.receiving.discard(packet.packet_id))
             self._answers.append(replies.encode_pubrec(packet.packet_id))
+        return message
+
+    def _publish_5(self, packet: mqtt.Publish) -> None:
+        """The same in MQTT 5, which has a word for a refusal, and counts what is not acknowledged (4.9)."""
+        if packet.qos:
+            open_now = self.unanswered + len(self._open)
+            if open_now >= self._door.limits.receiving and packet.packet_id not in self._open:
+                raise PacketError(
+                    f"more than {self._door.limits.receiving} messages not acknowledged",
+                    Reason.RECEIVE_MAXIMUM_EXCEEDED,
+                )
+        try:
+            message = self._publish(packet)
+        except HubError as error:
+            self._refuse(packet, error)
+            return
+        if not packet.qos:
+            return
+        first = replies.PUBACK if packet.qos == 1 else replies.PUBREC
+        if packet.qos == 1:
+            self.unanswered += 1
+        else:
+            self._open.add(packet.packet_id)
+        if message is None:
+            return
+        self._promises.append((len(self._answers) - 1, first, packet.packet_id))
+        if not self._door.routes.wanted(message):
+            self._answers[-1] = replies.encode_answer_5(
+                first, packet.packet_id, Reason.NO_MATCHING_SUBSCRIBERS
+            )
+
+    def _refuse(self, packet: mqtt.Publish, error: HubError) -> None:
+        """A PUBLISH is not taken. At QoS 0 there is no answer but to close the connection."""
+        if not packet.qos:
+            self._door.refused(self, error)
+            return
+        self._door.count_refused(self, error)
+        if packet.qos == 2:
+            self.session.release(packet.packet_id)
+            self._open.discard(packet.packet_id)
+        first = replies.PUBACK if packet.qos == 1 else replies.PUBREC
+        self._answers.append(self.refusal(first, packet.packet_id, error))
+
+    def refusal(self, first: int, packet_id: int, error: HubError) -> bytes:
+        """PUBACK or PUBREC that says why a message is not taken; what is too large is a quota there."""
+        reason = error.mqtt_reason if error.mqtt_reason != Reason.PACKET_TOO_LARGE else Reason.QUOTA_EXCEEDED
+        if first == replies.PUBREC:
+            self._open.discard(packet_id)
+        why = error.reason[:MAX_REASON] if self.says_why else ""
+        wire = replies.encode_answer_5(first, packet_id, reason, why)
+        return wire if self.fits(wire) else replies.encode_answer_5(first, packet_id, reason)
 
     def _place(self, topic: str) -> Place:
         """Parse a topic and ask whether this client may publish there. Raises TopicError, AccessDenied."""
-        address = parse_topic(topic)
-        place = Place(address.channel, address.subtopic, address.content_type)
-        decision = self._door.access.decide(
-            self.principal, Action.PUBLISH, Resource(place.channel, place.subtopic)
-        )
-        if not decision.allowed:
-            raise AccessDenied(decision.reason)
+        place = self._door.publishing.place(self.principal, topic)
         if len(self._places) >= MAX_PLACES:
             self._places.clear()
         self._places[topic] = place
         return place
 
-    def _pubrec(self, packet_id: int) -> None:
+    def _pubrec(self, packet: mqtt.PubRec) -> None:
         """For a kept session the row says so before PUBREL leaves: the message must never be sent again."""
-        changed = self.session.received(packet_id)
-        self._answer_when_saved(replies.encode_pubrel(packet_id), changed=changed)
+        session, packet_id = self.session, packet.packet_id
+        known = packet_id in session.in_flight
+        changed = session.received(packet_id)
+        if packet.code >= Reason.UNSPECIFIED_ERROR:
+            if known:
+                session.drop(packet_id)
+                self._room()
+            return
+        reason = Reason.SUCCESS if known else Reason.PACKET_IDENTIFIER_NOT_FOUND
+        self.answer_when_saved(self._answer(replies.PUBREL, packet_id, reason), changed=changed)
 
     def _pubrel(self, packet_id: int) -> None:
         """For a kept session the id is forgotten durably before the client may use it for a new message."""
         changed = self.session.release(packet_id)
-        self._answer_when_saved(replies.encode_pubcomp(packet_id), changed=changed)
+        self._open.discard(packet_id)
+        reason = Reason.SUCCESS if changed else Reason.PACKET_IDENTIFIER_NOT_FOUND
+        self.answer_when_saved(self._answer(replies.PUBCOMP, packet_id, reason), changed=changed)
+
+    def _answer(self, first: int, packet_id: int, reason: Reason) -> bytes:
+        if self.level == LEVEL_5_0:
+            return replies.encode_answer_5(first, packet_id, reason)
+        return replies.encode_answer(first, packet_id)
 
     def _room(self) -> None:
         session = self.session
         self.unsaved = True
-        if session.behind or session.waiting:
+        if session.behind or session.waiting or self.resending or session.groups:
             self._door.wants_pump(self)
 
-    def _subscribe(self, packet: mqtt.Subscribe) -> None:
-        """3.8. The answer follows the row of a kept session; retained messages follow the answer."""
-        codes = bytearray()
-        granted: list[tuple[Filter, int]] = []
-        for text, qos, *_ in packet.filters:
-            wanted = self._wanted(text)
-            if wanted is None:
-                self._door.counters["refused_subscriptions"] += 1
-                codes.append(replies.SUBSCRIBE_FAILED)
-                continue
-            codes.append(qos)
-            granted.append((wanted, qos))
-            old = self.session.subscriptions.get(text)
-            since = old.since if old else self._door.delivery.last_seq
-            self.session.subscriptions[text] = Subscription(qos, since)
-            self.listen(text, wanted)
-        self._answer_when_saved(replies.encode_suback(packet.packet_id, bytes(codes)))
-        shown = [(wanted, qos) for wanted, qos in granted if self._door.retained.matching(wanted)]
-        if shown and (self.session.kept or any(qos for _, qos in shown)):
-            # What QoS 1 and 2 bring is durable, a message retained a moment ago included.
-            self._door.intake.then(lambda: self._show_retained(shown))
-        elif shown:
-            self._show_retained(shown)
-
-    def _show_retained(self, shown: list[tuple[Filter, int]]) -> None:
-        if self.closing_s is not None:
-            return
-        for wanted, qos in shown:
-            self._door.delivery.show_retained(self, wanted, qos)
-        if self.session.waiting:
-            self._door.wants_pump(self)
-
-    def _unsubscribe(self, packet: mqtt.Unsubscribe) -> None:
-        """3.10."""
-        for text in packet.filters:
-            self.session.subscriptions.pop(text, None)
-            interest = self.interests.pop(text, None)
-            if interest is not None:
-                self._door.delivery.remove(interest)
-        self._answer_when_saved(replies.encode_unsuback(packet.packet_id))
-
-    def _answer_when_saved(self, wire: bytes, *, changed: bool = True) -> None:
+    def answer_when_saved(self, wire: bytes, *, changed: bool = True) -> None:
         """For a kept session: behind its row, also where that was on its way to the disk already."""
         if self.session.kept:
             if changed:
                 self._door.intake.save(self.session)
             self._answers.append(wire)
+            self._binding = True
         else:
             self.send(wire)
 
-    def _wanted(self, text: str) -> Filter | None:
-        """The filter behind `text`, or None where this client may not have it."""
-        held = self.session.subscriptions
-        if text not in held and len(held) >= self._door.limits.subscriptions:
-            return None
-        return self.allowed_filter(text)
-
-    def allowed_filter(self, text: str) -> Filter | None:
-        """Parse a filter and ask for it; wildcards stand only below one channel's `messages`."""
-        try:
-            wanted = parse_filter(text)
-        except TopicError:
-            return None
-        start = f"channels/{wanted.channel}/messages"
-        plain = text.removeprefix("/").removeprefix("mainflux/")
-        if wanted.channel == ANY_CHANNEL or not plain.startswith(start):
-            return None
-        decision = self._door.access.decide(
-            self.principal, Action.SUBSCRIBE, Resource(wanted.channel, wanted.subtopic)
-        )
-        return wanted if decision.allowed else None
-
-    def listen(self, text: str, wanted: Filter) -> None:
-        """Have the delivery bring what a subscription of the session matches."""
-        old = self.interests.pop(text, None)
-        if old is not None:
-            self._door.delivery.remove(old)
-        subscription = self.session.subscriptions[text]
-        interest = Interest(self, text, wanted, subscription.qos, subscription.since)
-        self.interests[text] = interest
-        self._door.delivery.add(interest)
+    def groups(self) -> Iterator[Group]:
+        """The shared subscriptions of which messages wait."""
+        for group in self.session.groups.values():
+            if group.waits:
+                yield group

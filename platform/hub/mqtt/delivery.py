@@ -1,8 +1,7 @@
-"""From the log to the clients: who gets a message, at which QoS, and now or later.
+"""From the log to the clients: at which QoS a message leaves, and now or later.
 
 QoS 0 leaves when a message enters the log. QoS 1 and 2 leave after its commit: straight from the commit where
 a session has seen everything before, otherwise read from the log from its cursor on. There is no other queue.
-Access is asked for each address and client, and asked again whenever it may have changed.
 """
 
 from __future__ import annotations
@@ -13,14 +12,15 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from hub.access import Access, Action, Principal, Resource
 from hub.log import Log
 from hub.message import Message
 from hub.mqtt.intake import Intake
-from hub.mqtt.replies import encode_publish, encode_pubrel, publish_head
+from hub.mqtt.replies import encode_pubrel, publish_head
 from hub.mqtt.retained import Retained, key_of
-from hub.mqtt.session import Flight, Session
-from hub.router import Router
+from hub.mqtt.routes import Interest, Receiver, Routes, own
+from hub.mqtt.session import Flight, Subscription
+from hub.mqtt.shared_delivery import SharedDelivery
+from hub.mqtt.showing import Showing
 from hub.topics import Filter, format_topic
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hub.mqtt")
 
-MAX_ROUTES = 10_000  # addresses whose receivers are remembered; then the memory starts afresh
 MAX_HEADS = 32  # payload sizes whose PUBLISH head is remembered, per receiver
 SCAN_ROWS = 512  # messages looked at in one go for a session that lags: a few milliseconds of the loop
 SCAN_FOUND = 64  # messages taken from the log in one go
@@ -36,122 +35,45 @@ TAIL_MESSAGES = 2048  # newest QoS 1 and 2 messages kept in memory, so that who 
 TAIL_BYTES = 2 << 20
 
 
-class Interest:
-    """One subscription of one connected client, as the router holds it."""
-
-    __slots__ = ("connection", "prefix", "qos", "since", "wanted")
-
-    def __init__(self, connection: Connection, text: str, wanted: Filter, qos: int, since: int) -> None:
-        self.connection = connection
-        self.wanted = wanted
-        self.qos = qos  # granted
-        self.since = since  # messages up to this number are older than the subscription
-        # A client is answered in the form it asked in: the topic must match its filter (3.3.2-3).
-        self.prefix = text[: text.index("channels/")]
-
-    def topic(self, channel: str, subtopic: str) -> bytes:
-        """The topic under which this subscriber receives."""
-        return (self.prefix + format_topic(channel, subtopic, self.wanted.content_type)).encode()
-
-
-class Receiver:
-    """One client that gets the messages of one address: its overlapping filters in one (3.3.5)."""
-
-    __slots__ = ("connection", "heads", "qos", "since", "topic")
-
-    def __init__(self, connection: Connection, topic: bytes, qos: int, since: int) -> None:
-        self.connection = connection
-        self.topic = topic
-        self.qos = qos
-        self.since = since
-        self.heads: dict[int, bytes] = {}  # of PUBLISH packets, by payload size << 2 | QoS
-
-
-Route = dict["Connection", Receiver]
-
-
 class Delivery:
     """Brings messages of the log to the connected clients."""
 
     def __init__(
-        self, hub_log: Log, access: Access, intake: Intake, retained: Retained, counters: dict[str, int]
+        self,
+        hub_log: Log,
+        routes: Routes,
+        intake: Intake,
+        retained: Retained,
+        showing: Showing,
+        counters: dict[str, int],
     ) -> None:
         self._log = hub_log
-        self._access = access
+        self._routes = routes
         self._intake = intake
         self._retained = retained
+        self._showing = showing
         self._counters = counters
-        self._router: Router[Interest] = Router()
-        self._routes: dict[tuple[str, str, str], Route] = {}
+        self.shared = SharedDelivery(self, routes, intake)
         self.last_seq = hub_log.committed_seq  # given to a message, not necessarily durable
         self._tail: list[Message] = []  # every committed QoS 1 and 2 message after _tail_after
         self._tail_after = hub_log.committed_seq
         self._tail_bytes = 0
-
-    # Subscriptions
-
-    def add(self, interest: Interest) -> None:
-        """A connected client subscribes."""
-        self._router.add(interest.wanted, interest)
-        self._routes.clear()
-
-    def remove(self, interest: Interest) -> None:
-        """A client unsubscribes or is gone."""
-        self._router.remove(interest.wanted, interest)
-        self._routes.clear()
-
-    def access_changed(self) -> None:
-        """Ask again before the next delivery."""
-        self._routes.clear()
-
-    def route(self, message: Message) -> Route:
-        """The connected clients that get a message like this one; each once, at its highest granted QoS."""
-        key = (message.channel, message.subtopic, message.content_type)
-        route = self._routes.get(key)
-        if route is None:
-            if len(self._routes) >= MAX_ROUTES:
-                self._routes.clear()
-            route = self._routes[key] = self._find(*key)
-        return route
-
-    def _find(self, channel: str, subtopic: str, content_type: str) -> Route:
-        best: dict[Connection, Interest] = {}
-        since: dict[Connection, int] = {}
-        for interest in self._router.match(channel, subtopic, content_type):
-            connection = interest.connection
-            since[connection] = min(since.get(connection, interest.since), interest.since)
-            if connection not in best or interest.qos > best[connection].qos:
-                best[connection] = interest
-        return {
-            connection: Receiver(
-                connection, interest.topic(channel, subtopic), interest.qos, since[connection]
-            )
-            for connection, interest in best.items()
-            if self._may_receive(connection.principal, channel, subtopic)
-        }
-
-    def _may_receive(self, principal: Principal, channel: str, subtopic: str) -> bool:
-        return self._access.decide(principal, Action.DELIVER, Resource(channel, subtopic)).allowed
-
-    def _may_publish(self, message: Message) -> bool:
-        """Whether the publisher of a retained message is still allowed to publish it (CVE-2018-12546)."""
-        principal = Principal("thing", message.publisher)
-        return self._access.decide(
-            principal, Action.PUBLISH, Resource(message.channel, message.subtopic)
-        ).allowed
 
     # Live
 
     def on_append(self, messages: Sequence[Message]) -> None:
         """Messages have entered the log: QoS 0 leaves at once."""
         self.last_seq = messages[-1].seq
-        routes = self._routes
+        known = self._routes.known
         sent = dropped = 0
         for message in messages:
-            route = routes.get((message.channel, message.subtopic, message.content_type))
+            route = known.get((message.channel, message.subtopic, message.content_type))
             if route is None:
-                route = self.route(message)
-            for receiver in route.values():
+                route = self._routes.of(message)
+            for receiver in route.receivers.values():
+                if not receiver.plain:
+                    self._put_0(receiver, message)
+                    continue
                 if receiver.qos and message.qos:
                     continue  # leaves after the commit
                 connection = receiver.connection
@@ -163,8 +85,31 @@ class Delivery:
                     receiver.heads.get(len(payload) << 2) or self._head(receiver, len(payload), 0), payload
                 )
                 sent += 1
+            if not message.qos:
+                for group in route.groups:
+                    self.shared.offer_0(group, message)
         self._counters["sent_qos0"] += sent
         self._counters["dropped_qos0"] += dropped
+
+    def _put_0(self, receiver: Receiver, message: Message) -> None:
+        """As above, for a client of MQTT 5."""
+        if message.client:
+            found = own(receiver, message)
+            if found is None:
+                return
+            receiver = found
+        if not (receiver.qos and message.qos):
+            self.send_0(receiver, message)
+
+    def send_0(self, receiver: Receiver, message: Message, *, retain: bool = False) -> None:
+        """Put a QoS 0 PUBLISH on the wire, or count that it was dropped."""
+        if receiver.connection.full:
+            self._counters["dropped_qos0"] += 1
+            return
+        parts = self._parts(receiver, message, 0, 0, retain=retain)
+        if parts is not None:
+            self._counters["sent_qos0"] += 1
+            receiver.connection.put(*parts)
 
     def _head(self, receiver: Receiver, size: int, qos: int) -> bytes:
         key = size << 2 | qos
@@ -175,6 +120,38 @@ class Delivery:
             head = receiver.heads[key] = publish_head(receiver.topic, size, qos)
         return head
 
+    def _parts(
+        self,
+        receiver: Receiver,
+        message: Message,
+        qos: int,
+        packet_id: int,
+        *,
+        retain: bool = False,
+        dup: bool = False,
+        alias: bool = True,
+    ) -> tuple[bytes, bytes] | None:
+        """A PUBLISH before its payload, and the payload; None where the client takes no packet that large."""
+        if receiver.plain:
+            if retain or dup:
+                head = publish_head(receiver.topic, len(message.payload), qos, retain=retain)
+                head = bytes((head[0] | dup << 3,)) + head[1:]
+            else:
+                head = self._head(receiver, len(message.payload), qos)
+            return (head + packet_id.to_bytes(2, "big") if qos else head), message.payload
+        payload, content_type = message.payload, ""
+        if receiver.accept:
+            payload, content_type = self._showing.form(message, receiver.accept)
+        block = receiver.identifiers + self._showing.block(message, content_type)
+        retain = retain or (message.retain and receiver.retain_as_published)
+        fitting = receiver.connection.publish_head(
+            receiver.topic, block, len(payload), qos, packet_id, retain=retain, dup=dup, alias=alias
+        )
+        if fitting is None:
+            self._counters["dropped_too_large"] += 1
+            return None
+        return fitting, payload
+
     def on_commit(self, messages: Sequence[Message]) -> None:
         """Messages are durable: QoS 1 and 2 leave for the sessions that have seen everything before."""
         for message in messages:
@@ -182,17 +159,25 @@ class Delivery:
                 continue
             self._tail.append(message)
             self._tail_bytes += len(message.payload)
-            for receiver in self.route(message).values():
+            route = self._routes.of(message)
+            for receiver in route.receivers.values():
+                if message.client:
+                    found = own(receiver, message)
+                    if found is None:
+                        continue
+                    receiver = found
                 if not receiver.qos or message.seq <= receiver.since:
                     continue
                 session = receiver.connection.session
                 if session.behind or message.seq <= session.cursor:
                     continue
                 if session.room > 0 and not receiver.connection.full:
-                    self._send(receiver, message)
+                    self.send(receiver, message)
                 else:
                     session.behind = True
                     session.cursor = message.seq - 1
+            for group in route.groups:
+                self.shared.offer(group, message)
         self._intake.committed = messages[-1].seq
         if len(self._tail) > TAIL_MESSAGES or self._tail_bytes > TAIL_BYTES:
             self._shorten_tail()
@@ -211,25 +196,27 @@ class Delivery:
             del self._tail[:keep]
             self._tail_bytes = sum(len(message.payload) for message in self._tail)
 
-    def _send(self, receiver: Receiver, message: Message) -> None:
+    def send(self, receiver: Receiver, message: Message, *, retained: str = "", group: str = "") -> None:
         """Put one QoS 1 or 2 message in flight; for QoS 2 of a kept session its row comes first.
 
         Otherwise a crash would forget under which packet id the client holds the message, and send it twice.
         """
         qos = min(receiver.qos, message.qos)
-        packet_id = receiver.connection.session.send(message.seq, qos)
-        head = self._head(receiver, len(message.payload), qos) + packet_id.to_bytes(2, "big")
-        self._leave(receiver.connection, head, message.payload, qos)
-
-    def _leave(self, connection: Connection, head: bytes, payload: bytes, qos: int) -> None:
+        connection = receiver.connection
         session = connection.session
+        packet_id = session.send(message.seq, qos, retained=retained, group=group)
+        later = qos == 2 and session.kept
+        parts = self._parts(receiver, message, qos, packet_id, retain=bool(retained), alias=not later)
+        if parts is None:
+            session.drop(packet_id)  # as if the client had acknowledged it (5.0, 3.1.2-25)
+            return
         self._counters["sent_qos2" if qos == 2 else "sent_qos1"] += 1
-        if qos == 2 and session.kept:
+        if later:
             self._intake.save(session)
-            self._intake.answer(connection, head + payload)
+            self._intake.answer(connection, parts[0] + parts[1])
         else:
             connection.unsaved = True
-            connection.put(head, payload)
+            connection.put(*parts)
 
     # Behind
 
@@ -243,49 +230,79 @@ class Delivery:
         session = connection.session
         while session.waiting and not connection.resending and session.room > 0 and not connection.full:
             self._send_retained(connection, session.waiting.popleft())
-        if connection.resending or session.waiting or not session.behind:
+        if connection.resending or session.waiting:
             return False
-        if session.room <= 0 or connection.full:
-            return False
-        return self._read_on(connection)
+        more = session.behind and session.room > 0 and not connection.full and self._read_on(connection)
+        for group in connection.groups():
+            more = self.shared.pump(group) or more
+        return more
 
     def _read_on(self, connection: Connection) -> bool:
         session = connection.session
-        if session.cursor < self._log.first_seq - 1:
-            self._skip_removed(session)
+        session.cursor = self.reached(session.name, session.cursor, noted=session.kept)
 
         def wants(message: Message) -> bool:
             if not message.qos:
                 return False
-            receiver = self.route(message).get(connection)
+            receiver = self._routes.of(message).receiver(connection, message)
             return receiver is not None and receiver.qos > 0 and message.seq > receiver.since
 
-        limit = min(session.room, SCAN_FOUND)
-        if session.cursor >= self._tail_after:
-            found, seen = self._scan_tail(session.cursor, wants, limit)
-        else:
-            found, seen = self._log.scan(session.cursor, wants, limit, max_rows=SCAN_ROWS)
+        found, seen = self.scan(session.cursor, wants, min(session.room, SCAN_FOUND))
         for message in found:
             if connection.full:
                 return False
-            self._send(self.route(message)[connection], message)
+            if not self.expired(message):
+                receiver = self._routes.of(message).receiver(connection, message)
+                assert receiver is not None, "it was wanted a moment ago"
+                self.send(receiver, message)
             session.cursor = message.seq
             connection.unsaved = True
         session.cursor = seen
         session.behind = seen < self._log.committed_seq
         return session.behind and session.room > 0 and not connection.full
 
-    def _skip_removed(self, session: Session) -> None:
-        """Retention was faster than the client: go on with what is there, and count what is not."""
-        first_seq = self._log.first_seq
-        lost = first_seq - 1 - session.cursor
-        if session.kept:  # over a restart numbers may be missing that no message ever had
-            gaps = self._log.gaps(session.name)
-            lost = sum(gap.messages for gap in gaps if gap.last_seq > session.cursor)
+    def scan(self, after_seq: int, wants: Callable[[Message], bool], limit: int) -> tuple[list[Message], int]:
+        """As `Log.scan`, a bounded step, from memory where that reaches back far enough."""
+        if after_seq >= self._tail_after:
+            return self._scan_tail(after_seq, wants, limit)
+        return self._log.scan(after_seq, wants, limit, max_rows=SCAN_ROWS)
+
+    @property
+    def committed_seq(self) -> int:
+        seq: int = self._log.committed_seq
+        return seq
+
+    def read_one(self, seq: int) -> Message | None:
+        """The committed message with this number; None where it is gone, which is counted, or has expired."""
+        message = self._log.read_one(seq)
+        if message is None:
+            self._counters["lost_to_retention"] += 1
+            return None
+        return None if self.expired(message) else message
+
+    def expired(self, message: Message) -> bool:
+        """Whether nobody is to get it any more, which is counted (5.0, 3.3.2-5)."""
+        if not self._showing.expired(message):
+            return False
+        self._counters["expired"] += 1
+        return True
+
+    def reached(self, name: str, cursor: int, *, noted: bool) -> int:
+        """Where a reader goes on: at its cursor, or behind what retention took, which is counted.
+
+        `noted`: the log keeps its cursor, and a record of what was removed before that.
+        """
+        first_seq: int = self._log.first_seq
+        if cursor >= first_seq - 1:
+            return cursor
+        lost = first_seq - 1 - cursor
+        if noted:  # over a restart numbers may be missing that no message ever had
+            gaps = self._log.gaps(name)
+            lost = sum(gap.messages for gap in gaps if gap.last_seq > cursor)
         if lost:
             self._counters["lost_to_retention"] += lost
-            log.warning("%s: %d messages were removed before it read them", session.name, lost)
-        session.cursor = first_seq - 1
+            log.warning("%s: %d messages were removed before it read them", name, lost)
+        return first_seq - 1
 
     def _scan_tail(
         self, after_seq: int, wants: Callable[[Message], bool], limit: int
@@ -303,75 +320,98 @@ class Delivery:
         return found, max(after_seq, self._intake.committed)
 
     def _resend(self, connection: Connection) -> None:
-        """After a reconnect: what was in flight, same ids and order, DUP set (4.4)."""
+        """After a reconnect: what was in flight, same ids and order, DUP set (4.4); only then (5.0, 4.4)."""
         session = connection.session
         while connection.resending and not connection.full:
-            packet_id = connection.resending.popleft()
+            packet_id = connection.resending[0]
             flight = session.in_flight.get(packet_id)
+            if flight is not None and not flight.released and not session.may_resend():
+                return
+            connection.resending.popleft()
             if flight is None:
                 continue
             if flight.released:
                 connection.send(encode_pubrel(packet_id))
                 continue
-            wire = self._again(connection, packet_id, flight)
-            if wire is None:
+            parts = self._again(connection, packet_id, flight)
+            if parts is None:
                 session.drop(packet_id)
                 connection.unsaved = True
                 continue
+            session.resent(packet_id)
             self._counters["resent"] += 1
-            connection.send(wire)
+            connection.put(*parts)
 
-    def _again(self, connection: Connection, packet_id: int, flight: Flight) -> bytes | None:
+    def _again(self, connection: Connection, packet_id: int, flight: Flight) -> tuple[bytes, bytes] | None:
         """The packet of a message in flight once more; None where it is gone or no longer allowed."""
-        message = self._retained.get(flight.retained) if flight.retained else self._log.read_one(flight.seq)
+        key = flight.retained.partition("\n")[0]
+        message = self._retained.get(key) if key else self._log.read_one(flight.seq)
         if message is None:
             self._counters["lost_to_retention"] += 1
             return None
-        receiver = self.route(message).get(connection)
-        if receiver is not None:
-            topic = receiver.topic
-        elif self._may_receive(connection.principal, message.channel, message.subtopic):
-            topic = format_topic(message.channel, message.subtopic).encode()  # unsubscribed meanwhile
-        else:
+        receiver = self._receiver_again(connection, message, flight)
+        if receiver is None:
             return None
-        return encode_publish(
-            topic, message.payload, flight.qos, packet_id, retain=bool(flight.retained), dup=True
-        )
+        retain = bool(flight.retained)
+        return self._parts(receiver, message, flight.qos, packet_id, retain=retain, dup=True, alias=False)
+
+    def _receiver_again(self, connection: Connection, message: Message, flight: Flight) -> Receiver | None:
+        if flight.group:
+            for interest in connection.interests.values():
+                if interest.group is not None and interest.group.key == flight.group:
+                    return Receiver([interest], message.channel, message.subtopic)
+        receiver = self._routes.of(message).receiver(connection, message)
+        if receiver is None and self._routes.may_receive(
+            connection.principal, message.channel, message.subtopic
+        ):
+            text = format_topic(message.channel, message.subtopic)  # unsubscribed meanwhile
+            wanted = Filter(message.channel, message.subtopic)
+            interest = Interest(connection, text, wanted, Subscription(flight.qos, 0))
+            return Receiver([interest], message.channel, message.subtopic)
+        return receiver
 
     # Retained
 
-    def show_retained(self, connection: Connection, wanted: Filter, granted: int) -> None:
+    def show_retained(self, interest: Interest) -> None:
         """A new subscription is shown the retained messages it matches (3.3.1.3)."""
-        for message in self._retained.matching(wanted):
-            if min(granted, message.qos):
-                connection.session.waiting.append(key_of(message))
+        session = interest.connection.session
+        for message in self._retained.matching(interest.wanted):
+            if min(interest.subscription.qos, message.qos):
+                session.waiting.append(f"{key_of(message)}\n{interest.text}")
             else:
-                self._send_retained_qos0(connection, message)
+                receiver = self._receiver_of_retained(interest, message)
+                if receiver is not None:
+                    self.send_0(receiver, message, retain=True)
 
-    def _send_retained(self, connection: Connection, key: str) -> None:
+    def _send_retained(self, connection: Connection, waiting: str) -> None:
+        key, _, text = waiting.partition("\n")
         message = self._retained.get(key)
-        if message is None or not self._may_publish(message):
+        interest = connection.interests.get(text)
+        if message is None or interest is None:
             return
-        receiver = self.route(message).get(connection)
+        receiver = self._receiver_of_retained(interest, message)
         if receiver is None:
             return
-        qos = min(receiver.qos, message.qos)
-        if not qos:
-            self._send_retained_qos0(connection, message)
-            return
-        packet_id = connection.session.send(message.seq, qos, retained=key)
-        head = publish_head(receiver.topic, len(message.payload), qos, retain=True)
-        self._leave(connection, head + packet_id.to_bytes(2, "big"), message.payload, qos)
+        if min(receiver.qos, message.qos):
+            self.send(receiver, message, retained=waiting)
+        else:
+            self.send_0(receiver, message, retain=True)
 
-    def _send_retained_qos0(self, connection: Connection, message: Message) -> None:
-        receiver = self.route(message).get(connection)
-        if receiver is None or not self._may_publish(message):
-            return
-        if connection.full:
-            self._counters["dropped_qos0"] += 1
-            return
-        self._counters["sent_qos0"] += 1
-        connection.send(encode_publish(receiver.topic, message.payload, 0, retain=True))
+    def drop_expired_retained(self) -> None:
+        """Retained messages whose time is over make room."""
+        for write in self._retained.drop_expired(self._showing.expired):
+            self._intake.write(write)
+
+    def _receiver_of_retained(self, interest: Interest, message: Message) -> Receiver | None:
+        """How a retained message is shown to one subscription; None where it is not."""
+        if self.expired(message):
+            return None
+        principal = interest.connection.principal
+        if not self._routes.may_publish(message) or not self._routes.may_receive(
+            principal, message.channel, message.subtopic
+        ):
+            return None
+        return Receiver([interest], message.channel, message.subtopic)
 
 
 def _seq_of(message: Message) -> int:

@@ -1,8 +1,8 @@
-"""The MQTT door: the listening socket, who is connected, and what they may do.
+"""The MQTT door: the listening sockets, who is connected, and what they may do.
 
 Wires the rooms of this package together: connections hand messages to the intake, the intake to the log, the
 log to the delivery, the delivery to the connections. Authenticates before any session is touched; a session
-belongs to a thing and its client id. One timer sweeps for everything that time decides.
+belongs to an identity and its client id. One timer sweeps for everything that time decides.
 """
 
 from __future__ import annotations
@@ -12,47 +12,42 @@ import logging
 import ssl as tls
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from hub import content
 from hub.access import Action, Principal, Resource
-from hub.errors import AccessDenied, BadMessage, HubError, TooLarge, TopicError
+from hub.errors import AccessDenied, HubError, TopicError
 from hub.hub import Hub
-from hub.message import JSON, OCTET_STREAM, Message, TimeQuality
-from hub.mqtt import store
-from hub.mqtt.connection import Connection, Place
+from hub.message import Message, TimeQuality
+from hub.mqtt import entry, store
+from hub.mqtt.connection import Connection
 from hub.mqtt.delivery import Delivery
 from hub.mqtt.intake import Intake
 from hub.mqtt.limits import COUNTERS, Limits
-from hub.mqtt.packets import Connect, Publish, Will
-from hub.mqtt.reasons import CONNECT_CODES, LEVEL_3_1_1, ConnectCode, PacketError
-from hub.mqtt.replies import encode_connack
+from hub.mqtt.packets import Connect, Will
+from hub.mqtt.publishing import Publishing
+from hub.mqtt.reasons import CONNECT_CODES, LEVEL_5_0, PacketError, Reason
+from hub.mqtt.replies import encode_connack, encode_connack_5
 from hub.mqtt.retained import Retained
-from hub.mqtt.session import Session
-from hub.topics import parse_topic
+from hub.mqtt.routes import Routes
+from hub.mqtt.sessions import SessionKey, Sessions, delay_s
+from hub.mqtt.showing import Showing
+from hub.mqtt.system import System
 
 log = logging.getLogger("hub.mqtt")
 
 SWEEP_S = 1.0  # how late a timeout or the row of a kept session may be
+SLOW_SWEEP_S = 60.0  # how late a token's end or an expired retained message may be noticed
 LINGER_S = 5.0  # how long a closing connection may take to read its last bytes
 BACKLOG = 1024  # connections the kernel completes ahead: all of a site reconnect at once after an outage
 IDLE_CURSOR = 10_000  # messages after which the cursor of a session without any for it is moved all the same
 
-# For the technician who reads the log: the client is told the number only.
-WHY_REFUSED = {
-    ConnectCode.BAD_CREDENTIALS: "the password is no thing's key, or the user name is not that thing's id",
-    ConnectCode.NOT_AUTHORIZED: "no key as password, or no right to connect or to publish the will",
-    ConnectCode.SERVER_UNAVAILABLE: "too many connections or kept sessions, of this thing or of all",
-}
-
-SessionKey = tuple[str, str]  # thing id, client id
-
 
 class MqttDoor:
-    """An MQTT 3.1.1 server on one address of one hub.
+    """An MQTT server, 3.1.1 and 5.0, of one hub.
 
     `port` 0 lets the system choose; `self.port` tells. `ssl` is a server context, or None for plain TCP.
-    `counters` never fall, except `connections_now`.
+    `gateway` names this gateway in what MQTT 5 subscribers are told of a message, `version` is for `$SYS`.
+    `counters` never fall, except those that end in `_now` and `wills_waiting`.
     """
 
     def __init__(
@@ -64,6 +59,8 @@ class MqttDoor:
         ssl: tls.SSLContext | None = None,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        gateway: str = "",
+        version: str = "",
     ) -> None:
         self.host = host
         self.port = port
@@ -74,43 +71,55 @@ class MqttDoor:
         self.epoch = hub.registry.epoch
         self.intake: Intake
         self.delivery: Delivery
+        self.publishing: Publishing
+        self.routes = Routes(hub.access)
         self.retained = Retained(self.limits.retained_messages, self.limits.retained_bytes)
+        self.sessions = Sessions(hub, self.limits, self.counters, clock, self._publish_waiting_will)
+        self.system = System(hub, version, self._system_values, clock())
         self._hub = hub
-        self._boot = hub.boot
-        self._max_payload = hub.settings.max_payload
+        self._gateway = gateway
         self._ssl = ssl
         self._waiting: dict[Connection, None] = {}  # accepted, no CONNECT yet; in the order of arrival
         self._live: dict[SessionKey, Connection] = {}
         self._closing: dict[Connection, None] = {}
-        self._per_thing: Counter[str] = Counter()
-        self._kept: dict[SessionKey, Session] = {}  # kept sessions, connected or not
-        self._kept_per_thing: Counter[str] = Counter()
-        self._cursors: dict[SessionKey, int] = {}  # as last told to the log
+        self._per_identity: Counter[str] = Counter()
         self._pumps: dict[Connection, None] = {}
         self._to_flush: list[Connection] = []
         self._unsubscribe: list[Callable[[], None]] = []
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
+        self._slow_sweep_s = clock()
         self._anonymous = 0
 
     async def start(self) -> None:
         """Take over the kept sessions and retained messages, then listen. Raises OSError."""
         loop = asyncio.get_running_loop()
-        hub_log = self._hub.log
+        hub, hub_log = self._hub, self._hub.log
         self.intake = Intake(hub_log, loop, self.limits, self.counters, self._flush_clients)
-        self.delivery = Delivery(hub_log, self.access, self.intake, self.retained, self.counters)
-        self._load()
+        showing = Showing(self._gateway, hub_log, lambda: hub.clock())
+        self.delivery = Delivery(hub_log, self.routes, self.intake, self.retained, showing, self.counters)
+        self.delivery.shared.wake = self.wants_pump
+        self.publishing = Publishing(
+            hub.access, self.intake, self.retained, self.counters, hub.boot, hub.settings.max_payload
+        )
+        unreadable = self.retained.load(hub_log.query(store.SELECT_RETAINED))
+        if unreadable:
+            log.error("%d retained messages are damaged and left out", unreadable)
+        self.sessions.load(self.intake, self.delivery, self.routes)
         self._unsubscribe = [
             hub_log.on_append(self.delivery.on_append),
             hub_log.on_commit(self._on_commit),
             self.access.on_revoke(self.recheck),
-            self._hub.registry.on_change(lambda _change: self._rights_changed()),
+            hub.registry.on_change(lambda _change: self._rights_changed()),
         ]
         self.port = await self.listen(self.host, self.port, ssl=self._ssl)
         self._sweeper = loop.call_later(SWEEP_S, self._sweep_again)
 
     async def listen(self, host: str, port: int, *, ssl: tls.SSLContext | None = None) -> int:
-        """Listen on a further address for the same sessions, TLS beside plain TCP; returns the port. Raises OSError."""
+        """Listen on a further address, for the same sessions: TLS beside plain TCP. Returns the port.
+
+        Raises OSError.
+        """
         server = await asyncio.get_running_loop().create_server(
             lambda: Connection(self),
             host,
@@ -128,7 +137,7 @@ class MqttDoor:
         for server in self._servers:
             server.close()
         for connection in [*self._live.values(), *self._waiting]:
-            connection.close()
+            connection.close(Reason.SERVER_SHUTTING_DOWN)
         await self.intake.drain()
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -138,20 +147,6 @@ class MqttDoor:
             connection.abort()
         for server in self._servers:
             await server.wait_closed()
-
-    def _load(self) -> None:
-        """Read the rows of the last run. One that cannot be read is left out and said so."""
-        for thing, client, row in self._hub.log.query(store.SELECT_SESSIONS):
-            session = self._new_session(thing, client, kept=True)
-            try:
-                session.load(row.encode())
-            except ValueError:
-                log.error("the kept session %s of %s is damaged and starts afresh", client, thing)
-                continue
-            self._keep((thing, client), session)
-        unreadable = self.retained.load(self._hub.log.query(store.SELECT_RETAINED))
-        if unreadable:
-            log.error("%d retained messages are damaged and left out", unreadable)
 
     # Connections come and go
 
@@ -166,146 +161,123 @@ class MqttDoor:
 
     def connect(self, connection: Connection, packet: Connect) -> None:
         """Answer a CONNECT (3.1.4): authenticate, then look for the session."""
-        if packet.level != LEVEL_3_1_1:
-            connection.refuse(ConnectCode.UNACCEPTABLE_PROTOCOL)
-            return
-        principal = self._authenticate(packet)
-        if isinstance(principal, ConnectCode):
+        login = entry.authenticate(self._hub, packet, connection.certificate)
+        if isinstance(login, entry.Refusal):
             self.counters["refused_credentials"] += 1
-            self._refuse(connection, packet, principal)
+            self._refuse(connection, packet, login)
             return
-        connection.principal = principal
-        code = self._may_connect(principal, packet)
-        if code is not ConnectCode.ACCEPTED:
-            self._refuse(connection, packet, code)
+        connection.principal, connection.token = login
+        assigned = ""
+        if not packet.client_id and packet.level == LEVEL_5_0:
+            assigned = entry.new_client_id()
+        key = (login.principal.id, assigned or packet.client_id)
+        refusal = self._may_connect(login.principal, packet, key)
+        if refusal is not None:
+            self._refuse(connection, packet, refusal)
             return
         self._waiting.pop(connection, None)
-        self._attach(connection, packet)
+        self._attach(connection, packet, key, assigned)
 
     @staticmethod
-    def _refuse(connection: Connection, packet: Connect, code: ConnectCode) -> None:
-        log.info("mqtt %s: CONNECT as %.64r refused: %s", connection.peer, packet.username, WHY_REFUSED[code])
-        connection.refuse(code)
+    def _refuse(connection: Connection, packet: Connect, refusal: entry.Refusal) -> None:
+        log.info("mqtt %s: CONNECT as %.64r refused: %s", connection.peer, packet.username, refusal.why)
+        connection.refuse(packet.level, refusal.reason, refusal.why, packet)
 
-    def _authenticate(self, packet: Connect) -> Principal | ConnectCode:
-        """User name: thing id, or nothing; password: its key."""
-        if packet.password is None:
-            return ConnectCode.NOT_AUTHORIZED
-        try:
-            key = packet.password.decode()
-        except UnicodeDecodeError:
-            return ConnectCode.BAD_CREDENTIALS
-        principal = self._hub.authenticate_thing(key)
-        if principal is None or (packet.username and packet.username != principal.id):
-            return ConnectCode.BAD_CREDENTIALS
-        if not self.access.decide(principal, Action.CONNECT, Resource()).allowed:
-            return ConnectCode.NOT_AUTHORIZED
-        return principal
-
-    def _may_connect(self, principal: Principal, packet: Connect) -> ConnectCode:
-        key = (principal.id, packet.client_id)
-        if packet.will is not None and not self._may_publish_to(principal, packet.will.topic):
+    def _may_connect(self, principal: Principal, packet: Connect, key: SessionKey) -> entry.Refusal | None:
+        refusal = entry.check_will(self.publishing, principal, packet)
+        if refusal is not None:
             self.counters["refused_publishes"] += 1
-            return ConnectCode.NOT_AUTHORIZED
+            return refusal
         takes_over = key in self._live
         if not takes_over and (
             len(self._live) >= self.limits.connections
-            or self._per_thing[principal.id] >= self.limits.connections_per_thing
+            or self._per_identity[principal.id] >= self.limits.connections_per_thing
         ):
             self.counters["refused_connections"] += 1
-            return ConnectCode.SERVER_UNAVAILABLE
-        if (
-            not packet.clean
-            and key not in self._kept
-            and (
-                len(self._kept) >= self.limits.sessions
-                or self._kept_per_thing[principal.id] >= self.limits.sessions_per_thing
-            )
-        ):
+            return entry.TOO_MANY_CONNECTIONS
+        if entry.session_expiry_s(self.limits, packet) and not self.sessions.may_keep(key):
             self.counters["refused_sessions"] += 1
-            return ConnectCode.SERVER_UNAVAILABLE
-        return ConnectCode.ACCEPTED
+            return entry.TOO_MANY_SESSIONS
+        return None
 
-    def _may_publish_to(self, principal: Principal, topic: str) -> bool:
-        try:
-            address = parse_topic(topic)
-        except TopicError:
-            return False
-        where = Resource(address.channel, address.subtopic)
-        return self.access.decide(principal, Action.PUBLISH, where).allowed
-
-    def _attach(self, connection: Connection, packet: Connect) -> None:
+    def _attach(self, connection: Connection, packet: Connect, key: SessionKey, assigned: str) -> None:
         """Give the connection its session and send CONNACK."""
-        thing = connection.principal.id
-        client = packet.client_id
+        identity, client = key
         if not client:
             self._anonymous += 1
             client = f"\0{self._anonymous}"  # no client can send U+0000, so this is nobody else's
-        key = (thing, client)
+            key = (identity, client)
         old = self._live.get(key)
         if old is not None:
             self.counters["takeovers"] += 1
-            old.close()
-        stored = self._kept.get(key)
-        if packet.clean:
-            if stored is not None:
-                self._forget(key)
-            session = self._new_session(thing, client, kept=False)
-        else:
-            session = stored or self._new_session(thing, client, kept=True)
-            self._keep(key, session)
+            old.close(Reason.SESSION_TAKEN_OVER)
+        expiry_s = entry.session_expiry_s(self.limits, packet)
+        stored = self.sessions.get(key)
+        if packet.clean and stored is not None:
+            self.sessions.forget(key)
+            stored = None
+        session = stored or self.sessions.new(identity, client, expiry_s=expiry_s)
+        self.sessions.come(session)
+        session.expiry_s = expiry_s
+        session.will = packet.will
+        if expiry_s:
+            self.sessions.keep(session)
         connection.session = session
-        connection.authenticated = True
-        connection.keepalive_s = packet.keepalive_s
-        connection.will = packet.will
+        connection.keepalive_s = entry.keepalive_s(self.limits, packet)
+        connection.welcome(packet)
         self._live[key] = connection
-        self._per_thing[thing] += 1
+        self._per_identity[identity] += 1
         self.counters["connections_now"] = len(self._live)
-        resumed = stored is not None and not packet.clean
-        connection.send(encode_connack(ConnectCode.ACCEPTED, session_present=resumed))
-        if resumed:
+        connection.send(self._connack(connection, packet, assigned, present=stored is not None))
+        if stored is not None:
             self._resume(connection)
         elif session.kept:
             self.intake.save(session)
 
+    def _connack(self, connection: Connection, packet: Connect, assigned: str, *, present: bool) -> bytes:
+        if packet.level != LEVEL_5_0:
+            return encode_connack(CONNECT_CODES[Reason.SUCCESS], session_present=present)
+        properties = entry.connack_properties(self._hub, self.limits, connection, packet, assigned)
+        return encode_connack_5(Reason.SUCCESS, properties, session_present=present)
+
     def _resume(self, connection: Connection) -> None:
         """Take up a kept session: what it subscribed is asked for again, what was in flight is owed again."""
         session = connection.session
-        for text in list(session.subscriptions):
-            wanted = connection.allowed_filter(text)
-            if wanted is None:
-                del session.subscriptions[text]
-                self.counters["refused_subscriptions"] += 1
-            else:
-                connection.listen(text, wanted)
+        connection.subscribing.resume()
         connection.resending = deque(packet_id for packet_id, _ in session.to_resend())
         # The row first: a QoS 2 message must not leave before its packet id is durable.
         self.intake.save(session)
         self.intake.then(lambda: self.wants_pump(connection))
 
     def detach(self, connection: Connection) -> None:
-        """The connection ends: its will is published unless it said goodbye."""
+        """The connection ends: its will is published unless it said goodbye, or waits for its delay."""
         self._waiting.pop(connection, None)
         self._closing[connection] = None
         self.intake.forget(connection)
         if not connection.authenticated:
             return
         session = connection.session
-        del self._live[session.identity, session.client_id]
-        self._per_thing[session.identity] -= 1
-        if not self._per_thing[session.identity]:
-            del self._per_thing[session.identity]
+        key = (session.identity, session.client_id)
+        del self._live[key]
+        self._per_identity[session.identity] -= 1
+        if not self._per_identity[session.identity]:
+            del self._per_identity[session.identity]
         self.counters["connections_now"] = len(self._live)
-        for interest in connection.interests.values():
-            self.delivery.remove(interest)
-        connection.interests.clear()
+        connection.subscribing.silence_all()
         if not session.behind:
             session.cursor = max(session.cursor, self.intake.committed)
             session.behind = True
-        if session.kept:
-            self._save(session)
-        if connection.will is not None:
-            self._publish_will(connection)
+        survives = session.kept and session.expiry_s > 0
+        if session.will is not None and (not survives or not delay_s(session.will)):
+            will, session.will = session.will, None
+            self._publish_will(connection.principal, will)
+        if survives:
+            self.sessions.leave(session)
+            self.sessions.save(session)
+        elif session.kept:
+            self.sessions.forget(key)
+        else:
+            self.sessions.end(session)
 
     def lost(self, connection: Connection) -> None:
         """The socket is closed, by whichever side."""
@@ -314,63 +286,32 @@ class MqttDoor:
         self._closing.pop(connection, None)
 
     def malformed(self, connection: Connection, fault: PacketError) -> None:
-        """The peer broke the protocol: say so where the protocol has a word for it, and close (4.8)."""
-        self.counters["malformed"] += 1
+        """The peer broke the protocol: say so where the protocol has a word for it, and close (5.0, 4.13)."""
+        self.counters["refused_properties" if fault.code == Reason.QUOTA_EXCEEDED else "malformed"] += 1
         level = logging.WARNING if connection.authenticated else logging.INFO  # a stranger's fault is no news
         log.log(level, "mqtt %s: %s", connection.peer, fault)
-        if fault.code in CONNECT_CODES and not connection.authenticated:
-            connection.refuse(CONNECT_CODES[fault.code])
+        if connection.authenticated:
+            connection.close(fault.code, str(fault))
+        elif fault.level == LEVEL_5_0 or (fault.level and fault.code in CONNECT_CODES):
+            connection.refuse(fault.level, fault.code, str(fault))
         else:
             connection.close()
 
-    def refused(self, connection: Connection, error: HubError) -> None:
-        """A PUBLISH was refused. MQTT 3.1.1 has no answer for that but to close the connection (3.3.5-2)."""
+    def count_refused(self, connection: Connection, error: HubError) -> None:
+        """A PUBLISH was refused."""
         denied = isinstance(error, AccessDenied | TopicError)
         self.counters["refused_publishes" if denied else "refused_contents"] += 1
         log.warning("mqtt %s: PUBLISH of %s refused: %s", connection.peer, connection.principal.id, error)
-        connection.close()
+
+    def refused(self, connection: Connection, error: HubError) -> None:
+        """The same where there is no answer but to close the connection (3.1.1, 3.3.5-2; 5.0 at QoS 0)."""
+        self.count_refused(connection, error)
+        connection.close(Reason(error.mqtt_reason), error.reason)
 
     def buffer_share(self) -> int:
         """Bytes that may be buffered towards one client, so that all together stay within the total."""
         share = self.limits.buffered_total_bytes // max(1, len(self._live))
         return min(self.limits.buffered_bytes, share)
-
-    # Sessions
-
-    def _new_session(self, thing: str, client: str, *, kept: bool) -> Session:
-        return Session(
-            thing,
-            client,
-            kept=kept,
-            window=self.limits.in_flight,
-            max_receiving=self.limits.receiving,
-            cursor=max(self._hub.log.committed_seq, self._hub.log.first_seq - 1),
-        )
-
-    def _keep(self, key: SessionKey, session: Session) -> None:
-        if key not in self._kept:
-            self._kept[key] = session
-            self._kept_per_thing[key[0]] += 1
-
-    def _forget(self, key: SessionKey) -> None:
-        """Drop a kept session and its row."""
-        session = self._kept.pop(key)
-        self.intake.discard(session)
-        self._kept_per_thing[key[0]] -= 1
-        self.intake.write(store.delete_session(*key))
-        self._cursors.pop(key, None)
-        self._hub.log.drop_cursor(session.name)
-
-    def _save(self, session: Session) -> None:
-        """Write the row of a kept session with the next commit, and tell the log how far it is."""
-        key = (session.identity, session.client_id)
-        if self._kept.get(key) is not session:
-            return
-        self.intake.save(session)
-        done = session.needed_from()
-        if self._cursors.get(key) != done:
-            self._cursors[key] = done
-            self._hub.log.move_cursor(session.name, done)
 
     # Messages
 
@@ -378,62 +319,22 @@ class MqttDoor:
         """The time that messages taken now carry: UTC in ns, and how far it can be trusted."""
         return self._hub.clock()
 
-    def message(
-        self, principal: Principal, place: Place, publish: Publish | Will, stamp: tuple[int, TimeQuality]
-    ) -> Message:
-        """The message of a PUBLISH. Raises BadMessage where the payload breaks the type its topic names."""
-        now_ns, quality = stamp
-        payload = publish.payload
-        self.counters[_RECEIVED[publish.qos]] += 1
-        if len(payload) > self._max_payload:
-            raise TooLarge(f"a payload has at most {self._max_payload} bytes")
-        if publish.retain and not payload:
-            content_type = OCTET_STREAM  # no pack, but how a retained message is cleared
-        elif place.content_type is None and payload[:1] not in _JSON_STARTS:
-            content_type = OCTET_STREAM
-        else:
-            content_type = _content_type(place.content_type, payload, now_ns / 1e9)
-        return Message(
-            place.channel,
-            place.subtopic,
-            principal.id,
-            "mqtt",
-            content_type,
-            payload,
-            now_ns,
-            0,
-            quality,
-            self._boot,
-            publish.qos,
-        )
+    def _publish_waiting_will(self, identity: str, will: Will) -> None:
+        """The delay of a will is over, or its session."""
+        self._publish_will(Principal("thing", identity), will)
 
-    def retain(self, message: Message) -> None:
-        """RETAIN was set (3.3.1.3): keep the message in the transaction that stores it."""
-        undo = self.retained.undo(message)
-        write = self.retained.keep(message)
-        if write is None:
-            self.counters["refused_retained"] += 1
-            return
-        self.intake.write(write)
-        if message.qos:
-            self.intake.undo(undo)
-
-    def _publish_will(self, connection: Connection) -> None:
-        """3.1.2.5. Asked for again: the right to publish may be gone by now."""
-        will, connection.will = connection.will, None
-        if will is None or not self._may_publish_to(connection.principal, will.topic):
-            return
-        address = parse_topic(will.topic)
+    def _publish_will(self, principal: Principal, will: Will) -> None:
+        """3.1.2.5."""
         try:
-            message = self.message(connection.principal, Place(*address), will, self.stamp())
+            message = self.publishing.will(principal, will, self.stamp())
+        except (AccessDenied, TopicError):
+            return  # it was allowed at CONNECT; the right is gone
         except HubError as error:
             self.counters["refused_contents"] += 1
-            log.warning("mqtt %s: will refused: %s", connection.peer, error)
+            log.warning("mqtt: will of %s refused: %s", principal.id, error)
             return
         self.counters["wills"] += 1
-        if will.retain:
-            self.retain(message)
-        self.intake.take(connection, (message,))
+        self.intake.take(None, (message,))
 
     def _on_commit(self, messages: Sequence[Message]) -> None:
         self.delivery.on_commit(messages)
@@ -467,7 +368,7 @@ class MqttDoor:
         self.sweep()
 
     def sweep(self) -> None:
-        """Everything that time decides, once a second: timeouts, lingering sockets, rows of kept sessions."""
+        """Everything that time decides, once a second: timeouts, lingering sockets, rows, expiry, `$SYS`."""
         now = self.clock()
         for connection in list(self._waiting):
             if now - connection.accepted_s > self.limits.connect_timeout_s:
@@ -479,54 +380,76 @@ class MqttDoor:
             keepalive_s = connection.keepalive_s
             if keepalive_s and now - connection.heard_s > 1.5 * keepalive_s and not connection.paused:
                 self.counters["keepalive_timeouts"] += 1
-                connection.close()
+                connection.close(Reason.KEEP_ALIVE_TIMEOUT)
             elif connection.session.kept:
                 self._save_if_moved(connection)
         for connection in list(self._closing):
             if connection.closing_s is not None and now - connection.closing_s > LINGER_S:
                 connection.abort()
+        self.sessions.save_groups()
+        self.sessions.sweep()
+        self.system.sweep(now)
+        if now - self._slow_sweep_s >= SLOW_SWEEP_S:
+            self._slow_sweep_s = now
+            self.delivery.drop_expired_retained()
+            self._recheck_tokens()
         self.intake.relax()
 
     def _save_if_moved(self, connection: Connection) -> None:
         session = connection.session
-        told = self._cursors.get((session.identity, session.client_id), 0)
-        idle = not session.behind and self.intake.committed - told > IDLE_CURSOR
+        idle = not session.behind and self.intake.committed - self.sessions.told(session) > IDLE_CURSOR
         if connection.unsaved or idle:
             connection.unsaved = False
             if idle:
                 session.cursor = max(session.cursor, self.intake.committed)
-            self._save(session)
+            self.sessions.save(session)
 
     def _rights_changed(self) -> None:
         self.epoch = self._hub.registry.epoch
-        self.delivery.access_changed()
+        self.routes.access_changed()
 
     def recheck(self) -> None:
         """Rights were taken away: ask again for everything that lives, and cut what is no longer allowed."""
         self._rights_changed()
         for connection in list(self._live.values()):
             if not self._still_allowed(connection):
-                self.counters["revoked"] += 1
-                log.warning("mqtt %s: rights of %s were revoked", connection.peer, connection.principal.id)
-                connection.close()
-        for key in [key for key in self._kept if self._hub.registry.thing(key[0]) is None]:
-            self._forget(key)
+                self._cut(connection)
+        self.sessions.forget_strangers()
+
+    def _recheck_tokens(self) -> None:
+        for connection in list(self._live.values()):
+            if connection.token and not self._token_lives(connection):
+                self._cut(connection)
+
+    def _cut(self, connection: Connection) -> None:
+        self.counters["revoked"] += 1
+        log.warning("mqtt %s: rights of %s were revoked", connection.peer, connection.principal.id)
+        connection.close(Reason.ADMINISTRATIVE_ACTION, "rights were revoked")
 
     def _still_allowed(self, connection: Connection) -> bool:
         if not self.access.decide(connection.principal, Action.CONNECT, Resource()).allowed:
             return False
-        return all(connection.allowed_filter(text) for text in connection.interests)
+        if connection.token and not self._token_lives(connection):
+            return False
+        return connection.subscribing.still_allowed()
 
+    def _token_lives(self, connection: Connection) -> bool:
+        return self._hub.authenticate_user(connection.token, self.stamp()[0] / 1e9) is not None
 
-def _content_type(named: str | None, payload: bytes, now_s: float) -> str:
-    """What the topic names, checked; where it names nothing, what the bytes are. Raises BadMessage."""
-    if named is not None:
-        return content.check(named, payload, now_s)
-    try:
-        return content.check(JSON, payload, now_s)
-    except BadMessage:
-        return OCTET_STREAM
-
-
-_JSON_STARTS = frozenset((b"[", b"{", b" ", b"\t", b"\r", b"\n"))
-_RECEIVED = ("received_qos0", "received_qos1", "received_qos2")
+    def _system_values(self) -> Mapping[str, int]:
+        """The door's own part of `$SYS/broker/`."""
+        counters = self.counters
+        absent = len(self.sessions) - sum(c.session.kept for c in self._live.values())
+        return {
+            "clients/connected": len(self._live),
+            "clients/total": len(self._live) + absent,
+            "clients/expired": counters["sessions_expired"],
+            "subscriptions/count": len(self.routes),
+            "shared_subscriptions/count": len(self.delivery.shared.groups),
+            "retained messages/count": len(self.retained),
+            "messages/received": sum(counters[f"received_qos{qos}"] for qos in range(3)),
+            "messages/sent": sum(counters[f"sent_qos{qos}"] for qos in range(3)),
+            "messages/dropped": counters["dropped_qos0"] + counters["dropped_too_large"],
+            "bytes/received": counters["bytes_received"],
+            "bytes/sent": counters["bytes_sent"],
+        }

@@ -19,6 +19,7 @@ from hub.message import Message
 from hub.mqtt import store
 from hub.mqtt.limits import Limits
 from hub.mqtt.session import Session
+from hub.mqtt.sharing import Group
 
 log = logging.getLogger("hub.mqtt")
 
@@ -32,6 +33,12 @@ class Client(Protocol):
     def resume(self) -> None: ...
 
 
+class Answer(Protocol):
+    """What a client is owed for one read, where it is more than bytes: MQTT 5 can say that it failed."""
+
+    def settle(self, error: HubError | None) -> None: ...
+
+
 class Turn(msgspec.Struct, gc=False):
     """Everything that shares one transaction."""
 
@@ -40,9 +47,14 @@ class Turn(msgspec.Struct, gc=False):
     sessions: dict[Session, None] = msgspec.field(
         default_factory=dict
     )  # saved as they are at the end of the turn
+    groups: dict[Group, None] = msgspec.field(default_factory=dict)  # the same of shared subscriptions
     answers: list[tuple[Client, bytes]] = msgspec.field(default_factory=list)
+    replies: list[Answer] = msgspec.field(default_factory=list)
     after: list[Callable[[], None]] = msgspec.field(default_factory=list)
     undo: list[Callable[[], None]] = msgspec.field(default_factory=list)
+
+
+_EMPTY = Turn()
 
 
 class Intake:
@@ -67,15 +79,24 @@ class Intake:
         self._paused: dict[Client, None] = {}
         self.committed = hub_log.committed_seq  # what the door's readers have seen
 
-    def take(self, client: Client, messages: Sequence[Message]) -> None:
-        """Messages to store. It promises nothing unless an answer is added in the same turn."""
+    def take(self, client: Client | None, messages: Sequence[Message]) -> None:
+        """Messages to store, of a client or none that is connected.
+
+        It promises nothing unless an answer is added in the same turn.
+        """
         self._turn.messages += messages
-        self._publishers[client] = None
+        if client is not None:
+            self._publishers[client] = None
         self.schedule()
 
     def answer(self, client: Client, wire: bytes) -> None:
         """Send `wire` once everything taken in this turn is durable."""
         self._turn.answers.append((client, wire))
+        self.schedule()
+
+    def reply(self, answer: Answer) -> None:
+        """Settle `answer` once everything taken in this turn is durable, or has failed to be."""
+        self._turn.replies.append(answer)
         self.schedule()
 
     def then(self, action: Callable[[], None]) -> None:
@@ -88,9 +109,18 @@ class Intake:
         self._turn.sessions[session] = None
         self.schedule()
 
+    def save_group(self, group: Group) -> None:
+        """Write the row of a shared subscription, as it is at the end of this turn."""
+        self._turn.groups[group] = None
+        self.schedule()
+
     def discard(self, session: Session) -> None:
         """The session is dropped: its row is not to be written in this turn."""
         self._turn.sessions.pop(session, None)
+
+    def discard_group(self, group: Group) -> None:
+        """The same for a shared subscription."""
+        self._turn.groups.pop(group, None)
 
     def write(self, write: store.Write) -> None:
         """Run a statement in the transaction of this turn."""
@@ -111,7 +141,7 @@ class Intake:
         """Hand the turn to the log."""
         self._scheduled = False
         turn, self._turn = self._turn, Turn()
-        if turn.messages or turn.also or turn.sessions or turn.answers or turn.after:
+        if turn != _EMPTY:
             try:
                 self._hand_over(turn)
             except Busy:
@@ -128,15 +158,34 @@ class Intake:
 
     def _hand_over(self, turn: Turn) -> None:
         also = turn.also
+        if turn.sessions or turn.groups:
+            self._write_rows(turn, also)
+        if turn.answers or turn.replies or turn.after:
+            self._log.submit(turn.messages, also, lambda error: self._settled(turn, error))
+        else:
+            self._log.post(turn.messages, also)
+
+    def _write_rows(self, turn: Turn, also: list[store.Write]) -> None:
+        """Rows of sessions and of the groups they belong to go together.
+
+        Or a crash would find a message in neither, or in both.
+        """
+        for session in turn.sessions:
+            turn.groups.update(dict.fromkeys(session.groups.values()))
+        for group in turn.groups:
+            turn.sessions.update((session, None) for session in group.sessions if session.kept)
         for session in turn.sessions:
             if not session.behind:
                 session.cursor = max(session.cursor, self.committed)
             also.append(store.save_session(session))
+        for group in turn.groups:
+            if not group.behind:
+                group.cursor = max(group.cursor, self.committed)
+            group.unsaved = False
+            if group.durable:
+                also.append(store.save_group(group))
         turn.sessions.clear()
-        if turn.answers or turn.after:
-            self._log.submit(turn.messages, also, lambda error: self._settled(turn, error))
-        else:
-            self._log.post(turn.messages, also)
+        turn.groups.clear()
 
     def _settled(self, turn: Turn, error: HubError | None) -> None:
         self._settle(turn, error)
@@ -146,6 +195,8 @@ class Intake:
         if error is None:
             for client, wire in turn.answers:
                 client.send(wire)
+            for reply in turn.replies:
+                reply.settle(None)
             for action in turn.after:
                 action()
             return
@@ -155,6 +206,8 @@ class Intake:
             action()
         for client, _ in turn.answers:
             client.abandon("the log did not take the message")
+        for reply in turn.replies:
+            reply.settle(error)
 
     def _log_is_behind(self) -> bool:
         return (
@@ -171,7 +224,7 @@ class Intake:
 
     def relax(self) -> None:
         """After a commit, and once a second: go on reading where the disk has caught up."""
-        if self._turn.messages or self._turn.answers:
+        if self._turn != _EMPTY:
             self.schedule()
         if self._paused and (
             self._log.pending_messages <= self._limits.uncommitted_messages // 2

@@ -15,14 +15,18 @@ class Limits:
     connect_timeout_s: float = 10.0  # from accept to CONNECT; closed: connect_timeouts
     connect_bytes: int = 8 << 10  # a CONNECT, will included; closed: malformed
     unauthenticated: int = 64  # connections still without CONNECT; closed: refused_connections
-    connections: int = 1000  # CONNACK 3: refused_connections
-    connections_per_thing: int = 32  # CONNACK 3: refused_connections
+    connections: int = 1000  # CONNACK 3 or 0x97: refused_connections
+    connections_per_thing: int = 32  # the same; also of one user
+    max_keepalive_s: int = 0  # MQTT 5 clients that ask for more, or for none, are told this one; 0: no bound
     packet_bytes: int = 264 << 10  # after CONNECT: the largest payload and its topic; closed: malformed
-    subscriptions: int = 100  # per session; SUBACK 0x80: refused_subscriptions
-    sessions: int = 2000  # kept sessions; CONNACK 3: refused_sessions
-    sessions_per_thing: int = 16  # CONNACK 3: refused_sessions
+    subscriptions: int = 100  # per session; SUBACK 0x80 or 0x97: refused_subscriptions
+    shared_groups: int = 256  # share name and filter; SUBACK 0x80 or 0x97: refused_subscriptions
+    sessions: int = 2000  # kept sessions and their wills; CONNACK 3 or 0x97: refused_sessions
+    sessions_per_thing: int = 16  # the same
+    session_expiry_s: int = 0xFFFF_FFFF  # longest session expiry interval; the largest number: never
     in_flight: int = 256  # QoS 1 and 2 towards one client; the rest waits in the log
-    receiving: int = 1000  # QoS 2 ids one client holds open; closed: malformed
+    receiving: int = 1000  # QoS 2 ids one client holds open, receive maximum of MQTT 5; closed: malformed
+    topic_aliases: int = 64  # per connection and direction; closed (0x94): malformed
     buffered_bytes: int = (
         1 << 20
     )  # towards one client; QoS 0 dropped: dropped_qos0; QoS 1 and 2 wait in the log
@@ -36,6 +40,8 @@ class Limits:
 COUNTERS: tuple[str, ...] = (
     "connections_accepted",
     "connections_now",
+    "sessions_now",
+    "sessions_expired",
     "connect_timeouts",
     "refused_connections",
     "refused_credentials",
@@ -44,11 +50,13 @@ COUNTERS: tuple[str, ...] = (
     "refused_publishes",
     "refused_contents",
     "refused_retained",
+    "refused_properties",
     "malformed",
     "keepalive_timeouts",
     "takeovers",
     "revoked",
     "wills",
+    "wills_waiting",
     "received_qos0",
     "received_qos1",
     "received_qos2",
@@ -57,7 +65,11 @@ COUNTERS: tuple[str, ...] = (
     "sent_qos2",
     "resent",
     "dropped_qos0",
+    "dropped_too_large",
+    "expired",
     "lost_to_retention",
     "paused_reads",
     "log_failures",
+    "bytes_received",
+    "bytes_sent",
 )

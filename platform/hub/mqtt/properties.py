@@ -146,7 +146,7 @@ BY_NUMBER = {row.number: row for row in TABLE}
 _REPEATED = frozenset({"user", "subscription_ids"})
 
 MAX_USER_PROPERTIES = 64  # of one packet: what is kept and forwarded is bounded (CVE-2021-41039 elsewhere)
-MAX_USER_BYTES = 8 << 10  # names and values of one packet
+MAX_USER_BYTES = 8 << 10  # names and values of one packet, with their lengths
 
 
 def read_properties(fields: Fields, on: On) -> Properties | None:

@@ -1,4 +1,4 @@
-"""Retained messages (MQTT 3.1.1, 3.3.1.3): the last one of each address, in memory and as a row.
+"""Retained messages (3.3.1.3): the last one of each address, in memory and as a row.
 
 In: what is published with RETAIN set. Out: what a new subscription is shown first. Bounded by count and
 bytes. Who may still see a message is asked by the door at delivery.
@@ -69,6 +69,18 @@ class Retained:
                 self._put(old)
 
         return bring_back
+
+    def drop_expired(self, expired: Callable[[Message], bool]) -> list[store.Write]:
+        """Forget messages whose expiry interval has passed; the rows belonging to them (5.0, 3.3.2.3.3)."""
+        gone = [
+            message
+            for held in self._channels.values()
+            for message in held.values()
+            if message.properties is not None and expired(message)
+        ]
+        for message in gone:
+            self._remove(message.channel, message.subtopic)
+        return [store.delete_retained(message.channel, message.subtopic) for message in gone]
 
     def matching(self, wanted: Filter) -> list[Message]:
         """The retained messages a filter of one channel matches, in the order of their subtopics."""

@@ -1,4 +1,4 @@
-"""The rows of the MQTT door in the log's database: kept sessions and retained messages.
+"""The rows of the MQTT door in the log's database: kept sessions, retained messages, shared subscriptions.
 
 Statements only; the log's writer runs them, in the transaction of the messages they belong to.
 """
@@ -12,6 +12,7 @@ import msgspec
 from hub.database import Migration
 from hub.message import Message
 from hub.mqtt.session import Session
+from hub.mqtt.sharing import Group
 
 Write: TypeAlias = tuple[str, tuple[Any, ...]]
 
@@ -27,9 +28,14 @@ MIGRATIONS = (
             "PRIMARY KEY(channel, subtopic)) WITHOUT ROWID",
         ),
     ),
+    Migration(
+        "mqtt: shared subscriptions",
+        ("CREATE TABLE mqtt_group(key TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID",),
+    ),
 )
 
 SELECT_SESSIONS = "SELECT thing, client, state FROM mqtt_session"
+SELECT_GROUPS = "SELECT key, state FROM mqtt_group"
 SELECT_RETAINED = "SELECT channel, subtopic, message FROM mqtt_retained"
 
 
@@ -45,6 +51,20 @@ def save_session(session: Session) -> Write:
 def delete_session(identity: str, client_id: str) -> Write:
     """Forget a kept session."""
     return "DELETE FROM mqtt_session WHERE thing = ? AND client = ?", (identity, client_id)
+
+
+def save_group(group: Group) -> Write:
+    """Write the state of a shared subscription as it is now."""
+    return (
+        "INSERT INTO mqtt_group(key, state) VALUES (?, ?) "
+        "ON CONFLICT(key) DO UPDATE SET state = excluded.state",
+        (group.key, group.state().decode()),
+    )
+
+
+def delete_group(key: str) -> Write:
+    """Forget a shared subscription."""
+    return "DELETE FROM mqtt_group WHERE key = ?", (key,)
 
 
 def save_retained(message: Message) -> Write:

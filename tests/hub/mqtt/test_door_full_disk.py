@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from hub.disk import DiskState
+
 Open = Callable[..., Any]
 
 
@@ -26,6 +28,13 @@ class Disk(sqlite3.Connection):
         return super().execute(sql, *args)
 
 
+async def recovered(world: Any) -> None:
+    """The log tries the disk again by itself."""
+    async with asyncio.timeout(20):
+        while world.hub.log.state is not DiskState.OK:  # noqa: ASYNC110 (the log tries in its own thread)
+            await asyncio.sleep(0.01)
+
+
 def test_nothing_is_acknowledged_while_the_disk_is_full(
     open_world: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,12 +46,14 @@ def test_nothing_is_acknowledged_while_the_disk_is_full(
             a.publish(a.topic + "/state", b"old", 1, 1, retain=True)
             assert await a.read() == (0x40, b"\x00\x01")
             assert (await b.message())[1] == b"old"
+            monkeypatch.setattr("hub.log_writer.PROBE_S", 0.01)
             monkeypatch.setattr(Disk, "full", True)
             a.publish(a.topic + "/state", b"new", 2, 7, retain=True)
             assert await a.closed()
             assert await b.fence() == []
-            assert world.door.counters["log_failures"] == 1
+            assert world.door.counters["log_failures"] >= 1
             monkeypatch.setattr(Disk, "full", False)
+            await recovered(world)
             a, present = await world.session("a", "keeper", clean=False)
             assert present
             a.publish(a.topic + "/event", b"again", 2, 7, dup=True)

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from hub.mqtt.door import WHY_REFUSED
-from hub.mqtt.reasons import ConnectCode
+from hub.mqtt.entry import BAD_CREDENTIALS, NO_CREDENTIALS
 
 Open = Callable[..., Any]
 
@@ -43,7 +42,7 @@ def test_connect_is_answered_by_what_it_shows(
                 assert await client.closed()
                 assert world.door.counters["refused_credentials"] == 1
                 assert world.door.counters["connections_now"] == 0
-                assert WHY_REFUSED[ConnectCode(code)] in caplog.text
+                assert {4: BAD_CREDENTIALS, 5: NO_CREDENTIALS}[code].why in caplog.text
                 assert world.keys["a"] not in caplog.text
 
     asyncio.run(main())
