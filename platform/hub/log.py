@@ -29,7 +29,7 @@ from .log_clock import ClockRecord
 from .log_reader import LogReader
 from .log_writer import RESERVE, LogWriter
 from .message import Message, TimeQuality
-from .timekeeping import Correction, KeptClock
+from .timekeeping import TRUSTED, Correction, KeptClock
 
 __all__ = ["Gap", "Limits", "Log", "LogCounters", "Migration", "Write"]
 
@@ -86,6 +86,8 @@ class Gap:
 
 class Log:
     """All methods belong to the event loop's thread; other threads read through `reader()`."""
+
+    limits: Limits
 
     def __init__(
         self,
@@ -149,10 +151,10 @@ class Log:
         when nothing can be promised any more; the process should end.
         """
         path = Path(path)
-        writer = LogWriter(
-            path, migrations, Limits(max_messages, max_bytes, max_age_s, min_free_bytes), connection
-        )
+        limits = Limits(max_messages, max_bytes, max_age_s, min_free_bytes)
+        writer = LogWriter(path, migrations, limits, connection)
         self = cls(path, writer, asyncio.get_running_loop(), commit_interval_s, on_failure)
+        self.limits = limits
         writer.start(self._report)
         return self
 
@@ -605,7 +607,12 @@ class Log:
         return self._clock.kept
 
     def keep_clock(self, kept: KeptClock) -> None:
-        """Remember the clock for the next start; written with the next commit."""
+        """Remember the clock for the next start, and let expired messages go if its time is trusted.
+
+        Written with the next commit. To be called now and then: every few minutes is enough.
+        """
+        if kept.quality in TRUSTED:
+            self._gather.trusted_time = (kept.wall_ns, tuple(self._clock.corrections))
         self._keep(self._clock.keep(kept))
 
     def _keep(self, writes: Sequence[Write]) -> None:

@@ -40,6 +40,9 @@ class Retention:
         self._folder = path.parent
         self._page_size = 0
         self._expired_seq = 0  # all up to here are older than allowed
+        self._age: tuple[int, Sequence[Correction]] | None = (
+            None  # what to look for further expired ones with
+        )
         self._short = False  # the disk has less than min_free_bytes
 
     def measure(self, conn: sqlite3.Connection) -> None:
@@ -66,14 +69,21 @@ class Retention:
         rows = conn.execute(
             "SELECT seq, CAST(body AS BLOB) FROM log WHERE seq > ? ORDER BY seq LIMIT ?",
             (self._expired_seq, RETENTION_STEP),
-        )
-        for seq, body in rows.fetchall():
+        ).fetchall()
+        self._age = None
+        for seq, body in rows:
             message = decode_row(seq, body)
             if message is None:
                 continue
             offset, quality = shift(message.boot, seq, message.time, corrections)
             if quality in TRUSTED and message.created_ns + offset < oldest_ns:
                 self._expired_seq = seq
+                self._age = (now_ns, corrections)  # perhaps there are more
+
+    def look_further(self, conn: sqlite3.Connection) -> None:
+        """Look for the next expired ones, once those found have been removed."""
+        if self._age:
+            self.look_at_age(conn, *self._age)
 
     def step(self, conn: sqlite3.Connection, count: int, added: int) -> Step:
         """Remove the oldest of `count` messages beyond the bounds, inside the open transaction.

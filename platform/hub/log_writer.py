@@ -350,6 +350,8 @@ class LogWriter:
         """One step of retention or of giving back free pages; False where there was nothing to do."""
         conn = self._open_conn()
         if not self._retention.behind(self.count, self.first_seq):
+            self._retention.look_further(conn)
+        if not self._retention.behind(self.count, self.first_seq):
             self._more = self._retention.give_back(conn)
             return False
         conn.execute("BEGIN IMMEDIATE")
