@@ -7,6 +7,7 @@ the key file can neither use a secret nor test a guess. Passwords of people are 
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import logging
 import re
@@ -18,6 +19,7 @@ from .database import write_durably
 log = logging.getLogger("hub.keys")
 
 KEY_BYTES = 32
+CHECKSUM_BYTES = 8
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without letters that a person mistakes: I, L, O, U
 CODE_LENGTH = 8  # 40 bits; with 5 tries a guess succeeds once in 2 * 10**11
 
@@ -37,30 +39,43 @@ class ServerKey:
 
     @classmethod
     def load(cls, path: Path) -> ServerKey:
-        """Read the key, from its copy where the file is damaged, or make one where there is none.
-
-        Where both are damaged they are set aside and a new key is made: keys of things and tokens are then
-        void, and the log says so; the gateway starts all the same.
-        """
-        copy = path.with_name(path.name + ".copy")
-        found = [file for file in (path, copy) if file.exists()]
-        for file in found:
-            key = file.read_bytes()
-            if len(key) == KEY_BYTES:
-                break
-        else:
-            for file in found:
-                log.error("%s is damaged: things need new keys and people must log in again", file.name)
-                file.rename(file.with_name(file.name + ".damaged"))
-            key = secrets.token_bytes(KEY_BYTES)
-        for file in (path, copy):
-            if not file.exists() or file.read_bytes() != key:
-                write_durably(file, key)
-        return cls(key)
+        """Read the key, or make it. Where it had to be made anew keys of things and tokens are void."""
+        return cls(load_secret(path, KEY_BYTES, "things need new keys and people must log in again"))
 
     def digest(self, purpose: str, secret: str) -> bytes:
         """The keyed hash (HMAC-SHA-256) of `secret`; `purpose` keeps a token from passing as a thing key."""
         return hmac.digest(self._key, f"{purpose}\0{secret}".encode("utf-8", "surrogatepass"), "sha256")
+
+
+def load_secret(path: Path, size: int, loss: str) -> bytes:
+    """The `size` random bytes kept in `path` and, a second time, beside it; made where there are none.
+
+    Each file ends in a checksum, so a flipped bit is noticed and the other file taken. Where both are damaged
+    they are set aside, new bytes are made and `loss` says in the log what that means; the start goes on.
+    """
+    files = (path, path.with_name(path.name + ".copy"))
+    contents = [file.read_bytes() for file in files if file.exists()]
+    whole = [content[:size] for content in contents if content == _with_checksum(content[:size])]
+    if not whole and len(set(contents)) == 1 and len(contents[0]) == size:
+        whole = contents  # written before there were checksums
+    if whole:
+        secret = whole[0]
+    else:
+        if contents:
+            log.error("%s and its copy are damaged and set aside: %s", path.name, loss)
+        for file in files:
+            if file.exists():
+                file.rename(file.with_name(file.name + ".damaged"))
+        secret = secrets.token_bytes(size)
+    kept = _with_checksum(secret)
+    for file in files:
+        if not file.exists() or file.read_bytes() != kept:
+            write_durably(file, kept)
+    return secret
+
+
+def _with_checksum(secret: bytes) -> bytes:
+    return secret + hashlib.sha256(b"fluxgate secret\0" + secret).digest()[:CHECKSUM_BYTES]
 
 
 def new_secret() -> str:
