@@ -199,7 +199,8 @@ def run(backlog: int, live: int) -> dict[str, float]:
         )
         seen, _ = broker.communicate("")
         found: dict[str, float] = json.loads(drained.stdout)
-        return found | json.loads(seen)
+        found.update(json.loads(seen))
+        return found
     finally:
         shutil.rmtree(folder)
 
