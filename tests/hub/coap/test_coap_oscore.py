@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 import sys
 import types
@@ -451,18 +452,39 @@ def test_context_that_was_removed_ends_its_observations(open_world: Any) -> None
     asyncio.run(main())
 
 
+def as_documented(given: Any) -> dict[str, str]:
+    """The parameters in the file that docs/coap.md shows."""
+    page = (Path(__file__).parents[3] / "docs" / "coap.md").read_text()
+    names = json.loads(page[page.index('{"sender-id_hex"') :].partition("```")[0])
+    assert names["algorithm"] == given.algorithm
+    file = {
+        "sender-id_hex": given.sender_id.hex(),
+        "recipient-id_hex": given.recipient_id.hex(),
+        "secret_hex": given.master_secret.hex(),
+        "salt_hex": given.master_salt.hex(),
+        "algorithm": given.algorithm,
+    }
+    assert file.keys() == names.keys()
+    return file
+
+
 def test_an_aiocoap_client_works_with_what_was_shown_also_over_a_restart(
-    open_world: Any, monkeypatch: pytest.MonkeyPatch
+    open_world: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # Its OSCORE client imports a library for EDHOC, which nothing here uses and which not every machine has.
     monkeypatch.setitem(sys.modules, "lakers", types.ModuleType("lakers"))
 
     async def main() -> None:
-        given = context = None
+        folder = tmp_path / "thing"
+        folder.mkdir()
+        credentials = CredentialsMap()
         for run in range(2):
             async with open_world() as world:
-                given = given or await world.door.contexts.create(world.ids["a"])
-                context = context or OfAiocoap(given)
+                if not run:
+                    given = await world.door.contexts.create(world.ids["a"])
+                    (folder / "secret.json").write_text(json.dumps(as_documented(given)))
+                    credentials.load_from_dict({"coap://gateway/*": {"oscore": {"basedir": f"{folder}/"}}})
+                context = credentials["coap://gateway/*"]
                 client = await aiocoap.Context.create_client_context(transports=["oscore", "simple6"])
                 client.client_credentials = CredentialsMap({f"coap://127.0.0.1:{world.door.port}/*": context})
                 uri = world.uri("roof").partition("?")[0]
