@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +13,7 @@ import pytest
 from hub.http import idempotency
 from hub.http.idempotency import KEPT_OF_THING, KEPT_S, TIDY, Keys, parse_key
 from hub.http.problem import Problem
+from tests.hub.http.serving import KEY, MESSAGES, Served
 
 Run = Callable[..., None]
 PACK = b'[{"n":"level","v":1}]'
@@ -123,65 +119,25 @@ def test_keys_are_bounded_by_age_by_thing_and_over_all(run: Run, mocker: Any) ->
     run(scenario)
 
 
-SERVE = """
-import asyncio, json, sys
-from pathlib import Path
-from hub.http import MIGRATIONS
-from hub.http.door import HttpDoor
-from hub.hub import Hub
-
-async def main():
-    hub = Hub.open(Path(sys.argv[1]), migrations=MIGRATIONS)
-    if not hub.registry.things().items:
-        thing, _ = hub.registry.create_thing("node", key="k" * 43)
-        channel = hub.registry.create_channel("field", id="field")
-        hub.registry.connect([channel.id], [thing.id])
-    door = HttpDoor(hub)
-    await door.start()
-    print(json.dumps(door.port), flush=True)
-    await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
-
-
-def start(directory: Path) -> tuple[subprocess.Popen[str], str]:
-    root = Path(__file__).parents[3]
-    environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'platform'}"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(directory)], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert process.stdout is not None
-    return process, f"http://127.0.0.1:{json.loads(process.stdout.readline())}"
-
-
-def stop(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
-
-
 def test_a_repeat_after_kill_9_gets_the_same_number(tmp_path: Path) -> None:
-    headers = {"authorization": "k" * 43, "content-type": "application/senml+json"}
+    headers = {"authorization": KEY, "content-type": "application/senml+json"}
+    served = Served(tmp_path / "data")
     seqs: list[list[int]] = []
-    for _ in range(2):
-        process, url = start(tmp_path / "data")
-        try:
-            with httpx.Client(base_url=url, trust_env=False) as client:
+    try:
+        for _ in range(2):
+            with httpx.Client(base_url=served.url, trust_env=False) as client:
                 seqs.append(
                     [
                         seq_of(
                             client.post(
-                                "/channels/field/messages",
-                                content=PACK,
-                                headers={**headers, "idempotency-key": f"key {n}".replace(" ", "-")},
+                                MESSAGES, content=PACK, headers={**headers, "idempotency-key": f"{n}"}
                             )
                         )
                         for n in range(20)
                     ]
                 )
-        finally:
-            stop(process)
+            served.restart()
+    finally:
+        served.kill()
     assert seqs[0] == seqs[1]
     assert len(set(seqs[0])) == 20
