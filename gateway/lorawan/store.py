@@ -88,7 +88,29 @@ _SCHEMA = (
     ) WITHOUT ROWID""",
 )
 
-MIGRATIONS = (Migration("lorawan: devices, sessions, counters, DevNonces, downlink orders", _SCHEMA),)
+# Within how many seconds a change is in the copy that outlives a damaged log. Keys and DevNonces soon; frame
+# counters of uplinks change with every frame, and a copy is written as a whole.
+COPIED = {
+    "lorawan_device": 10.0,
+    "lorawan_dev_nonce": 10.0,
+    "lorawan_session": 300.0,
+    "lorawan_counter": 300.0,
+    "lorawan_downlink": 300.0,
+    "lorawan_uplink": 600.0,
+}
+
+# More than a gateway can send to one device, or in all, in the time that a copy may be late. A device takes a
+# jump of up to 16,384 (LoRaWAN 1.0.3, MAX_FCNT_GAP); a JoinNonce has 24 bits.
+AFTER_COPY = (
+    "UPDATE lorawan_session SET fcnt_down = fcnt_down + 512",
+    "UPDATE lorawan_counter SET ceiling = ceiling + 4096",
+)
+
+MIGRATIONS = (
+    Migration(
+        "lorawan: devices, sessions, counters, DevNonces, downlink orders", _SCHEMA, COPIED, AFTER_COPY
+    ),
+)
 
 _UPLINK = "INSERT OR REPLACE INTO lorawan_uplink VALUES (?, ?, ?, ?)"
 

@@ -12,8 +12,8 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -49,11 +49,15 @@ T = TypeVar("T")
 class Migration:
     """One step of a schema: `statements` run in one transaction together with the record that they ran.
 
-    A name is never reused and a migration never edited.
+    A name is never reused and the statements never edited. Of tables in the log's file that hold identity or
+    counters, `copied` says within how many seconds a change must be in the copy beside it, and `after_copy` how
+    their counters jump forward where the copy had to be taken.
     """
 
     name: str
     statements: Sequence[str]
+    copied: Mapping[str, float] = field(default_factory=dict)
+    after_copy: Sequence[str] = ()
 
 
 def open_writer(

@@ -33,6 +33,7 @@ from .database import (
 from .disk import Ballast, DiskState, words
 from .errors import LogFailed, LogFull, WriteRefused
 from .log_batch import Batch, Limits, Outcome, Unit, Write
+from .log_copy import TableCopy, soonest
 from .log_reader import encode_row
 from .log_retention import Retention, Step
 from .log_source import ReaderSource
@@ -76,6 +77,7 @@ _SCHEMA = (
             "CREATE TABLE clock(id INTEGER PRIMARY KEY CHECK (id = 1), boot TEXT NOT NULL, "
             "offset_ns INTEGER NOT NULL, quality TEXT NOT NULL, wall_ns INTEGER NOT NULL)",
         ),
+        copied={"clock": 3_600.0},
     ),
 )
 
@@ -112,6 +114,7 @@ class LogWriter:
         self._suspect = path.with_name(path.name + ".suspect")
         self._migrations = migrations
         self._factory = connection
+        self._copy = TableCopy(path, (*_SCHEMA, *migrations))
         self._ballast = Ballast(path.with_name(path.name + ".ballast"))
         self._ballast_owed = 0  # bytes given up that must be free again before messages are taken
         self._retention = Retention(path, limits)
@@ -150,6 +153,7 @@ class LogWriter:
                 try:
                     self._suspect.unlink(missing_ok=True)
                     migrate(conn, self._migrations)
+                    self._copy.restore(conn)
                 except BaseException:
                     conn.close()
                     raise
@@ -275,6 +279,7 @@ class LogWriter:
             clean = outcome.error is None or isinstance(outcome.error, LogFull)
             if clean and self.state is not DiskState.OK and time.monotonic() >= self._next_probe_s:
                 clean = self._between()
+        self._copy.finish(clean=clean and self._conn is not None)
         if self._conn is not None:
             if clean:
                 self._give_back_reservation()
@@ -436,14 +441,18 @@ class LogWriter:
             if batch.messages[-1].seq > reserved - RESERVE // 2:
                 self._extend_reservation(conn, batch.messages[-1].seq)
         dropped = 0
+        copy_in_s: float | None = None
         if one_by_one:
+            copy_in_s = soonest(self._copy, itertools.chain.from_iterable(unit.also for unit in batch.units))
             dropped = self._run_units(conn, batch.units, outcome)
         else:
             writes = itertools.chain.from_iterable(unit.also for unit in batch.units)
             for sql, run in itertools.groupby(writes, key=_sql_of):
                 conn.executemany(sql, [params for _, params in run])
+                copy_in_s = _sooner(copy_in_s, self._copy.delay_of(sql))
         for sql, params in batch.lasting:
             conn.execute(sql, params)
+            copy_in_s = _sooner(copy_in_s, self._copy.delay_of(sql))
         for name, seq in batch.cursors.items():
             if seq is None:
                 conn.execute("DELETE FROM cursor WHERE name = ?", (name,))
@@ -454,6 +463,8 @@ class LogWriter:
         conn.execute("COMMIT")
         # Only now do these hold.
         self._apply(step, kept)
+        if copy_in_s is not None:
+            self._copy.changed(copy_in_s)
         if batch.messages:
             self._expected = batch.messages[-1].seq + 1
         self.cursors.update({name: seq for name, seq in batch.cursors.items() if seq is not None})
@@ -539,6 +550,12 @@ class LogWriter:
 
 def _sql_of(write: Write) -> str:
     return write[0]
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
 
 
 def _misused(error: sqlite3.Error) -> bool:
