@@ -18,9 +18,10 @@ from hub.message import Message, TimeQuality
 from hub.mqtt import packets as mqtt
 from hub.mqtt import replies
 from hub.mqtt.decoder import Decoder
-from hub.mqtt.properties import Properties, encode_properties
+from hub.mqtt.outbox import Outbox
+from hub.mqtt.properties import Properties
 from hub.mqtt.publishing import Place
-from hub.mqtt.reasons import CONNECT_CODES, LEVEL_3_1_1, LEVEL_5_0, ConnectCode, PacketError, Reason
+from hub.mqtt.reasons import CONNECT_CODES, LEVEL_5_0, ConnectCode, PacketError, Reason
 from hub.mqtt.routes import Interest
 from hub.mqtt.session import Session
 from hub.mqtt.sharing import Group
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("hub.mqtt")
 
 MAX_PLACES = 256  # topics whose parsing and permission are remembered, per connection
-WIRE_OVERHEAD = 64  # bytes a queued packet costs beside its payload, about
 MAX_REASON = 200  # characters of a reason string
 
 
@@ -62,13 +62,12 @@ class Reply:
         connection.send(b"".join(self._wires))
 
 
-class Connection(asyncio.Protocol):
+class Connection(Outbox, asyncio.Protocol):
     """From accept to the end. Until CONNECT has authenticated it is a small buffer and nothing else."""
 
     def __init__(self, door: MqttDoor) -> None:
-        self._door = door
+        super().__init__(door)
         self._decoder = Decoder(door.limits.connect_bytes)
-        self._transport: asyncio.Transport | None = None
         self._places: dict[str, Place] = {}
         self._epoch = -1
         self._taken: list[Message] = []  # published in this read
@@ -76,16 +75,13 @@ class Connection(asyncio.Protocol):
         self._promises: list[tuple[int, int, int]] = []  # of these in MQTT 5, see Reply
         self._binding = False
         self._stamp = (0, TimeQuality.UNSET)  # time of this read
-        self._buffer_limit = 0
         self.subscribing = Subscribing(door, self)
         self.peer = ""
         self.certificate: str | None = None  # thing that a verified client certificate names
         self.accepted_s = 0.0  # monotonic
         self.heard_s = 0.0  # monotonic time of the last bytes
-        self.closing_s: float | None = None
         self.paused = False  # not read from, because the disk does not keep up
         self.keepalive_s = 0
-        self.level = LEVEL_3_1_1
         self.principal: Principal
         self.token = ""  # of a user
         self.session: Session  # from the accepted CONNECT on
@@ -93,16 +89,10 @@ class Connection(asyncio.Protocol):
         self.interests: dict[str, Interest] = {}
         self.resending: deque[int] = deque()  # packet ids owed again since the reconnect
         self.unsaved = False  # the kept session has moved on since its row was written
-        self.out: list[bytes] = []  # for this turn
-        self.out_bytes = 0
-        self.full = False  # the client does not keep up: what can wait or be dropped is not queued
         # MQTT 5
         self.says_why = True  # reason strings are wanted (3.1.2.11.7)
-        self.max_packet = 0  # bytes the client takes; 0: any
         self.unanswered = 0  # QoS 1 messages taken and not acknowledged
         self._open: set[int] = set()  # QoS 2 ids received on this connection, not released
-        self._max_aliases = 0  # towards the client
-        self._aliases: dict[bytes, int] = {}
 
     # asyncio.Protocol
 
@@ -167,7 +157,7 @@ class Connection(asyncio.Protocol):
         if self.level == LEVEL_5_0:
             asked = packet.properties or Properties()
             self._decoder.max_alias = limits.topic_aliases
-            self._max_aliases = min(asked.topic_alias_maximum or 0, limits.topic_aliases)
+            self.max_aliases = min(asked.topic_alias_maximum or 0, limits.topic_aliases)
             self.max_packet = asked.maximum_packet_size or 0
             self.says_why = asked.request_problem_information != 0
             receive_maximum = asked.receive_maximum or receive_maximum
@@ -189,97 +179,10 @@ class Connection(asyncio.Protocol):
             self._transport.write(wire)
         self.close()
 
-    def fits(self, wire: bytes) -> bool:
-        """Whether the client takes a packet of this size (5.0, 3.1.2-24)."""
-        return not self.max_packet or len(wire) <= self.max_packet
-
-    # Towards the client
-
-    def send(self, wire: bytes) -> None:
-        """Queue a packet for the end of this turn."""
-        self.put(b"", wire)
-
-    def put(self, head: bytes, payload: bytes) -> None:
-        """Queue a packet in two parts, so that a payload many clients receive is not copied for each."""
-        if self.closing_s is not None:
-            return
-        if not self.out_bytes:
-            self._door.wants_flush(self)
-        self.out += (head, payload)
-        self.out_bytes += len(payload) + WIRE_OVERHEAD
-        if self.out_bytes > self._buffer_limit:
-            self.flush()  # what the socket takes of a burst now need not wait or be dropped
-
-    def flush(self) -> None:
-        """Write what has been gathered."""
-        out, self.out = self.out, []
-        self.out_bytes = 0
-        if out and self._transport is not None:
-            wire = b"".join(out)
-            self._door.counters["bytes_sent"] += len(wire)
-            self._transport.write(wire)
-
-    def publish_head(
-        self,
-        topic: bytes,
-        block: bytes,
-        size: int,
-        qos: int,
-        packet_id: int,
-        *,
-        retain: bool,
-        dup: bool,
-        alias: bool,
-    ) -> bytes | None:
-        """The start of a PUBLISH of MQTT 5; None where this client takes no packet that large (3.1.2-24).
-
-        `alias`: the packet is queued next, so that a topic alias may be used or begun.
-        """
-        if self.max_packet:
-            head = replies.publish_head_5(topic, block, size, qos, packet_id, retain=retain, dup=dup)
-            if len(head) + size > self.max_packet:
-                return None
-            if len(head) + size + 5 > self.max_packet:
-                return head  # no room to begin an alias
-        if alias and self._max_aliases:
-            topic, block = self._aliased(topic, block)
-        return replies.publish_head_5(topic, block, size, qos, packet_id, retain=retain, dup=dup)
-
-    def _aliased(self, topic: bytes, block: bytes) -> tuple[bytes, bytes]:
-        """3.3.2.3.4: the first topics of a connection get an alias each."""
-        number = self._aliases.get(topic)
-        if number is not None:
-            return b"", b"\x23" + number.to_bytes(2, "big") + block
-        if len(self._aliases) < self._max_aliases:
-            number = self._aliases[topic] = len(self._aliases) + 1
-            return topic, b"\x23" + number.to_bytes(2, "big") + block
-        return topic, block
-
-    def send_system(self, topic: str, value: str, identifiers: tuple[int, ...], *, retain: bool) -> None:
-        """A value of `$SYS` at QoS 0."""
-        if self.full:
-            self._door.counters["dropped_qos0"] += 1
-            return
-        name, payload = topic.encode(), value.encode()
-        if self.level == LEVEL_5_0:
-            block = encode_properties(Properties(subscription_ids=identifiers))[1:]
-            head = self.publish_head(name, block, len(payload), 0, 0, retain=retain, dup=False, alias=False)
-        else:
-            head = replies.publish_head(name, len(payload), 0, retain=retain)
-        if head is not None:
-            self._door.counters["sent_qos0"] += 1
-            self.put(head, payload)
-
     def show_system(self, text: str) -> None:
         """The values of now to a new subscription to `$SYS`."""
         if self.closing_s is None:
             self._door.system.show(self, text, self._door.clock())
-
-    def limit_buffer(self, size: int) -> None:
-        """What may be buffered towards this client, in bytes; takes effect at once."""
-        if self._transport is not None and size != self._buffer_limit:
-            self._buffer_limit = size
-            self._transport.set_write_buffer_limits(high=size, low=size // 4)
 
     def close(self, reason: Reason | None = None, why: str = "") -> None:
         """Close once what is buffered has been sent; the sweep ends it where the client does not read.

@@ -23,6 +23,7 @@ from hub.mqtt.connection import Connection
 from hub.mqtt.delivery import Delivery
 from hub.mqtt.intake import Intake
 from hub.mqtt.limits import COUNTERS, Limits
+from hub.mqtt.outbox import Outbox
 from hub.mqtt.packets import Connect, Will
 from hub.mqtt.publishing import Publishing
 from hub.mqtt.reasons import CONNECT_CODES, LEVEL_5_0, PacketError, Reason
@@ -84,7 +85,7 @@ class MqttDoor:
         self._closing: dict[Connection, None] = {}
         self._per_identity: Counter[str] = Counter()
         self._pumps: dict[Connection, None] = {}
-        self._to_flush: list[Connection] = []
+        self._to_flush: list[Outbox] = []
         self._unsubscribe: list[Callable[[], None]] = []
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
@@ -340,7 +341,7 @@ class MqttDoor:
         self.delivery.on_commit(messages)
         self.intake.relax()
 
-    def wants_flush(self, connection: Connection) -> None:
+    def wants_flush(self, connection: Outbox) -> None:
         """Something was queued for this client; it is written at the end of the turn."""
         self._to_flush.append(connection)
         self.intake.schedule()
@@ -358,8 +359,8 @@ class MqttDoor:
             if connection.closing_s is None and self.delivery.pump(connection):
                 self.wants_pump(connection)
         to_flush, self._to_flush = self._to_flush, []
-        for connection in to_flush:
-            connection.flush()
+        for outbox in to_flush:
+            outbox.flush()
 
     # Time and rights
 

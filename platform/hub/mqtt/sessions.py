@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
+from hub.disk import DiskState
 from hub.errors import TopicError
 from hub.hub import Hub
 from hub.mqtt import store
@@ -171,6 +172,7 @@ class Sessions:
         """Take the will out of the session and publish it where it is due."""
         will, session.will = session.will, None
         if will is not None and due:
+            self._intake.undo(lambda: setattr(session, "will", will))  # on a full disk it waits on
             self._publish_will(session.identity, will)
 
     # Shared subscriptions
@@ -246,7 +248,7 @@ class Sessions:
                 self._counters["sessions_expired"] += 1
                 self.forget(key)
             elif session.will is not None:
-                if ago_s >= delay_s(session.will):
+                if ago_s >= delay_s(session.will) and self._hub.log.state is DiskState.OK:
                     # In one transaction: after a crash the will has been published, or still waits.
                     self.come_will(session)
                     self._intake.save(session)
