@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import pickle
 import random
@@ -25,9 +26,10 @@ from torture.shim import Call, Shim
 
 from hub import database, log_writer
 from hub.access import Principal
+from hub.errors import HubError
 from hub.history import Query
 from hub.hub import Hub, HubSettings
-from hub.log import Migration
+from hub.log import Log, Migration, Write
 from hub.message import OCTET_STREAM, SENML_JSON, Message
 from hub.mqtt import MIGRATIONS, MqttDoor
 
@@ -35,6 +37,7 @@ TABLE = Migration("torture/1", ("CREATE TABLE torture(body TEXT PRIMARY KEY) WIT
 SMALL_WAL = 96 << 10  # so that a short life sees several checkpoints
 SMALL_RESERVE = 256
 DEADLINE_S = 30.0
+REFUSED = 3  # exit status: an error of the disk was raised to whoever started the hub
 
 
 class LessSynchronous(sqlite3.Connection):
@@ -76,23 +79,30 @@ class Life:
         self.say(f"seen {messages[-1].seq}")
 
     async def run(self) -> None:
-        self.hub = hub = open_hub(Path(self.order["folder"]), self.order)
+        """Live until the clients are done; with a fault, until the log fails or a client is cut off."""
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._fail_from("open")
+        self.hub = hub = open_hub(
+            Path(self.order["folder"]),
+            self.order,
+            on_failure=lambda _error: failed.cancel(),
+        )
         hub.log.on_append(self._seen)
         door = MqttDoor(hub, port=0)
         await door.start()
         book, port = self.book, door.port
         reader = Subscriber(book, self.say, port)
         await reader.resume()
-        if fault := self.order.get("fault"):
-            self.shim.fail(Call(fault["calls"]), fault["at"], fault["error"], forever=fault["forever"])
+        self._fail_from("load")
         twice, once = Publisher2(book, self.say, port), Publisher1(book, self.say, port)
         keeper = Retainer(book, self.say, port)
+        clients = (reader, twice, once, keeper)
         await twice.resume()
         await once.open()
         await keeper.open()
         twice.begin(self.operations)
         once.begin(self.operations)
-        await asyncio.gather(
+        work = asyncio.gather(
             asyncio.wait_for(twice.done, DEADLINE_S),
             asyncio.wait_for(once.done, DEADLINE_S),
             keeper.run(self.operations // 3, random.Random(self.order["seed"])),
@@ -100,11 +110,31 @@ class Life:
             self._administer(),
             self._query(),
         )
+        cut_off = [client.link.lost for client in clients if client.link]
+        ends: list[asyncio.Future[Any]] = [work, failed, *cut_off]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if "fault" in self.order:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+        else:
+            await work
         if self.order["ends"] == "clean":
-            for client in (reader, twice, once, keeper):
+            for client in clients:
                 client.close()
             await door.close()
             await hub.close()
+
+    def _fail_from(self, moment: str) -> None:
+        """Begin to count towards the fault, where one was ordered from here on."""
+        fault = self.order.get("fault")
+        if fault and fault["from"] == moment:
+            self.shim.fail(
+                Call(fault["calls"]),
+                fault["at"],
+                fault["error"],
+                forever=fault["forever"],
+                partial=fault["partial"],
+            )
 
     async def _publish(self) -> None:
         """As HTTP does: a call that returns when it is durable; every other one with a row of its own."""
@@ -150,17 +180,46 @@ class Life:
 
 
 def live(order: dict[str, Any]) -> int:
-    """In the forked child."""
+    """In the forked child: 0 where the life ended as ordered, REFUSED where a fault was met as it should be."""
     shim = Shim()
     book: Book = pickle.loads(Path(order["book"]).read_bytes())
     shim.start(Path(order["folder"]), Path(order["trace"]), order.get("sync_delay_us", 0))
+    if order.get("early"):
+        acknowledge_early()
     life = Life(book, shim, order)
     try:
-        uvloop.run(life.run()) if order["ends"] == "clean" else _until_crash(life)
+        uvloop.run(_bounded(life)) if order["ends"] == "clean" else _until_crash(life)
+    except (OSError, sqlite3.Error, HubError) as error:
+        if "fault" in order:
+            shim.mark(f"counted {shim.counted()}")
+            return REFUSED
+        traceback.print_exception(error)
+        return 1
     except Exception:
         traceback.print_exc()
         return 1
+    if "fault" in order:
+        shim.mark(f"counted {shim.counted()}")
     return 0
+
+
+async def _bounded(life: Life) -> None:
+    await asyncio.wait_for(life.run(), 2 * DEADLINE_S)
+
+
+def acknowledge_early() -> None:
+    """The fault that a control must find: "durable" is said at once, for the life of this process."""
+    take = Log.post
+
+    def submit(self: Any, messages: Sequence[Message], also: Sequence[Write], done: Any) -> list[int]:
+        seqs = take(self, messages, also)
+        self._loop.call_soon(done, None)
+        return seqs
+
+    async def append(self: Any, messages: Sequence[Message], also: Sequence[Write] = ()) -> list[int]:
+        return take(self, messages, also)
+
+    Log.submit, Log.append = submit, append  # type: ignore[method-assign]
 
 
 def _until_crash(life: Life) -> None:
@@ -171,7 +230,8 @@ def _until_crash(life: Life) -> None:
 
 
 def serve(run: Any) -> None:
-    """Run each order of standard input in a child."""
+    """Run each order of standard input in a child. What the hub logs on the way is not looked at."""
+    logging.disable(logging.CRITICAL)
     for line in sys.stdin:
         order = json.loads(line)
         child = os.fork()

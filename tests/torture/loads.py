@@ -7,6 +7,7 @@ account: `acknowledged` must be stored, and what is in `once` not more than once
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import random
 import socket
@@ -151,6 +152,58 @@ class Http:
             raise AssertionError(f"{answer[:40]!r} {content[:200]!r}")
 
 
+class WebSocket:
+    """Envelopes with an id, acknowledged one by one; RFC 6455 as far as it takes."""
+
+    name = "websocket"
+    WINDOW = 4
+
+    def __init__(self, site: Site, account: Account) -> None:
+        self._site, self._account = site, account
+
+    async def run(self) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._site.http_port)
+        try:
+            writer.write(
+                (
+                    f"GET /channels/{self._site.channel}/messages/ws?envelope=1 HTTP/1.1\r\nHost: gateway\r\n"
+                    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                    f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Thing {self._site.thing[1]}\r\n\r\n"
+                ).encode()
+            )
+            answer = await reader.readuntil(b"\r\n\r\n")
+            if not answer.startswith(b"HTTP/1.1 101"):
+                raise AssertionError(f"{answer!r}")
+            for _ in range(self.WINDOW):
+                self._send(writer)
+            while True:
+                said = json.loads(await _read_frame(reader))
+                if said["type"] == "ack":
+                    self._account.acknowledge(self.name, said["id"])
+                elif said["type"] == "error" and said["status"] < 500:
+                    raise AssertionError(f"{said}")
+                self._send(writer)
+        finally:
+            writer.close()
+
+    def _send(self, writer: asyncio.StreamWriter) -> None:
+        body = self._account.body("ws")
+        payload = base64.b64encode(body.encode()).decode()
+        text = json.dumps({"id": body, "payload_base64": payload}).encode()
+        # FIN and text; a mask of zeros changes nothing (5.2, 5.3)
+        writer.write(bytes((0x81, 0x80 | len(text), 0, 0, 0, 0)) + text)
+
+
+async def _read_frame(reader: asyncio.StreamReader) -> bytes:
+    """The payload of one short frame of a server. Raises EOFError at a close."""
+    first, size = await reader.readexactly(2)
+    if size == 126:
+        size = int.from_bytes(await reader.readexactly(2), "big")
+    if first != 0x81:
+        raise EOFError(f"a frame that begins with {first:#x}")
+    return await reader.readexactly(size)
+
+
 class Coap:
     """Confirmable POSTs (RFC 7252, 4.2): the same message again until it is acknowledged, over restarts too."""
 
@@ -293,5 +346,9 @@ DOORS: dict[str, Maker] = {
     "mqtt 3.1.1": lambda site, account, device: Mqtt(site, 4),
     "http": lambda site, account, device: Http(site, account, keyed=False),
     "http idempotent": lambda site, account, device: Http(site, account, keyed=True),
+    "mqtt 5": lambda site, account, device: Mqtt(site, 5),
+    "websocket": lambda site, account, device: WebSocket(site, account),
     "lorawan": lambda site, account, device: Lora(site, account, device),
 }
+if "coap" in Config.__struct_fields__:
+    DOORS["coap"] = lambda site, account, device: Coap(site, account)

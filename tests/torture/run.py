@@ -55,6 +55,20 @@ def kills(count: int, seed: int, minutes: float | None) -> bool:
     return not findings.problems
 
 
+def faults(count: int, seed: int, minutes: float | None) -> bool:
+    from torture import faults
+
+    control = faults.run(300, seed, early=True)
+    print(f"control, acknowledged before the commit: {control}", flush=True)
+    if not control.problems:
+        print("the control found nothing: the harness is blind")
+        return False
+    findings = faults.run(count or None, seed, minutes=minutes, say=lambda line: print(line, flush=True))
+    print("\n".join(findings.problems))
+    print(f"faults: {findings}, seed {seed}")
+    return not findings.problems
+
+
 def damage(count: int, seed: int, minutes: float | None) -> bool:
     from torture import damage
 
@@ -93,6 +107,7 @@ LISTENING = ("damage", "fuzz")  # what the hub logs is part of what they check
 HARNESSES = {
     "cuts": (cuts, 100_000),
     "kills": (kills, 10_000),
+    "faults": (faults, 0),
     "damage": (damage, 1000),
     "fuzz": (fuzz, 10_000_000),
 }
