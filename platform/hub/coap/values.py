@@ -49,7 +49,6 @@ class LastValues:
         """Look through the newest messages of the log, and remember what was found."""
         if wanted not in self._values:
             self._keep(wanted, None)
-            self._router.add(wanted, wanted)
         below = self._log.committed_seq + 1
         for _ in range(self._limits.search_messages // STEP):
             first = self._log.query(_WINDOW, (below, STEP))[0][0]
@@ -77,6 +76,8 @@ class LastValues:
                 self._keep(wanted, message)
 
     def _keep(self, wanted: Filter, message: Message | None) -> None:
+        if wanted not in self._values:
+            self._router.add(wanted, wanted)
         self._bytes += _size(message) - _size(self._values.get(wanted))
         self._values[wanted] = message
         limits = self._limits

@@ -1,7 +1,8 @@
-"""A hub with its CoAP door as a process of its own: `serve.py DATA_DIR [PORT]`.
+"""A hub with its CoAP door as a process of its own: `serve.py DATA_DIR [PORT [forgetful]]`.
 
 Creates two things on one channel the first time. Prints one line of JSON (port, ids, keys) when it listens, and runs
-until it is killed or its standard input ends; then one more with the counters.
+until it is killed or its standard input ends; then one more with the counters. `forgetful` is for a control: such a
+door does not look at what the last run stored.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from hub.coap import MIGRATIONS, CoapDoor
 from hub.hub import Hub
 
 
-async def serve(folder: Path, port: int) -> None:
+async def serve(folder: Path, port: int, *, forgetful: bool) -> None:
     hub = Hub.open(folder, migrations=MIGRATIONS)
+    if forgetful:
+        await hub.log.write([("DELETE FROM coap_exchange", ())])
     door = CoapDoor(hub, "127.0.0.1", port)
     facts = folder / "facts.json"
     if facts.exists():
@@ -44,4 +47,5 @@ async def serve(folder: Path, port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0))
+    given = sys.argv[2:]
+    asyncio.run(serve(Path(sys.argv[1]), int(given[0]) if given else 0, forgetful="forgetful" in given))

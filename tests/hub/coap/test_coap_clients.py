@@ -33,10 +33,10 @@ LIBCOAP = next(
 class Served:
     """The door's process. `facts` is what it printed."""
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    def __init__(self, folder: Path, port: int = 0, *flags: str) -> None:
         folder.mkdir(exist_ok=True)
         self.process = subprocess.Popen(
-            [sys.executable, str(SERVE), str(folder), str(port)],
+            [sys.executable, str(SERVE), str(folder), str(port), *flags],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

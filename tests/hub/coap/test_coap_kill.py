@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from hub.coap import MIGRATIONS
 from hub.coap.packets import CON, Code, Opt, decode, encode, uint
-from hub.hub import Hub
+from hub.database import open_reader
+from hub.log_reader import decode_row
 from tests.hub.coap.test_coap_clients import Served
 
 CLIENTS = 4
@@ -67,49 +66,81 @@ class Publisher:
                 self.next()
 
 
-@pytest.mark.parametrize("seed", [1])
-def test_acknowledged_is_never_lost_and_nothing_is_stored_twice(tmp_path: Path, seed: int) -> None:
-    rng = random.Random(seed)
-    folder = tmp_path / "data"
-    served = Served(folder)
-    port = served.facts["port"]
-    publishers = [Publisher(f"p{n}", served) for n in range(CLIENTS)]
+class Lives:
+    """One data directory through many lives of the door's process, under load."""
 
-    async def load(seconds: float) -> None:
-        stop = asyncio.Event()
-        asyncio.get_running_loop().call_later(seconds, stop.set)
-        asyncio.get_running_loop().call_later(seconds, served.kill)
-        await asyncio.gather(*(publisher.run(stop) for publisher in publishers))
+    def __init__(self, folder: Path, *flags: str) -> None:
+        self.folder = folder
+        self.flags = flags
+        self.served = Served(folder)
+        self.port = self.served.facts["port"]
+        self.publishers = [Publisher(f"p{n}", self.served) for n in range(CLIENTS)]
 
-    for _ in range(ROUNDS):
-        asyncio.run(load(0.1 + rng.random() * 0.3))
-        served = Served(folder, port)
+    def kill_after(self, seconds: float) -> None:
+        """A life that ends with a kill, and the beginning of the next one."""
 
-    async def settle() -> None:
-        """Each publisher's last request, a copy of which the run before may have stored."""
-        for publisher in publishers:
+        async def load() -> None:
             stop = asyncio.Event()
-            mark = publisher.n
-            publisher.on_acknowledged = lambda n, mark=mark, stop=stop: stop.set() if n >= mark else None
-            async with asyncio.timeout(60):
-                await publisher.run(stop)
+            loop = asyncio.get_running_loop()
+            loop.call_later(seconds, stop.set)
+            loop.call_later(seconds, self.served.kill)
+            await asyncio.gather(*(publisher.run(stop) for publisher in self.publishers))
 
-    asyncio.run(settle())
-    served.stop()
-    for publisher in publishers:
-        publisher.socket.close()
+        asyncio.run(load())
+        self.served = Served(self.folder, self.port, *self.flags)
 
-    async def stored() -> Counter[bytes]:
-        hub = Hub.open(folder, migrations=MIGRATIONS)
-        found = Counter(message.payload for message in hub.log.read(0, None, 1_000_000))
-        await hub.close()
-        return found
+    def settle(self) -> None:
+        """Each publisher's last request, a copy of which the life before may have stored."""
 
-    found = asyncio.run(stored())
+        async def last() -> None:
+            for publisher in self.publishers:
+                stop = asyncio.Event()
+                mark = publisher.n
+                publisher.on_acknowledged = lambda n, mark=mark, stop=stop: stop.set() if n >= mark else None
+                async with asyncio.timeout(60):
+                    await publisher.run(stop)
+
+        asyncio.run(last())
+
+    def stored(self) -> Counter[bytes]:
+        """How often each payload is in the log."""
+        with contextlib.closing(open_reader(self.folder / "log.db")) as reader:
+            rows = reader.execute("SELECT seq, CAST(body AS BLOB) FROM log").fetchall()
+        messages = [decode_row(seq, body) for seq, body in rows]
+        return Counter(message.payload for message in messages if message is not None)
+
+    def end(self) -> None:
+        self.served.stop()
+        for publisher in self.publishers:
+            publisher.socket.close()
+
+
+def test_acknowledged_is_never_lost_and_nothing_is_stored_twice(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    lives = Lives(tmp_path / "data")
+    for _ in range(ROUNDS):
+        lives.kill_after(0.1 + rng.random() * 0.3)
+        lives.settle()
+    found = lives.stored()
+    lives.end()
     assert [payload for payload, times in found.items() if times > 1] == []
-    for publisher in publishers:
+    for publisher in lives.publishers:
         assert publisher.acknowledged > ROUNDS
         missing = [
             n for n in range(1, publisher.acknowledged + 1) if not found[f"{publisher.name}/{n}".encode()]
         ]
         assert missing == []
+
+
+def test_a_door_that_forgets_what_it_stored_would_store_it_twice(tmp_path: Path) -> None:
+    rng = random.Random(2)
+    lives = Lives(tmp_path / "data", "forgetful")
+    twice: list[bytes] = []
+    for _ in range(ROUNDS * 10):  # about one copy a kill; one is enough
+        lives.kill_after(0.1 + rng.random() * 0.2)
+        lives.settle()
+        twice = [payload for payload, times in lives.stored().items() if times > 1]
+        if twice:
+            break
+    lives.end()
+    assert twice
