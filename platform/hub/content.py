@@ -45,7 +45,7 @@ def check(content_type: str, payload: bytes, now_s: float) -> str:
             return name
         name = SENML_JSON
     try:
-        senml.decode(name, payload, now_s)
+        senml.check(name, payload, now_s)
     except SenmlError as error:
         raise BadMessage(error.reason) from None
     return name

@@ -1,137 +1,147 @@
-"""The history's file: SenML records by series and time, other messages by channel and time.
+"""The history's file: chunks of records by series, written by compaction in short transactions.
 
-Belongs to one thread at a time; `hub.history` gives it one. Each step is one transaction together with the
-number of the last message taken, so a message is taken exactly once whatever happens in between.
+Belongs to one thread at a time; `hub.history` gives it one, queries read over connections of their own. A step of
+compaction is one transaction: the new chunks, the small ones they replace, and for each series the message up to
+which it is now in chunks. When all series have come that far, `done` moves there and those marks go. So a step
+that was cut off never happened, and one that happened is not repeated.
 """
 
 from __future__ import annotations
 
-import base64
-import heapq
-import itertools
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import msgspec
-
-from . import senml
 from .database import Migration, check, migrate, open_or_set_aside, open_writer
-from .errors import Invalid, SenmlError
-from .message import JSON, SENML_CBOR, SENML_JSON, Message
+from .history_chunks import ChunkDamaged, Head, Item, Values, decode, encode
+from .history_model import SeriesKey
+from .history_tail import MAX_SERIES, Piece, Series, Tail
+from .timekeeping import Correction
 
 log = logging.getLogger("hub.history")
 
-MAX_SERIES = 100_000  # kept in memory at about 500 bytes each; the records of further series are not kept
-MAX_MERGED = 10_000  # series one query may run over
-MAX_REACH = 1_000_000  # offset + limit
-MAX_LIMIT = 1000  # as Mainflux
-TRIM_ROWS = 2_000  # removed in one step at most
-DAY_S = 86_400.0
+CHUNK_POINTS: Final = 512  # records of a chunk at most
+CHUNK_BYTES: Final = 64 << 10  # of text and data in a chunk, unless one value alone is longer
+FULL_SHARE: Final = 0.75  # of CHUNK_POINTS: from there on a chunk is left alone
+STEP_S: Final = 0.006  # a step takes on no further series after this; its commit comes on top
+STEP_POINTS: Final = 2048  # records of one series taken at once: about 3 ms
+BREATH_S: Final = 50e-6  # between two series: whoever waits for the interpreter gets it
+DROP_STEP: Final = 2000  # chunks removed in one transaction: about 5 ms
+VACUUM_PAGES: Final = 256  # given back in one step: 1 MiB
+FREE_SHARE: Final = 4  # given back once one part in so many is free, and more than VACUUM_SLACK
+VACUUM_SLACK: Final = 16 << 20
+KEPT_DAMAGED: Final = 1000  # damaged chunks kept for a technician; of further ones only the count
+DAY_S: Final = 86_400.0
 
-COMPARATORS = {"eq": "=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-MESSAGES = "messages"  # the format that means SenML records
-
-_MIGRATIONS = (
+MIGRATIONS: Final = (
     Migration(
-        "history/1",
+        "history/2",
         (
             "CREATE TABLE series(id INTEGER PRIMARY KEY, channel TEXT NOT NULL, subtopic TEXT NOT NULL, "
-            "publisher TEXT NOT NULL, protocol TEXT NOT NULL, name TEXT NOT NULL, unit TEXT NOT NULL, "
-            "records INTEGER NOT NULL, UNIQUE (channel, subtopic, publisher, protocol, name, unit))",
-            "CREATE TABLE record(series INTEGER NOT NULL, time REAL NOT NULL, seq INTEGER NOT NULL, "
-            "n INTEGER NOT NULL, v REAL, vs TEXT, vb INTEGER, vd BLOB, sum REAL, update_time REAL, "
-            "PRIMARY KEY (series, time, seq, n)) WITHOUT ROWID",
-            "CREATE TABLE other(channel TEXT NOT NULL, created_ns INTEGER NOT NULL, seq INTEGER NOT NULL, "
-            "n INTEGER NOT NULL, format TEXT NOT NULL, subtopic TEXT NOT NULL, publisher TEXT NOT NULL, "
-            "protocol TEXT NOT NULL, content_type TEXT NOT NULL, payload BLOB NOT NULL, "
-            "PRIMARY KEY (channel, created_ns, seq, n)) WITHOUT ROWID",
+            "publisher TEXT NOT NULL, protocol TEXT NOT NULL, format TEXT NOT NULL, name TEXT NOT NULL, "
+            "unit TEXT NOT NULL, UNIQUE (channel, subtopic, publisher, protocol, format, name, unit))",
+            # Clocks that were not synchronised; number 0 stands for all that were.
+            "CREATE TABLE boot(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+            # AUTOINCREMENT: a number is never used again, so a decoded chunk may be remembered by it.
+            "CREATE TABLE chunk(id INTEGER PRIMARY KEY AUTOINCREMENT, series INTEGER NOT NULL, "
+            "boot INTEGER NOT NULL, upto INTEGER NOT NULL, count INTEGER NOT NULL, first REAL NOT NULL, "
+            "last REAL NOT NULL, sum REAL, min REAL, max REAL, hours BLOB, body BLOB NOT NULL)",
+            "CREATE INDEX chunk_by ON chunk(series, boot, last, first, count, upto)",
+            # How far each series is in chunks, where that is farther than `done`: a compaction under way.
+            "CREATE TABLE ahead(series INTEGER PRIMARY KEY, upto INTEGER NOT NULL)",
+            "CREATE TABLE damaged(id INTEGER PRIMARY KEY, series INTEGER, boot INTEGER, upto INTEGER, "
+            "count INTEGER, first REAL, last REAL, sum REAL, min REAL, max REAL, hours BLOB, body BLOB)",
             "CREATE TABLE state(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
-            "INSERT INTO state VALUES ('cursor', 0)",
+            "INSERT INTO state(name, value) VALUES ('done', 0), ('damaged_records', 0)",
         ),
     ),
 )
 
-SeriesKey = tuple[str, str, str, str, str, str]  # channel, subtopic, publisher, protocol, name, unit
+CHUNK_COLUMNS: Final = "id, series, boot, upto, count, first, last, sum, min, max, hours, body"
+# A damaged value may say it is text, which sqlite3 would refuse to read; the checksum judges it.
+SELECT_CHUNK: Final = (
+    "SELECT id, series, boot, upto, count, first, last, sum, min, max, CAST(hours AS BLOB), "
+    "CAST(body AS BLOB) FROM chunk WHERE id = ?"
+)
+_INSERT: Final = (
+    "INSERT INTO chunk(series, boot, upto, count, first, last, sum, min, max, hours, body) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_NAN: Final = float("nan")
 
-
-class HistoryRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One SenML record as Mainflux's readers show it; fields without a value are left out of its JSON."""
-
-    channel: str
-    publisher: str
-    protocol: str
-    name: str
-    time: float
-    subtopic: str = ""
-    unit: str = ""
-    update_time: float | None = None
-    value: float | None = None
-    string_value: str | None = None
-    bool_value: bool | None = None
-    data_value: str | None = None  # base64url, as in SenML JSON
-    sum: float | None = None
-
-
-class HistoryMessage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One message that is not SenML: JSON as itself, other bytes as base64."""
-
-    channel: str
-    created: int  # UTC nanoseconds
-    publisher: str
-    protocol: str
-    payload: Any
-    subtopic: str = ""
-    content_type: str = ""  # of what is not JSON
-
-
-class HistoryPage(msgspec.Struct, frozen=True):
-    """Part of an answer, newest first: `messages` from `offset` on, of `total` that match."""
-
-    offset: int
-    limit: int
-    total: int
-    messages: list[HistoryRecord] | list[HistoryMessage]
+Place = tuple[Any, ...]  # in an earlier version's file
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """What to look for (Mainflux 0.13 reader). None means "any"; 0, "" and False are values like others."""
+class Chunk:
+    """A row of the table `chunk`."""
 
-    channel: str
-    offset: int = 0
-    limit: int = 10
-    format: str = MESSAGES
-    name: str | None = None
-    subtopic: str | None = None
-    publisher: str | None = None
-    protocol: str | None = None
-    v: float | None = None
-    vs: str | None = None
-    vb: bool | None = None
-    vd: str | None = None  # base64url
-    comparator: str = "eq"  # of v and vs
-    from_s: float | None = None  # UTC seconds, from_s <= time < to_s
-    to_s: float | None = None
+    id: int
+    head: Head
+    hours: bytes | None
+    body: bytes
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Chunk:
+        """Raises ChunkDamaged where the row holds values of other kinds than were written."""
+        number, series, boot, upto, count, first, last, total, low, high, hours, body = row
+        try:
+            head = Head(
+                series,
+                boot,
+                upto,
+                count,
+                first,
+                last,
+                _NAN if total is None else total,
+                _NAN if low is None else low,
+                _NAN if high is None else high,
+            )
+            head.packed()
+        except Exception as error:  # struct.error, TypeError, OverflowError by what a damaged row holds
+            raise ChunkDamaged(f"its row: {error}") from None
+        if not isinstance(body, bytes) or not isinstance(hours, bytes | None):
+            raise ChunkDamaged("its body is no blob")
+        return cls(number, head, hours, body)
+
+
+@dataclass(slots=True)
+class Step:
+    """What one step of compaction did."""
+
+    pieces: list[Piece] = field(default_factory=list)
+    more: bool = False  # of the series given, some are not done yet
+    busy_s: float = 0.0  # from its beginning to its commit
+    damaged: list[int] = field(default_factory=list)  # chunks found damaged, to be set aside
 
 
 class HistoryStore:
-    """Takes messages in and answers queries."""
+    """Owns the connection that writes."""
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self.undecodable = 0  # messages whose SenML did not decode
-        self.series_refused = 0  # records of series beyond MAX_SERIES
+    def __init__(self, path: Path, done: int = 0) -> None:
+        """`done`: up to which message an earlier version's file went, if there is one to import."""
+        self.path = path
+        self._suspect = path.with_name(path.name + ".suspect")
         self._conn, self.set_aside = open_or_set_aside(path, lambda: self._open(path))
+        self._suspect.unlink(missing_ok=True)
+        if done and not self.done and self.imported() is None:
+            self.finish(done)
+            self.put({}, (0,))
 
     def _open(self, path: Path) -> sqlite3.Connection:
+        _create(path)
         conn = open_writer(path)
         try:
-            check(conn, path)
-            migrate(conn, _MIGRATIONS)
+            conn.execute("PRAGMA secure_delete = OFF")  # else removing a day writes every page of it
+            check(conn, path, thorough=self._suspect.exists())
+            migrate(conn, MIGRATIONS)
             self._load(conn)
         except BaseException:
             conn.close()
@@ -139,350 +149,370 @@ class HistoryStore:
         return conn
 
     def _load(self, conn: sqlite3.Connection) -> None:
-        (cursor,) = conn.execute(
-            "SELECT CAST(sum(value) AS INTEGER) FROM state WHERE name = 'cursor'"
+        (done,) = conn.execute("SELECT CAST(sum(value) AS INTEGER) FROM state WHERE name = 'done'").fetchone()
+        self.done: int = done or 0
+        (lost,) = conn.execute(
+            "SELECT CAST(sum(value) AS INTEGER) FROM state WHERE name = 'damaged_records'"
         ).fetchone()
-        self.cursor: int = cursor or 0
-        self._heap: list[tuple[float, int]] = []  # time of a series' first record, once asked for
-        self._series: dict[SeriesKey, int] = {}
-        self._records: dict[int, int] = {}
-        for series_id, records, *key in conn.execute(
-            "SELECT id, CAST(records AS INTEGER), channel, subtopic, publisher, protocol, name, unit FROM series"
+        self.damaged_records: int = lost or 0
+        (self.damaged_chunks,) = conn.execute("SELECT count(*) FROM damaged").fetchone()
+        self._boots: dict[str, int] = dict(conn.execute("SELECT CAST(name AS TEXT), id FROM boot"))
+
+    def tail(self) -> Tail:
+        """An empty tail that knows all series of the file and goes on where its chunks end."""
+        conn = self._conn
+        tail = Tail(self.done, self._boots)
+        counts: dict[int, int] = dict(
+            conn.execute("SELECT series, CAST(sum(count) AS INTEGER) FROM chunk GROUP BY series")
+        )
+        for series_id, *key in conn.execute(
+            "SELECT id, channel, subtopic, publisher, protocol, format, name, unit FROM series LIMIT ?",
+            (MAX_SERIES,),
         ):
-            self._series[tuple(key)] = series_id
-            self._records[series_id] = records
+            tail.add_series(series_id, SeriesKey(*key), counts.get(series_id, 0), saved=True)
+        tail.skip = dict(conn.execute("SELECT series, CAST(upto AS INTEGER) FROM ahead"))
+        return tail
 
     def close(self) -> None:
         self._conn.close()
 
-    # Taking in
+    # Compaction
 
-    def take(self, messages: Sequence[Message], up_to: int) -> None:
-        """Keep what `messages` say and remember that everything up to number `up_to` was seen.
+    def compact(
+        self, tail: Tail, series: Sequence[Series], upto: int, corrections: Sequence[Correction]
+    ) -> Step:
+        """Move records up to message `upto` of some of `series` into chunks: as many as a step has time for.
 
-        One transaction.
+        The caller drops the pieces of the answer from the tail and calls again with the rest of the series.
         """
+        began = time.perf_counter()
         conn = self._conn
-        before = len(self._series)
+        step = Step()
+        rows: list[tuple[Any, ...]] = []
+        replaced: list[int] = []
+        for index, one in enumerate(series):
+            piece = tail.piece(one, upto, STEP_POINTS)
+            if piece is None:
+                continue
+            step.pieces.append(piece)
+            more = len(one.run.seqs) > len(piece.seqs) and one.run.seqs[len(piece.seqs)] <= upto
+            for boot, turn, times, values, last_seq in _groups(piece, corrections, tail.boots):
+                times, values = self._with_small(
+                    one.id, boot, turn, times, values, replaced, step, corrections, tail.boots
+                )
+                for part_times, part_values in _parts(times, values):
+                    rows.append(_row(one.id, boot, last_seq, part_times, part_values))
+            if more or (index + 1 < len(series) and time.perf_counter() - began > STEP_S):
+                step.more = more or index + 1 < len(series)
+                break
+            time.sleep(BREATH_S)
+        boots = dict(tail.boots)  # the loop may add to them meanwhile
         conn.execute("BEGIN IMMEDIATE")
         try:
-            records, others, counts = self._rows(messages)
-            conn.executemany("INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", records)
-            conn.executemany("INSERT OR IGNORE INTO other VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", others)
+            self._save_series([piece.series for piece in step.pieces], boots)
+            conn.executemany("DELETE FROM chunk WHERE id = ?", [(number,) for number in replaced])
+            conn.executemany(_INSERT, rows)
             conn.executemany(
-                "UPDATE series SET records = ? WHERE id = ?",
-                [(self._records[series] + count, series) for series, count in counts.items()],
+                "INSERT OR REPLACE INTO ahead(series, upto) VALUES (?, ?)",
+                [(piece.series.id, piece.seqs[-1]) for piece in step.pieces],
             )
-            conn.execute("UPDATE state SET value = ? WHERE name = 'cursor'", (up_to,))
             conn.execute("COMMIT")
         except BaseException:
-            if conn.in_transaction:
-                conn.execute("ROLLBACK")
-            for key in list(itertools.islice(self._series, before, None)):
-                del self._records[self._series.pop(key)]
+            self._rollback()
             raise
-        for series, count in counts.items():
-            self._records[series] += count
-        self.cursor = up_to
+        self._boots = boots
+        step.busy_s = time.perf_counter() - began
+        return step
 
-    def _rows(
-        self, messages: Sequence[Message]
-    ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], dict[int, int]]:
-        records: list[tuple[Any, ...]] = []
-        others: list[tuple[Any, ...]] = []
-        counts: dict[int, int] = {}
-        for message in messages:
-            if message.content_type not in (SENML_JSON, SENML_CBOR):
-                others.extend(_other_rows(message))
-                continue
-            try:
-                resolved = senml.decode(message.content_type, message.payload, message.created_ns / 1e9)
-            except SenmlError as error:
-                self.undecodable += 1
-                log.warning("message %d is not kept in the history: %s", message.seq, error)
-                continue
-            for n, record in enumerate(resolved):
-                series = self._series_of(message, record)
-                if series is None:
-                    self.series_refused += 1
-                    continue
-                counts[series] = counts.get(series, 0) + 1
-                records.append(
-                    (
-                        series,
-                        record.time,
-                        message.seq,
-                        n,
-                        record.value,
-                        record.string_value,
-                        record.bool_value,
-                        record.data_value,
-                        record.sum,
-                        record.update_time,
-                    )
-                )
-        records.sort(key=_by_place)  # neighbours share a page
-        return records, others, counts
+    def finish(self, upto: int, *, begin_again: bool = False) -> None:
+        """Every series is in chunks up to message `upto`; some may be farther, where a start came in between.
 
-    def _series_of(self, message: Message, record: senml.Record) -> int | None:
-        key = (
-            message.channel,
-            message.subtopic,
-            message.publisher,
-            message.protocol,
-            record.name,
-            record.unit,
-        )
-        series = self._series.get(key)
-        if series is None and len(self._series) < MAX_SERIES:
-            series = self._conn.execute(
-                "INSERT INTO series(channel, subtopic, publisher, protocol, name, unit, records) "
-                "VALUES (?, ?, ?, ?, ?, ?, 0)",
-                key,
-            ).lastrowid
-            assert series is not None
-            self._series[key] = series
-            self._records[series] = 0
-        return series
-
-    # Asking
-
-    def query(self, query: Query) -> HistoryPage:
-        """The page asked for, newest first. Raises Invalid for values outside their limits."""
-        _check(query)
-        if query.format != MESSAGES:
-            return self._query_others(query)
-        series = self._matching_series(query)
-        if len(series) > MAX_MERGED:
-            raise Invalid(f"more than {MAX_MERGED} series; ask for a name or publisher")
-        where, values = _conditions(query, "time", 1.0)
-        narrowed = bool(where)
-        value_where, value_values = _value_conditions(query)
-        where, values = where + value_where, values + value_values
-        if narrowed or value_where:
-            total = sum(self._count(series_id, where, values) for series_id in series)
-        else:
-            total = sum(self._records[series_id] for series_id in series)
-        newest = self._newest(series, where, values, query.offset, query.limit)
-        return HistoryPage(query.offset, query.limit, total, [_record(series[row[0]], row) for row in newest])
-
-    def _matching_series(self, query: Query) -> dict[int, SeriesKey]:
-        wanted = (
-            query.channel,
-            _dotted(query.subtopic),
-            query.publisher,
-            query.protocol,
-            query.name,
-        )
-        return {
-            series_id: key
-            for key, series_id in self._series.items()
-            if key[0] == query.channel
-            and all(want is None or have == want for want, have in zip(wanted, key, strict=False))
-        }
-
-    def _count(self, series: int, where: str, values: list[Any]) -> int:
-        row = self._conn.execute(f"SELECT count(*) FROM record WHERE series = ?{where}", (series, *values))
-        return int(row.fetchone()[0])
-
-    def _newest(
-        self, series: Iterable[int], where: str, values: list[Any], offset: int, limit: int
-    ) -> list[tuple[Any, ...]]:
-        """Rows `offset` to `offset` + `limit` of all series together.
-
-        Each series is read only as far as needed.
+        `begin_again`: the log's numbers went back, so none is farther.
         """
-        sql = f"SELECT * FROM record WHERE series = ?{where} ORDER BY time DESC, seq DESC, n DESC LIMIT ?"
-        cursors = [self._conn.execute(sql, (one, *values, offset + limit)) for one in series]
-        merged = heapq.merge(*cursors, key=_by_age, reverse=True)
-        found = list(itertools.islice(merged, offset, offset + limit))
-        for cursor in cursors:
-            cursor.close()
-        return found
+        conn = self._conn
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            conn.execute("INSERT OR REPLACE INTO state(name, value) VALUES ('done', ?)", (upto,))
+            conn.execute("DELETE FROM ahead WHERE upto <= ? OR ?", (upto, begin_again))
+            conn.execute("COMMIT")
+        except BaseException:
+            self._rollback()
+            raise
+        self.done = upto
 
-    def _query_others(self, query: Query) -> HistoryPage:
-        where, values = _conditions(query, "created_ns", 1e9)
-        for column, value in (
-            ("format", query.format),
-            ("subtopic", _dotted(query.subtopic)),
-            ("publisher", query.publisher),
-            ("protocol", query.protocol),
-        ):
-            if value is not None:
-                where += f" AND {column} = ?"
-                values.append(value)
+    def _save_series(self, series: Sequence[Series], boots: dict[str, int]) -> None:
+        self._conn.executemany(
+            "INSERT OR IGNORE INTO series(id, channel, subtopic, publisher, protocol, format, name, unit) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(one.id, *one.key) for one in series if not one.saved],
+        )
+        if len(boots) > len(self._boots):
+            self._conn.executemany("INSERT OR IGNORE INTO boot(name, id) VALUES (?, ?)", list(boots.items()))
+
+    def _with_small(
+        self,
+        series: int,
+        boot: int,
+        turn: int,
+        times: array[float],
+        values: Values,
+        replaced: list[int],
+        step: Step,
+        corrections: Sequence[Correction],
+        boots: dict[str, int],
+    ) -> tuple[array[float], Values]:
+        """The records, together with those of the newest chunks that are small beside them.
+
+        A chunk takes part when it is no more than twice as long, so that a record is rewritten a few times at
+        most, however slowly its series grows.
+        """
+        conn = self._conn
+        below = 1 << 62
+        while len(times) < CHUNK_POINTS:
+            (newest,) = conn.execute(
+                "SELECT max(id) FROM chunk WHERE series = ? AND boot = ? AND id < ?", (series, boot, below)
+            ).fetchone()
+            if newest is None:
+                break
+            row = conn.execute(SELECT_CHUNK, (newest,)).fetchone()
+            count, upto, size = row[4], row[3], len(row[11])
+            if (
+                count >= CHUNK_POINTS * FULL_SHARE
+                or count > 2 * len(times)
+                or size > CHUNK_BYTES // 4
+                or _turn(boot, upto, corrections, boots) != turn
+            ):
+                break
+            below = newest
+            try:
+                chunk = Chunk.of(row)
+                old_times, old_values = decode(chunk.head, chunk.hours, chunk.body)
+            except ChunkDamaged:
+                step.damaged.append(newest)
+                continue
+            replaced.append(newest)
+            times, values = _in_order(old_times + times, _joined(old_values, values))
+        return times, values
+
+    # Import
+
+    def imported(self) -> Place | None:
+        """Up to where an import of an earlier version's file has come; None before it begins."""
         rows = self._conn.execute(
-            "SELECT channel, created_ns, publisher, protocol, payload, subtopic, content_type FROM other "
-            f"WHERE channel = ?{where} ORDER BY created_ns DESC, seq DESC, n DESC LIMIT ? OFFSET ?",
-            (query.channel, *values, query.limit, query.offset),
+            "SELECT value FROM state WHERE name LIKE 'import%' ORDER BY name"
         ).fetchall()
-        (total,) = self._conn.execute(
-            f"SELECT count(*) FROM other WHERE channel = ?{where}", (query.channel, *values)
-        ).fetchone()
-        return HistoryPage(query.offset, query.limit, total, [_message(row) for row in rows])
+        return tuple(value for (value,) in rows) or None
+
+    def put(self, records: Mapping[Series, Sequence[tuple[float, Item]]], place: Place) -> None:
+        """Add records of an earlier version, by time in each series, and remember how far the import has come."""
+        rows = []
+        for series, items in records.items():
+            times = array("d", [time_s for time_s, _ in items])
+            for part_times, part_values in _parts(*_in_order(times, [item for _, item in items])):
+                rows.append(_row(series.id, 0, self.done, part_times, part_values))
+        conn = self._conn
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            self._save_series(list(records), {})
+            conn.executemany(_INSERT, rows)
+            conn.execute("DELETE FROM state WHERE name LIKE 'import%'")
+            conn.executemany(
+                "INSERT INTO state(name, value) VALUES (?, ?)",
+                [(f"import{index}", part) for index, part in enumerate(place)],
+            )
+            conn.execute("COMMIT")
+        except BaseException:
+            self._rollback()
+            raise
+
+    # Damage
+
+    def suspect(self) -> None:
+        """Have the next start check every page."""
+        self._suspect.touch()
+
+    def set_chunk_aside(self, number: int) -> tuple[int, int]:
+        """Move a damaged chunk out of the way; returns its series and how many records it said it holds."""
+        conn = self._conn
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            row = conn.execute("SELECT series, count FROM chunk WHERE id = ?", (number,)).fetchone()
+            if row is None:  # somebody else did
+                conn.execute("COMMIT")
+                return 0, 0
+            series, count = (value if isinstance(value, int) else 0 for value in row)
+            conn.execute(
+                f"INSERT INTO damaged({CHUNK_COLUMNS}) SELECT {CHUNK_COLUMNS} FROM chunk WHERE id = ? "
+                "AND (SELECT count(*) FROM damaged) < ?",
+                (number, KEPT_DAMAGED),
+            )
+            conn.execute("DELETE FROM chunk WHERE id = ?", (number,))
+            conn.execute("UPDATE state SET value = value + ? WHERE name = 'damaged_records'", (count,))
+            conn.execute("COMMIT")
+        except BaseException:
+            self._rollback()
+            raise
+        self.damaged_chunks += 1
+        self.damaged_records += count
+        log.error("chunk %d of the history is damaged: %d records set aside", number, count)
+        return series, count
 
     # Retention
 
-    def trim(self) -> None:
-        """Remove a step of the oldest data while the file is too large."""
-        if self.used_bytes() <= self._max_bytes:
-            return
-        conn = self._conn
-        conn.execute("BEGIN IMMEDIATE")
-        (other,) = conn.execute("SELECT min(created_ns) FROM other").fetchone()
-        oldest = self._oldest_series()
-        if other is not None and (oldest is None or other / 1e9 < oldest[0]):
-            conn.execute(
-                "DELETE FROM other WHERE (channel, created_ns, seq, n) IN "
-                "(SELECT channel, created_ns, seq, n FROM other WHERE created_ns < ? LIMIT ?)",
-                (other + int(DAY_S * 1e9), TRIM_ROWS),
-            )
-        elif oldest is not None:
-            time, series = oldest
-            removed = conn.execute(
-                "DELETE FROM record WHERE series = ?1 AND (time, seq, n) IN (SELECT time, seq, n FROM record "
-                "WHERE series = ?1 AND time < ?2 ORDER BY time LIMIT ?3)",
-                (series, time + DAY_S, TRIM_ROWS),
-            ).rowcount
-            self._records[series] -= removed
-            conn.execute("UPDATE series SET records = ? WHERE id = ?", (self._records[series], series))
-        conn.execute("COMMIT")
+    def oldest(self) -> float | None:
+        """The time at which the oldest chunk ends."""
+        (last,) = self._conn.execute("SELECT min(last) FROM chunk INDEXED BY chunk_by").fetchone()
+        return None if last is None else float(last)
 
-    def _oldest_series(self) -> tuple[float, int] | None:
-        """The series with the oldest record, and that record's time.
+    def newest(self) -> float | None:
+        """The time at which the newest chunk ends."""
+        (last,) = self._conn.execute("SELECT max(last) FROM chunk INDEXED BY chunk_by").fetchone()
+        return None if last is None else float(last)
 
-        Looked up for all series only when the heap has run empty; in between, a series is put back by what it
-        begins with now.
+    def drop_before(self, end_s: float) -> Iterator[dict[int, int]]:
+        """Remove every chunk that ends before `end_s`, a step at a time.
+
+        Yields after each step what it removed: records by series.
         """
-        if not self._heap:
-            self._heap = [first for series in self._records if (first := self._first_of(series))]
-            heapq.heapify(self._heap)
-        while self._heap:
-            time, series = self._heap[0]
-            first = self._first_of(series)
-            if first == (time, series):
-                return first
-            if first:
-                heapq.heapreplace(self._heap, first)
-            else:
-                heapq.heappop(self._heap)
-        return None
-
-    def _first_of(self, series: int) -> tuple[float, int] | None:
-        row = self._conn.execute(
-            "SELECT time FROM record WHERE series = ? ORDER BY time LIMIT 1", (series,)
-        ).fetchone()
-        return (row[0], series) if row else None
+        conn = self._conn
+        found = conn.execute(
+            "SELECT id, series, count FROM chunk INDEXED BY chunk_by WHERE last < ?", (end_s,)
+        ).fetchall()
+        found.sort()  # chunks that were written together lie together
+        for at in range(0, len(found), DROP_STEP):
+            part = found[at : at + DROP_STEP]
+            conn.execute("BEGIN IMMEDIATE")
+            try:
+                conn.executemany("DELETE FROM chunk WHERE id = ?", [(number,) for number, _, _ in part])
+                conn.execute("COMMIT")
+            except BaseException:
+                self._rollback()
+                raise
+            removed: dict[int, int] = {}
+            for _, series, count in part:
+                removed[series] = removed.get(series, 0) + count
+            yield removed
 
     def used_bytes(self) -> int:
         """Bytes of the file in use: pages less free ones."""
-        (pages,) = self._conn.execute("PRAGMA page_count").fetchone()
-        (free,) = self._conn.execute("PRAGMA freelist_count").fetchone()
-        (size,) = self._conn.execute("PRAGMA page_size").fetchone()
-        return int((pages - free) * size)
+        pages, free, size = self._pages()
+        return (pages - free) * size
 
+    def give_back(self) -> bool:
+        """Return a step of free pages to the disk, where many are free; True while there are more."""
+        pages, free, size = self._pages()
+        if free * FREE_SHARE < pages or free * size < VACUUM_SLACK:
+            return False
+        self._conn.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        return self._pages()[1] < free  # none go where the file was made without auto_vacuum
 
-def _by_place(row: tuple[Any, ...]) -> tuple[int, float]:
-    return row[0], row[1]
-
-
-def _by_age(row: tuple[Any, ...]) -> tuple[float, int, int]:
-    return row[1], row[2], row[3]
-
-
-def _other_rows(message: Message) -> Iterator[tuple[Any, ...]]:
-    """A row for a message, or one for each element of a JSON array."""
-    # Mainflux names the format after the last element of the subtopic.
-    name = message.subtopic.rpartition(".")[2] or ("json" if message.content_type == JSON else "octets")
-    payloads = [message.payload]
-    if message.content_type == JSON and message.payload.lstrip()[:1] == b"[":
-        payloads = [bytes(item) for item in msgspec.json.decode(message.payload, type=list[msgspec.Raw])]
-    for n, payload in enumerate(payloads):
-        yield (
-            message.channel,
-            message.created_ns,
-            message.seq,
-            n,
-            name,
-            message.subtopic,
-            message.publisher,
-            message.protocol,
-            message.content_type,
-            payload,
+    def _pages(self) -> tuple[int, int, int]:
+        conn = self._conn
+        return (
+            int(conn.execute("PRAGMA page_count").fetchone()[0]),
+            int(conn.execute("PRAGMA freelist_count").fetchone()[0]),
+            int(conn.execute("PRAGMA page_size").fetchone()[0]),
         )
 
-
-def _check(query: Query) -> None:
-    if not 1 <= query.limit <= MAX_LIMIT:
-        raise Invalid(f"limit is 1 to {MAX_LIMIT}")
-    if query.offset < 0 or query.offset + query.limit > MAX_REACH:
-        raise Invalid(f"offset is 0 to {MAX_REACH - query.limit}")
-    if query.comparator not in COMPARATORS:
-        raise Invalid(f"comparator is one of {', '.join(COMPARATORS)}")
+    def _rollback(self) -> None:
+        if self._conn.in_transaction:
+            self._conn.execute("ROLLBACK")
 
 
-def _conditions(query: Query, column: str, scale: float) -> tuple[str, list[Any]]:
-    where = ""
-    values: list[Any] = []
-    if query.from_s is not None:
-        where += f" AND {column} >= ?"
-        values.append(query.from_s * scale)
-    if query.to_s is not None:
-        where += f" AND {column} < ?"
-        values.append(query.to_s * scale)
-    return where, values
+def _create(path: Path) -> None:
+    """A new file that can give free pages back: that has to be said before anything is written to it."""
+    if path.exists() and path.stat().st_size:
+        return
+    conn = sqlite3.connect(path, isolation_level=None)
+    try:
+        conn.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        migrate(conn, ())
+    finally:
+        conn.close()
 
 
-def _value_conditions(query: Query) -> tuple[str, list[Any]]:
-    """Conditions on values; columns and operators are ours, what was asked for is a parameter."""
-    operator = COMPARATORS[query.comparator]
-    where = ""
-    values: list[Any] = []
-    if query.v is not None:
-        where += f" AND v {operator} ?"
-        values.append(query.v)
-    if query.vs is not None:
-        where += f" AND vs {operator} ?"
-        values.append(query.vs)
-    if query.vb is not None:
-        where += " AND vb = ?"
-        values.append(query.vb)
-    if query.vd is not None:
-        try:
-            octets = base64.urlsafe_b64decode(query.vd + "=" * (-len(query.vd) % 4))
-        except ValueError:
-            raise Invalid("vd is base64url") from None
-        where += " AND vd = ?"
-        values.append(octets)
-    return where, values
+def _row(series: int, boot: int, upto: int, times: array[float], values: Values) -> tuple[Any, ...]:
+    head, hours, body = encode(series, boot, upto, times, values)
+    return (series, boot, upto, head.count, head.first, head.last, head.sum, head.min, head.max, hours, body)
 
 
-def _dotted(subtopic: str | None) -> str | None:
-    return subtopic if subtopic is None else ".".join(filter(None, subtopic.replace("/", ".").split(".")))
-
-
-def _record(key: SeriesKey, row: tuple[Any, ...]) -> HistoryRecord:
-    _, time, _, _, v, vs, vb, vd, total, update_time = row
-    return HistoryRecord(
-        channel=key[0],
-        subtopic=key[1],
-        publisher=key[2],
-        protocol=key[3],
-        name=key[4],
-        unit=key[5],
-        time=time,
-        update_time=update_time,
-        value=v,
-        string_value=vs,
-        bool_value=None if vb is None else bool(vb),
-        data_value=None if vd is None else base64.urlsafe_b64encode(vd).rstrip(b"=").decode(),
-        sum=total,
+def _turn(boot: int, seq: int, corrections: Sequence[Correction], boots: dict[str, int]) -> int:
+    """How many corrections of its clock come before message `seq`: a chunk never lies on both sides of one."""
+    if not boot:
+        return 0
+    return sum(
+        1 for correction in corrections if boots.get(correction.boot) == boot and correction.up_to_seq < seq
     )
 
 
-def _message(row: tuple[Any, ...]) -> HistoryMessage:
-    channel, created, publisher, protocol, payload, subtopic, content_type = row
-    if content_type == JSON:
-        return HistoryMessage(channel, created, publisher, protocol, msgspec.json.decode(payload), subtopic)
-    text = base64.b64encode(payload).decode()
-    return HistoryMessage(channel, created, publisher, protocol, text, subtopic, content_type)
+def _groups(
+    piece: Piece, corrections: Sequence[Correction], boots: dict[str, int]
+) -> Iterator[tuple[int, int, array[float], Values, int]]:
+    """Records of one clock between two of its corrections, by time: boot, turn, times, values, last message."""
+    if not any(piece.boots):
+        times, values = _in_order(piece.times, piece.values)
+        yield 0, 0, times, values, piece.seqs[-1]
+        return
+    edges = sorted({correction.up_to_seq for correction in corrections})
+    members: dict[tuple[int, int], list[int]] = {}
+    for index, boot in enumerate(piece.boots):
+        side = bisect_left(edges, piece.seqs[index]) if boot else 0
+        members.setdefault((boot, side), []).append(index)
+    for (boot, _), indexes in members.items():
+        group_times = array("d", [piece.times[index] for index in indexes])
+        picked = [piece.values[index] for index in indexes]
+        group_values: Values = array("d", picked) if isinstance(piece.values, array) else picked
+        last_seq = piece.seqs[indexes[-1]]
+        times, values = _in_order(group_times, group_values)
+        yield boot, _turn(boot, last_seq, corrections, boots), times, values, last_seq
+
+
+def _in_order(times: array[float], values: Values) -> tuple[array[float], Values]:
+    """Both by time; equal times stay in the order of arrival. Values that are all numbers become an array."""
+    if isinstance(values, list) and all(type(value) is float for value in values):
+        values = array("d", values)
+    ascending = sorted(times)
+    if array("d", ascending) == times:
+        return times, values
+    order = sorted(range(len(times)), key=times.__getitem__)
+    picked = [values[index] for index in order]
+    return array("d", ascending), array("d", picked) if isinstance(values, array) else picked
+
+
+def _joined(old: Values, new: Values) -> Values:
+    if isinstance(old, array) and isinstance(new, array):
+        return old + new
+    return [*old, *new]
+
+
+def _parts(times: array[float], values: Values) -> Iterator[tuple[array[float], Values]]:
+    """Chunks of about equal length."""
+    count = len(times)
+    parts = -(-count // CHUNK_POINTS)
+    edges = [count * part // parts for part in range(parts + 1)]
+    if isinstance(values, list):
+        edges = _cut_by_size(values, edges)
+    for start, end in pairwise(edges):
+        part = values[start:end]
+        if isinstance(part, list) and all(type(value) is float for value in part):
+            part = array("d", part)
+        yield times[start:end], part
+
+
+def _cut_by_size(values: list[Any], edges: list[int]) -> list[int]:
+    """More edges, where text and data are long."""
+    cuts = {0, *edges}
+    size = 0
+    for index, value in enumerate(values):
+        if index in cuts:
+            size = 0
+        part = (
+            value[-1] if isinstance(value, tuple) or (isinstance(value, list) and len(value) == 2) else value
+        )
+        part = value[0] if isinstance(value, list) and len(value) == 3 else part
+        length = len(part) if isinstance(part, str | bytes) else 8
+        if size and size + length > CHUNK_BYTES:
+            cuts.add(index)
+            size = 0
+        size += length
+    return sorted(cuts)

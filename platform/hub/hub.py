@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import content
+from . import content, senml
 from .access import Access, Action, Principal, Resource
 from .database import Migration
 from .errors import AccessDenied, HubError, LogFailed, TooLarge
 from .history import History
 from .keys import ServerKey
-from .log import MAX_BYTES, MAX_MESSAGES, Log, Write
+from .log import MAX_BYTES, MAX_MESSAGES, MIN_FREE_BYTES, Log, Write
 from .message import Message, Properties, TimeQuality
 from .registry import Registry
 from .router import Router
@@ -41,7 +41,10 @@ class HubSettings:
     commit_interval_s: float = 1.0  # how long messages nobody waits for may gather; up to 60 spares the card
     max_messages: int = MAX_MESSAGES
     max_bytes: int = MAX_BYTES  # of the log's file
+    max_age_s: int = 0  # of messages in the log; 0: never removed for their age
+    min_free_bytes: int = MIN_FREE_BYTES  # on the disk, before the oldest messages go
     history_max_bytes: int = 2 << 30
+    history_max_age_s: float = 0.0  # of records; 0: never removed for their age
     max_payload: int = MAX_PAYLOAD
 
 
@@ -103,10 +106,18 @@ class Hub:
             commit_interval_s=settings.commit_interval_s,
             max_messages=settings.max_messages,
             max_bytes=settings.max_bytes,
+            max_age_s=settings.max_age_s,
+            min_free_bytes=settings.min_free_bytes,
             on_failure=on_failure,
             connection=connection,
         )
-        history = History.open(folder / "history.db", log, max_bytes=settings.history_max_bytes)
+        history = History.open(
+            folder / "history.db",
+            log,
+            max_bytes=settings.history_max_bytes,
+            max_age_s=settings.history_max_age_s,
+            clock=lambda: clock()[0] / 1e9,
+        )
         return cls(log, registry, history, settings, clock, _boot_id())
 
     async def close(self) -> None:
@@ -232,7 +243,7 @@ class Hub:
         now_ns, quality = self.clock()
         try:
             subtopic = parse_subtopic(subtopic)
-            content_type = content.check(content_type, payload, now_ns / 1e9)
+            content_type = content.check(content_type, payload, senml.arrival_s(now_ns))
         except HubError:
             self.counters.bad += 1
             raise

@@ -32,6 +32,7 @@ MAX_UNIT = 64
 MAX_TIME = 1e12  # seconds; the year 33,658
 MAX_DEPTH = 8  # a pack itself needs 2; the rest is for extensions to be ignored
 NAMES_REMEMBERED = 4096
+RECORDS_CHECKED = 16_384  # records kept between `check` and `recall`: about 5 MB
 
 _NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9:./_]*", re.ASCII)
 _names_seen: set[str] = set()  # a set look-up costs a fifth of the pattern
@@ -85,10 +86,54 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 def decode(content_type: str, payload: bytes, now_s: float) -> list[Record]:
     """The resolved records of `payload`, which arrived at `now_s` (UTC seconds). Raises SenmlError."""
+    return _decode(content_type, payload, now_s)[0]
+
+
+# Which records took their time, or part of it, from the moment of arrival: all, none, or one answer each.
+Stamped = bool | list[bool]
+
+_checked: dict[int, tuple[bytes, str, float, list[Record], Stamped]] = {}  # by the payload's identity
+_checked_records = 0
+_NOTHING: tuple[bytes, str, float, list[Record], Stamped] = (b"", "", 0.0, [], False)
+
+
+def arrival_s(created_ns: int) -> float:
+    """The time of arrival as records carry it: whole microseconds, about what a double holds of such a time."""
+    return created_ns // 1000 / 1e6
+
+
+def check(content_type: str, payload: bytes, now_s: float) -> None:
+    """Raise SenmlError where `payload` is no SenML pack.
+
+    What it was decoded to is kept for a moment, for the `recall` that follows when the message is stored.
+    """
+    global _checked_records
+    records, stamped = _decode(content_type, payload, now_s)
+    while _checked and _checked_records + len(records) > RECORDS_CHECKED:
+        _checked_records -= len(_checked.pop(next(iter(_checked)))[3])
+    _checked_records += len(records) - len(_checked.pop(id(payload), _NOTHING)[3])
+    _checked[id(payload)] = (payload, content_type, now_s, records, stamped)
+
+
+def recall(content_type: str, payload: bytes, now_s: float) -> tuple[list[Record], Stamped]:
+    """As `decode`, with which of the records were stamped on arrival; what `check` decoded is not decoded again.
+
+    Raises SenmlError.
+    """
+    global _checked_records
+    known = _checked.pop(id(payload), None)
+    if known is not None:
+        _checked_records -= len(known[3])
+        if known[0] is payload and known[1] == content_type and known[2] == now_s:
+            return known[3], known[4]
+    return _decode(content_type, payload, now_s)
+
+
+def _decode(content_type: str, payload: bytes, now_s: float) -> tuple[list[Record], Stamped]:
     if content_type == SENML_JSON:
-        return resolve(decode_json(payload), now_s)
+        return _resolve(decode_json(payload), now_s)
     if content_type == SENML_CBOR:
-        return resolve(decode_cbor(payload), now_s)
+        return _resolve(decode_cbor(payload), now_s)
     raise SenmlError(f"{content_type!r} is not SenML")
 
 
@@ -232,6 +277,10 @@ def resolve(pack: Sequence[PackRecord], now_s: float) -> list[Record]:
 
     A record of base fields alone only sets them. Raises SenmlError.
     """
+    return _resolve(pack, now_s)[0]
+
+
+def _resolve(pack: Sequence[PackRecord], now_s: float) -> tuple[list[Record], Stamped]:
     if len(pack) > MAX_RECORDS:
         raise SenmlError(f"a pack has at most {MAX_RECORDS} records")
     base_name = base_unit = ""
@@ -240,6 +289,7 @@ def resolve(pack: Sequence[PackRecord], now_s: float) -> list[Record]:
     base_sum: float | None = None
     version: int | None = None
     records: list[Record] = []
+    stamped: list[int] = []  # indexes of records whose time counts from now
     ordered = True
     latest = -math.inf
     # One loop over local names: this runs for every record that enters, a call a record would double its
@@ -276,6 +326,7 @@ def resolve(pack: Sequence[PackRecord], now_s: float) -> list[Record]:
         time = base_time if raw.t is None else base_time + raw.t
         if time < RELATIVE_BELOW:
             time += now_s
+            stamped.append(len(records))
         if not -MAX_TIME <= time <= MAX_TIME:
             raise SenmlError(f"record {index}: time out of range")
         if time < latest:
@@ -284,9 +335,14 @@ def resolve(pack: Sequence[PackRecord], now_s: float) -> list[Record]:
         records.append(Record(name, unit, time, value, raw.vs, raw.vb, octets, total, raw.ut))
     if not records:
         raise SenmlError("the pack holds no measurement")
+    if not stamped or len(stamped) == len(records):
+        if not ordered:
+            records.sort(key=attrgetter("time"))  # stable: equal times keep the order they were sent in
+        return records, bool(stamped)
+    pairs = list(zip(records, map(set(stamped).__contains__, range(len(records))), strict=True))
     if not ordered:
-        records.sort(key=attrgetter("time"))  # stable: equal times keep the order they were sent in
-    return records
+        pairs.sort(key=lambda pair: pair[0].time)
+    return [record for record, _ in pairs], [from_now for _, from_now in pairs]
 
 
 def _has_value(index: int, raw: PackRecord, base_value: float | None) -> bool:

@@ -15,11 +15,11 @@ import pytest
 from pytest_mock import MockerFixture
 
 from hub import history as history_module
-from hub import history_store
+from hub import history_model, history_query, history_store, history_tail
 from hub.errors import Invalid
 from hub.history import History, HistoryPage, Query
 from hub.log import Log
-from hub.message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON, Message
+from hub.message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON, Message, TimeQuality
 
 CHANNEL = "channel-1"
 T0 = 1_700_000_000.0
@@ -120,7 +120,9 @@ def test_a_record_reads_as_mainflux_shows_it(tmp_path: Path) -> None:
             [message(b'[{"bn":"urn:x:","n":"t","u":"Cel","v":0,"ut":60}]', at=1, subtopic="a.b")]
         )
         page = await history.query(Query(CHANNEL))
-        assert msgspec.json.decode(msgspec.json.encode(page)) == {
+        wire = msgspec.json.decode(msgspec.json.encode(page))
+        assert wire.pop("previous")
+        assert wire == {
             "offset": 0,
             "limit": 10,
             "total": 1,
@@ -173,14 +175,49 @@ def test_pages_of_many_series_fit_together(tmp_path: Path) -> None:
         await log.append(
             [message(b'[{"n":"s%d","v":%d}]' % (n % 7, n), at=time) for n, time in enumerate(times)]
         )
-        # newest first; of one time, the last appended first
-        order = sorted(range(300), key=lambda n: (times[n], n), reverse=True)
-        got: list[object] = []
-        for offset in range(0, 330, 33):
-            page = await history.query(Query(CHANNEL, offset=offset, limit=33))
-            assert page.total == 300
+        # newest first; of one time by series, of one series the last appended first
+        order = sorted(range(300), key=lambda n: (times[n], n % 7, n), reverse=True)
+        for _ in range(2):
+            got: list[object] = []
+            for offset in range(0, 330, 33):
+                page = await history.query(Query(CHANNEL, offset=offset, limit=33))
+                assert page.total == 300
+                got += [value for _, value in shown(page)]
+            assert got == order
+            await history._compact()
+
+    run(tmp_path, body)
+
+
+def test_tokens_lead_through_records_that_arrive_meanwhile(tmp_path: Path) -> None:
+    async def body(log: Log, history: History) -> None:
+        await log.append([message(b'[{"n":"a","v":%d}]' % n, at=n // 4) for n in range(40)])
+        got: list[Any] = []
+        page = await history.query(Query(CHANNEL, limit=7))
+        newest = page.previous
+        while True:
             got += [value for _, value in shown(page)]
-        assert got == order
+            if not page.next:
+                break
+            await log.append([message(b'[{"n":"a","v":-1}]', at=len(got) % 3 + 20)])
+            await history._compact()
+            page = await history.query(Query(CHANNEL, limit=7, after=page.next))
+        assert got == list(range(39, -1, -1))
+        page = await history.query(Query(CHANNEL, limit=1000, before=newest))
+        assert [value for _, value in shown(page)] == [-1] * 5
+        page = await history.query(Query(CHANNEL, before=page.previous))
+        assert page.messages == []
+        assert page.previous  # to ask again with
+
+    run(tmp_path, body)
+
+
+@pytest.mark.parametrize("token", ["x", "AAAA", "é" * 8, "A" * 65, "AAAAAAAAAAAA"])
+def test_a_token_that_is_none_of_ours_is_refused(tmp_path: Path, token: str) -> None:
+    async def body(log: Log, history: History) -> None:
+        await log.append([message(b'[{"n":"a","v":1}]')])
+        with pytest.raises(Invalid):
+            await history.query(Query(CHANNEL, after=token))
 
     run(tmp_path, body)
 
@@ -191,9 +228,15 @@ def test_pages_of_many_series_fit_together(tmp_path: Path) -> None:
         {"limit": 0},
         {"limit": 1001},
         {"offset": -1},
-        {"offset": history_store.MAX_REACH},
+        {"offset": history_model.MAX_REACH},
         {"comparator": "ne"},
         {"vd": "a"},
+        {"after": "a", "before": "b"},
+        {"aggregation": "avg"},
+        {"interval_s": 5.0},
+        {"aggregation": "median", "interval_s": 5.0},
+        {"aggregation": "avg", "interval_s": 0.0},
+        {"aggregation": "avg", "interval_s": 5.0, "format": "json"},
     ],
 )
 def test_values_outside_their_limits_are_refused(tmp_path: Path, asked: dict[str, Any]) -> None:
@@ -206,7 +249,7 @@ def test_values_outside_their_limits_are_refused(tmp_path: Path, asked: dict[str
 
 
 def test_a_query_over_too_many_series_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history_store, "MAX_MERGED", 3)
+    monkeypatch.setattr(history_query, "MAX_MERGED", 3)
 
     async def body(log: Log, history: History) -> None:
         await log.append([message(b'[{"n":"s%d","v":1}]' % n) for n in range(4)])
@@ -220,7 +263,7 @@ def test_a_query_over_too_many_series_is_refused(tmp_path: Path, monkeypatch: py
 def test_records_of_too_many_series_are_counted_and_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_store, "MAX_SERIES", 3)
+    monkeypatch.setattr(history_tail, "MAX_SERIES", 3)
 
     async def body(log: Log, history: History) -> None:
         await log.append([message(b'[{"n":"s%d","v":1}]' % (n % 5)) for n in range(10)])
@@ -237,30 +280,32 @@ def test_each_record_is_kept_once_whatever_is_closed_in_between(tmp_path: Path) 
     async def later(log: Log, history: History) -> None:
         await log.append([message(b'[{"n":"a","v":1}]', at=1000)])
         assert (await history.query(Query(CHANNEL))).total == 601
+        await history._compact()
+        assert (await history.query(Query(CHANNEL))).total == 601
         assert log.cursor(history_module.CURSOR) == log.committed_seq == history.cursor
         assert history.behind == 0
+        assert history.tail_records == 0
 
     run(tmp_path, first)
     run(tmp_path, later)
 
 
-def test_a_step_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = history_store.HistoryStore(tmp_path / "history.db", 1 << 30)
-    good = msgspec.structs.replace(message(b'[{"n":"a","v":1}]'), seq=1)
+def test_a_step_that_fails_leaves_nothing_behind(tmp_path: Path, mocker: MockerFixture) -> None:
+    async def body(log: Log, history: History) -> None:
+        await log.append([message(b'[{"n":"a","v":%d}]' % n, at=n) for n in range(5)])
+        assert (await history.query(Query(CHANNEL))).total == 5
+        mocker.patch.object(history_store, "_INSERT", "INSERT INTO chunk(series) VALUES (?)")
+        with pytest.raises(sqlite3.Error):
+            await history._compact()
+        mocker.stopall()
+        assert history.cursor == 0
+        assert (await history.query(Query(CHANNEL))).total == 5
+        await history._compact()
+        assert (await history.query(Query(CHANNEL))).total == len(
+            (await history.query(Query(CHANNEL))).messages
+        )
 
-    def broken(_: Message) -> list[Any]:
-        raise OSError("the disk is gone")
-
-    monkeypatch.setattr(history_store, "_other_rows", broken)
-    with pytest.raises(OSError, match="disk"):
-        store.take([good, msgspec.structs.replace(message(b"x", content_type=OCTET_STREAM), seq=2)], 2)
-    assert store.query(Query(CHANNEL)).total == 0
-    assert store.cursor == 0
-    store.take([good], 1)
-    assert store.query(Query(CHANNEL)).total == 1
-    store.take([good], 1)  # seen twice, kept once
-    assert len(store.query(Query(CHANNEL)).messages) == 1
-    store.close()
+    run(tmp_path, body)
 
 
 def test_a_damaged_history_is_built_again_from_the_log(tmp_path: Path) -> None:
@@ -281,83 +326,175 @@ def test_a_full_disk_leaves_the_history_behind_and_not_dead(
     tmp_path: Path, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def body(log: Log, history: History) -> None:
-        await log.append([message(b'[{"n":"a","v":1}]')])
-        assert (await history.query(Query(CHANNEL))).total == 1
-        full = sqlite3.OperationalError("database or disk is full")
         tried = asyncio.Event()
-        refused = iter((None, tried))
-
-        def step(up_to: int) -> int:
-            second = next(refused)
-            if second is not None:
-                loop.call_soon_threadsafe(second.set)
-            raise full
-
         loop = asyncio.get_running_loop()
-        step_of_history = mocker.patch.object(history, "_step", side_effect=step)
-        await log.append([message(b'[{"n":"a","v":2}]', at=1)])
-        assert (await history.query(Query(CHANNEL))).total == 1
-        history._wake.set()
+
+        def step(*_: object) -> None:
+            loop.call_soon_threadsafe(tried.set)
+            raise sqlite3.OperationalError("database or disk is full")
+
+        full = mocker.patch.object(history._store, "compact", side_effect=step)
+        mocker.patch.object(history_tail, "TAIL_RECORDS", 2)
+        await log.append([message(b'[{"n":"a","v":%d}]' % n, at=n) for n in range(3)])
+        assert (await history.query(Query(CHANNEL))).total == 3
         await tried.wait()
-        assert history.behind == 1
-        mocker.stop(step_of_history)
-        assert (await history.query(Query(CHANNEL))).total == 2
-        assert not history._task.done()
+        assert (await history.query(Query(CHANNEL))).total == 3
+        assert history.cursor == 0
+        mocker.stop(full)
+        history._wake.set()
+        await until(lambda: history.cursor == 3)
+        assert (await history.query(Query(CHANNEL))).total == 3
 
     run(tmp_path, body)
-    assert "the history is 1 messages behind: database or disk is full" in caplog.text
+    assert "the history is 3 messages behind: database or disk is full" in caplog.text
+
+
+def test_a_tail_that_cannot_be_compacted_stays_within_its_bound(
+    tmp_path: Path, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body(log: Log, history: History) -> None:
+        full = mocker.patch.object(
+            history._store, "compact", side_effect=sqlite3.OperationalError("database or disk is full")
+        )
+        mocker.patch.object(history_tail, "TAIL_RECORDS", 100)
+        for part in range(10):
+            await log.append([message(b'[{"n":"a","v":%d}]' % n, at=100 * part + n) for n in range(100)])
+            await history.query(Query(CHANNEL))
+        assert history.tail_records <= 200 + history_module.TAKE
+        assert history.behind > 0
+        mocker.stop(full)
+        history._wake.set()
+        await until(lambda: history.behind == 0)
+        assert (await history.query(Query(CHANNEL))).total == 1000
+        await log.append([message(b'[{"n":"a","v":1}]', at=5000)])
+        assert (await history.query(Query(CHANNEL))).total == 1001
+
+    run(tmp_path, body)
+    assert "behind" in caplog.text
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for background work."""
+    for _ in range(6000):
+        if true():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it never happened")
 
 
 def test_the_oldest_records_go_when_the_file_is_too_large(tmp_path: Path) -> None:
-    bound = 400_000
+    bound = 200_000
 
     async def body(log: Log, history: History) -> None:
+        rng = random.Random(3)
         for day in range(12):
             await log.append(
                 [
-                    message(b'[{"n":"s%d","vs":"%s"}]' % (n % 5, b"x" * 50), at=day * 86_400 + n)
-                    for n in range(900)
+                    message(b'[{"n":"s%d","v":%r}]' % (n % 5, rng.random()), at=day * 86_400 + n)
+                    for n in range(4000)
                 ]
             )
             await history.query(Query(CHANNEL))
+            await history._compact()
+            await history._keep_house()
         await log.append([message(b"y" * 100, content_type=OCTET_STREAM, at=12 * 86_400)])
         page = await history.query(Query(CHANNEL, limit=1000))
-        assert history.used_bytes <= bound + 200_000
-        assert 900 < page.total < 12 * 900
+        assert history.used_bytes <= bound
+        assert 4000 < page.total < 12 * 4000
         times = [item.time for item in page.messages]  # type: ignore[union-attr]
-        assert times[0] == T0 + 11 * 86_400 + 899
+        assert times[0] == T0 + 11 * 86_400 + 3999
         oldest = await history.query(Query(CHANNEL, to_s=T0 + 2 * 86_400))
         assert oldest.total == 0
+        everything = [len(part) async for part in history.export(Query(CHANNEL))]
+        assert sum(everything) == page.total == history.records - 1
+        assert history.counters.removed == 12 * 4000 - page.total
         assert (await history.query(Query(CHANNEL, format="octets"))).total == 1
 
     run(tmp_path, body, max_bytes=bound)
 
 
-def test_it_gathers_and_starts_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history_module, "GATHER", 50)
+@pytest.mark.parametrize(
+    ("clock", "kept"),
+    [
+        pytest.param(T0 + 10 * 86_400, 4, id="right clock"),
+        pytest.param(4e9, 4, id="a clock far ahead goes by the newest record"),
+        pytest.param(0.0, 11, id="a clock that was never set"),
+    ],
+)
+def test_records_older_than_the_limit_go(tmp_path: Path, clock: float, kept: int) -> None:
+    async def body(log: Log, history: History) -> None:
+        for day in range(11):
+            await log.append([message(b'[{"n":"a","v":%d}]' % day, at=day * 86_400)])
+            await history.query(Query(CHANNEL))
+            # Of one chunk all or nothing goes; here each day has its own.
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(history_store, "CHUNK_POINTS", 1)
+                await history._compact()
+        await history._keep_house()
+        page = await history.query(Query(CHANNEL, limit=100))
+        assert [value for _, value in shown(page)] == list(range(10, 10 - kept, -1))
+        assert page.total == kept
+
+    run(tmp_path, body, max_age_s=3 * 86_400.0, clock=lambda: clock)
+
+
+def test_room_that_became_free_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_store, "VACUUM_SLACK", 4096)
 
     async def body(log: Log, history: History) -> None:
-        await asyncio.sleep(0.05)  # its start has looked at the empty log
+        rng = random.Random(3)
+        for day in range(10):
+            await log.append(
+                [message(b'[{"n":"s","v":%r}]' % rng.random(), at=day * 86_400 + n) for n in range(9000)]
+            )
+            await history.query(Query(CHANNEL))
+            await history._compact()
+        history._store._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        before = (tmp_path / "history.db").stat().st_size
+        await history._drop_before(T0 + 8.5 * 86_400)
+        await history._keep_house()
+        history._store._conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert (tmp_path / "history.db").stat().st_size < before / 2
+        assert (await history.query(Query(CHANNEL))).total == 9000
+
+    run(tmp_path, body)
+
+
+def test_enough_messages_start_a_compaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_tail, "TAIL_MESSAGES", 50)
+
+    async def body(log: Log, history: History) -> None:
         await log.append([message(b'[{"n":"a","v":1}]') for _ in range(49)])
-        await asyncio.sleep(0.05)
-        assert history.cursor == 0
+        await history.query(Query(CHANNEL))
+        assert not history._due()
         await log.append([message(b'[{"n":"a","v":1}]')])
-        for _ in range(3000):
-            if history.cursor == 50:
-                break
-            await asyncio.sleep(0.01)
+        await until(lambda: history.counters.compactions == 1)
         assert history.cursor == 50
 
     run(tmp_path, body)
+
+
+def test_a_log_about_to_drop_messages_starts_a_compaction(tmp_path: Path) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db", max_messages=1000)
+        history = History.open(tmp_path / "history.db", log)
+        for part in range(50):
+            await log.append([message(b'[{"n":"a","v":%d}]' % n, at=part) for n in range(100)])
+            assert (await history.query(Query(CHANNEL))).total == 100 * (part + 1)
+            await until(lambda: not history._due())
+        assert log.gaps() == []
+        assert history.counters.compactions > 2
+        await history.close()
+        await log.close()
+
+    asyncio.run(main())
 
 
 def test_it_rests_longer_while_the_log_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rests: list[float] = []
 
     async def body(log: Log, history: History) -> None:
-        await log.append([message(b'[{"n":"a","v":1}]') for _ in range(600)])
-        now = iter(range(10_000))
-        clock = SimpleNamespace(monotonic=lambda: float(next(now)))
+        clock = SimpleNamespace(monotonic=lambda: 11.0)
         monkeypatch.setattr(history_module, "time", clock)
 
         async def rest(seconds: float) -> None:
@@ -365,10 +502,10 @@ def test_it_rests_longer_while_the_log_is_busy(tmp_path: Path, monkeypatch: pyte
 
         monkeypatch.setattr(history_module, "BUSY", 10)
         monkeypatch.setattr(history_module.asyncio, "sleep", rest)
-        await history._catch_up(256, None, patient=True)
+        await history._rest(10.0)
         for _ in range(11):
             log.post([message(b'[{"n":"a","v":1}]')])
-        await history._catch_up(512, None, patient=True)
+        await history._rest(10.0)
         monkeypatch.undo()
 
     run(tmp_path, body)
@@ -382,3 +519,80 @@ def test_messages_that_are_no_senml_are_counted_and_passed_over(tmp_path: Path) 
         assert history.undecodable == 1
 
     run(tmp_path, body)
+
+
+def test_a_damaged_chunk_is_set_aside_counted_and_never_shown(tmp_path: Path) -> None:
+    async def body(log: Log, history: History) -> None:
+        await log.append([message(b'[{"n":"a","v":%d}]' % n, at=n) for n in range(20)])
+        await log.append([message(b'[{"n":"b","v":%d}]' % n, at=n) for n in range(5)])
+        await history.query(Query(CHANNEL))
+        await history._compact()
+        history._store._conn.execute(
+            "UPDATE chunk SET body = substr(body, 1, 20) || x'55' || substr(body, 22) WHERE count = 20"
+        )
+        page = await history.query(Query(CHANNEL, limit=100))
+        assert {name for name, _ in shown(page)} == {"b"}  # type: ignore[misc]
+        await until(lambda: history.counters.damaged_chunks == 1)
+        assert history.counters.damaged_records == 20
+        page = await history.query(Query(CHANNEL, limit=100))
+        assert page.total == 5
+        assert history._store._conn.execute("SELECT count(*) FROM damaged").fetchone() == (1,)
+
+    run(tmp_path, body)
+
+
+def test_times_from_an_unset_clock_shift_and_given_times_do_not(tmp_path: Path) -> None:
+    async def body(log: Log, history: History) -> None:
+        stamped = msgspec.structs.replace(message(b'[{"n":"a","v":1}]', at=-1000), boot="boot-1")
+        given = b'[{"n":"b","v":2,"t":%d},{"n":"c","v":3,"t":-5}]' % T0
+        mixed = msgspec.structs.replace(message(given, at=-1000), boot="boot-1")
+        other = msgspec.structs.replace(message(b"x", at=-1000, content_type=OCTET_STREAM), boot="boot-1")
+        await log.append([stamped, mixed, other])
+        for compacted in (False, True):
+            if compacted:
+                log.correct("boot-1", 1_000_000_000_000, TimeQuality.NTP)
+            page = await history.query(Query(CHANNEL))
+            by = 0 if compacted else -1000
+            found = {item.name: item.time - T0 for item in page.messages}  # type: ignore[union-attr]
+            assert found == {"a": by, "b": 0, "c": by - 5}
+            octets = await history.query(Query(CHANNEL, format="octets"))
+            assert octets.messages[0].created == int((T0 + by) * 1e9)  # type: ignore[union-attr]
+            await history._compact()
+            again = await history.query(Query(CHANNEL))
+            assert msgspec.json.encode(again.messages) == msgspec.json.encode(page.messages)
+        in_range = await history.query(Query(CHANNEL, from_s=T0 - 0.5, to_s=T0 + 0.5))
+        assert in_range.total == 2
+
+    run(tmp_path, body)
+
+
+def test_numbers_of_the_log_that_began_again_are_taken(tmp_path: Path) -> None:
+    async def fill(log: Log, history: History) -> None:
+        await log.append([message(b'[{"n":"a","v":%d}]' % n, at=n) for n in range(10)])
+        await history.query(Query(CHANNEL))
+        await history._compact()
+
+    async def again(log: Log, history: History) -> None:
+        await log.append([message(b'[{"n":"a","v":10}]', at=10)])
+        assert (await history.query(Query(CHANNEL))).total == 11
+
+    run(tmp_path, fill)
+    for path in tmp_path.glob("log.db*"):
+        path.unlink()
+    run(tmp_path, again)
+
+
+def test_a_start_reads_no_more_of_the_log_back_than_the_tail_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fill(log: Log, history: History) -> None:
+        await log.append([message(b'[{"n":"a","v":%d}]' % n, at=n) for n in range(3000)])
+
+    async def again(log: Log, history: History) -> None:
+        assert history.tail_records < 1200
+        await until(lambda: history.behind == 0)
+        assert (await history.query(Query(CHANNEL))).total == 3000
+
+    run(tmp_path, fill)
+    monkeypatch.setattr(history_tail, "TAIL_RECORDS", 600)
+    run(tmp_path, again)
