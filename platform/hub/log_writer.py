@@ -123,7 +123,9 @@ class LogWriter:
         self.set_aside: Path | None = None
         self.given = 0  # highest number the event loop has given; it writes this, we read it
         self.reason = ""
+        self._saying = True  # once, not with each try
         self.state = self._try_open()
+        self._saying = False
         if self.state is DiskState.OK:
             self._ballast.ensure()
         else:
@@ -163,7 +165,8 @@ class LogWriter:
                     raise
                 if state is DiskState.FULL and self._give_up_ballast():
                     continue
-                log.error("%s cannot be opened for writing: %s", self._path.name, error)
+                if self._saying:
+                    log.error("%s cannot be opened for writing: %s", self._path.name, error)
                 self.reason = words(state)
                 return state
             else:
@@ -197,9 +200,10 @@ class LogWriter:
 
     def _look(self, conn: sqlite3.Connection) -> int:
         """Find what the log holds; returns the highest number that may have been given before this start."""
-        self.first_seq, self.last_seq = conn.execute(
+        first, last = conn.execute(
             "SELECT coalesce((SELECT min(seq) FROM log), 0), coalesce((SELECT max(seq) FROM log), 0)"
         ).fetchone()
+        self.first_seq, self.last_seq = int(first), int(last)
         (reserved,) = conn.execute(
             "SELECT CAST(sum(value) AS INTEGER) FROM state WHERE name = 'reserved'"
         ).fetchone()
@@ -330,7 +334,7 @@ class LogWriter:
                 try:
                     state = self._try_open()
                 except (sqlite3.Error, OSError) as error:  # still no disk to speak of; nothing was promised
-                    log.error("%s cannot be opened for writing: %s", self._path.name, error)
+                    log.debug("%s cannot be opened for writing: %s", self._path.name, error)
                     return False
                 if state is not DiskState.OK:
                     self.state = state

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from hub import database, log_writer
+from hub import database, disk, log_writer
 from hub.database import Migration
 from hub.disk import DiskState
 from hub.errors import LogFailed, LogFull
 from hub.log import Log
 
-from .conftest import FailingDisk, MakeMessage
+from .conftest import FailingDisk, MakeMessage, disk_error
 
 
 @pytest.mark.parametrize("at", ["COMMIT", "BEGIN", "INSERT INTO log"])
@@ -172,6 +172,64 @@ def test_a_log_that_ends_while_the_disk_is_full_ends(
         log = Log.open(tmp_path / "log.db")
         (seq,) = await log.append([make_message(3)])
         assert seq > 2
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_disk_that_becomes_read_only_while_running_is_waited_for(
+    tmp_path: Path,
+    make_message: MakeMessage,
+    failing_disk: type[FailingDisk],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What ext4 does with errors=remount-ro: each write fails as an I/O error from then on."""
+    monkeypatch.setattr(log_writer, "PROBE_S", 0.01)
+    write_error = disk_error(sqlite3.SQLITE_IOERR_WRITE, "disk I/O error")
+    found: list[DiskState | None] = [DiskState.READ_ONLY]
+    monkeypatch.setattr(disk, "probe", lambda folder: found[0])
+
+    async def main() -> None:
+        failures: list[LogFailed] = []
+        log = Log.open(tmp_path / "log.db", connection=failing_disk, on_failure=failures.append)
+        await log.append([make_message(0)])
+        failing_disk.at, failing_disk.fault = "BEGIN", write_error
+        with pytest.raises(LogFull, match="read-only"):
+            await log.append([make_message(1)])
+        assert (log.state, failures) == ("read-only", [])
+        assert [message.seq for message in log.read(0)] == [1]
+        for refused in (log.append([make_message(2)]), log.write([("DELETE FROM state", ())])):
+            with pytest.raises(LogFull, match="read-only"):
+                await refused
+        (shown,) = log.post([make_message(3)])
+        failing_disk.fault, found[0] = None, None
+        await state_is(log, DiskState.OK)
+        (seq,) = await log.append([make_message(4)])
+        assert seq > shown
+        assert [message.seq for message in log.read(0)] == [1, seq]
+        assert log.count_after(0) == log.message_count == 2
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_failed_flush_is_fatal_whatever_the_disk_says(
+    tmp_path: Path,
+    make_message: MakeMessage,
+    failing_disk: type[FailingDisk],
+    io_error: sqlite3.OperationalError,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(disk, "probe", lambda folder: DiskState.READ_ONLY)
+
+    async def main() -> None:
+        failures: list[LogFailed] = []
+        log = Log.open(tmp_path / "log.db", connection=failing_disk, on_failure=failures.append)
+        failing_disk.fault = io_error
+        with pytest.raises(LogFailed) as failed:
+            await log.append([make_message(1)])
+        assert not isinstance(failed.value, LogFull)
+        assert failures == [failed.value]
         await log.close()
 
     asyncio.run(main())
