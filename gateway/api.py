@@ -6,11 +6,11 @@ Mounted behind the hub's own endpoints; the pages are its first client. Errors a
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from gateway.commands import Command, CommandError, order
 from gateway.live import LiveFrames
@@ -25,7 +25,7 @@ from hub.http.body import read_json
 from hub.http.problem import Problem
 from hub.http.service import json_response
 from hub.http.sse import Event, sse
-from hub.http.table import Endpoint, Needs, routes
+from hub.http.table import Endpoint, Media, Needs, Parameter
 from hub.hub import Hub
 
 MAX_FRAMES = 500
@@ -46,28 +46,98 @@ class NewDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     channel_id: str = ""
 
 
+class AddedDevice(msgspec.Struct):
+    """What adding a device made; the thing's key is shown once."""
+
+    dev_eui: str
+    thing_id: str
+    thing_key: str
+    channel_id: str
+
+
+class QueuedDownlink(msgspec.Struct):
+    """A downlink that waits for the device's next uplink."""
+
+    id: str
+
+
+class DeviceView(msgspec.Struct):
+    """A device as it is shown: no keys. None: not known yet."""
+
+    dev_eui: str
+    name: str
+    activation: str  # otaa, abp
+    join_eui: str | None
+    dev_addr: str | None
+    codec: str
+    thing_id: str
+    channel_id: str
+    last_seen: float | None  # Unix seconds
+    rssi_dbm: float | None
+    snr_db: float | None
+    sf: int | None
+    fcnt_up: int | None
+    fcnt_down: int | None
+    uplinks: int
+    battery: int | None  # DevStatusAns: 0 external power, 1..254, 255 unknown
+    margin_db: int | None
+    queued: int
+    problem: str  # why its frames were refused last; "" once one was accepted
+
+
 class Api:
-    """The handlers; `routes()` is what the HTTP door mounts."""
+    """The handlers; `endpoints()` is what the HTTP door mounts."""
 
     def __init__(self, hub: Hub, server: NetworkServer, source: StatusSource, live: LiveFrames) -> None:
         self._hub, self._server, self._source, self._live = hub, server, source, live
 
-    def routes(self) -> list[Route]:
-        """Starlette routes; each demands a signed-in user."""
-        return routes(self.endpoints())
-
     def endpoints(self) -> list[Endpoint]:
-        """The route table."""
+        """Their part of the route table; each demands a signed-in user."""
+        after = Parameter(
+            "after", "number of the last frame that is known", {"type": "integer", "minimum": 0}
+        )
+        limit = Parameter("limit", "frames at most", {"type": "integer", "minimum": 0, "maximum": MAX_FRAMES})
+        of_one = Parameter("dev_eui", "frames of this device only")
+        events = Media({"text/event-stream": {"type": "string"}})
+        state = dict[str, Any]
         return [
-            Endpoint("GET", "/gateway/status", self.status, Needs.USER),
-            Endpoint("GET", "/upstream", self.upstream, Needs.USER),
-            Endpoint("GET", "/lorawan/devices", self.devices, Needs.USER),
-            Endpoint("POST", "/lorawan/devices", self.add_device, Needs.ADMIN),
-            Endpoint("GET", "/lorawan/devices/{dev_eui}", self.device, Needs.USER),
-            Endpoint("DELETE", "/lorawan/devices/{dev_eui}", self.remove_device, Needs.ADMIN),
-            Endpoint("POST", "/lorawan/devices/{dev_eui}/downlinks", self.downlink, Needs.ADMIN),
-            Endpoint("GET", "/lorawan/frames", self.frames, Needs.USER),
-            Endpoint("GET", "/lorawan/frames/stream", self.stream, Needs.USER),
+            Endpoint("GET", "/gateway/status", self.status, Needs.USER, answers={200: state}),
+            Endpoint("GET", "/upstream", self.upstream, Needs.USER, answers={200: list[state]}),
+            Endpoint("GET", "/lorawan/devices", self.devices, Needs.USER, answers={200: list[DeviceView]}),
+            Endpoint(
+                *("POST", "/lorawan/devices", self.add_device, Needs.ADMIN),
+                body=NewDevice,
+                answers={201: AddedDevice},
+                refuses=(409, 507),
+            ),
+            Endpoint(
+                *("GET", "/lorawan/devices/{dev_eui}", self.device, Needs.USER),
+                answers={200: DeviceView},
+                refuses=(400, 404),
+            ),
+            Endpoint(
+                *("DELETE", "/lorawan/devices/{dev_eui}", self.remove_device, Needs.ADMIN),
+                answers={204: None},
+                refuses=(400, 404, 507),
+            ),
+            Endpoint(
+                *("POST", "/lorawan/devices/{dev_eui}/downlinks", self.downlink, Needs.ADMIN),
+                body=Command,
+                answers={202: QueuedDownlink},
+                refuses=(404, 409, 507),
+            ),
+            Endpoint(
+                *("GET", "/lorawan/frames", self.frames, Needs.USER),
+                answers={200: dict[str, list[state]]},
+                refuses=(400,),
+                parameters=(after, limit, of_one),
+            ),
+            Endpoint(
+                *("GET", "/lorawan/frames/stream", self.stream, Needs.USER),
+                answers={200: events},
+                refuses=(400, 503),
+                parameters=(after,),
+            ),
         ]
 
     async def status(self, request: Request) -> Response:

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import gc
 import logging
 import os
-import secrets
 import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import uvloop
 
-from gateway import __version__, logs
+from gateway import __version__, doors, logs
 from gateway.api import Api
 from gateway.clock import SystemClock
 from gateway.commands import Commands
+from gateway.doors import Doors
+from gateway.errors import StartFailed
 from gateway.link import UdpLink
 from gateway.live import LiveFrames
 from gateway.lorawan import store
@@ -35,6 +37,7 @@ from gateway.lorawan.seal import SEAL_KEY_SIZE, Sealer
 from gateway.lorawan.server import NetworkServer
 from gateway.lorawan.settings import Settings
 from gateway.machine import gateway_eui
+from gateway.oscore_api import OscoreApi
 from gateway.settings import Config, UpstreamSection
 from gateway.status import StatusFiles, StatusSource
 from gateway.uplinks import Uplinks
@@ -42,28 +45,27 @@ from gateway.upstream import refusals
 from gateway.upstream.config import UpstreamMqttConfig
 from gateway.upstream.mqtt import MqttSink
 from gateway.upstream.relay import Relay
-from hub import mqtt
-from hub.database import open_reader, write_durably
+from hub import coap, mqtt
 from hub.errors import LogFailed
 from hub.http import MIGRATIONS as HTTP_MIGRATIONS
 from hub.http.app import create_app
 from hub.http.door import HttpDoor
+from hub.http.table import routes
 from hub.hub import Hub, HubSettings
+from hub.keys import load_secret
 from hub.message import TimeQuality
+from hub.mqtt import websocket
 from radio.lora import LoRaModulation
 from radio.regions import Region, get_region
 
 log = logging.getLogger(__name__)
 
+DAY_S = 86_400
 SEAL_KEY_FILE = "lorawan.key"
 LOCK_FILE = "lock"
 UMASK = 0o077  # what we write is for this user alone: databases hold messages and names, the rest secrets
 SWITCH_INTERVAL_S = 0.001  # the writer thread gets the interpreter this soon while the loop is busy
 GC_THRESHOLD = 20_000  # new objects between collections; a burst of uplinks makes that many in 0.1 s
-
-
-class StartFailed(Exception):
-    """The process cannot start; the text says what to mend."""
 
 
 @dataclass(slots=True)
@@ -73,6 +75,7 @@ class Core:
     hub: Hub
     server: NetworkServer
     failure: asyncio.Future[None]
+    clock: SystemClock
 
 
 @dataclass(slots=True)
@@ -82,12 +85,19 @@ class Gateway:
     core: Core
     uplinks: Uplinks
     link: UdpLink
-    mqtt: mqtt.MqttDoor
-    http: HttpDoor
+    doors: Doors
     gwmp_port: int
     relays: list[Relay]
     source: StatusSource
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def mqtt(self) -> mqtt.MqttDoor:
+        return self.doors.mqtt
+
+    @property
+    def http(self) -> HttpDoor:
+        return self.doors.http
 
     async def failure(self) -> None:
         """Wait until a part fails. Raises what it failed with."""
@@ -120,39 +130,42 @@ async def opened_core(config: Config) -> AsyncIterator[Core]:
                     *store.MIGRATIONS,
                     *mqtt.MIGRATIONS,
                     *HTTP_MIGRATIONS,
+                    *coap.MIGRATIONS,
                     *refusals.MIGRATIONS,
                 ),
                 settings=HubSettings(
-                    commit_interval_s=config.hub.commit_interval_s, max_messages=config.hub.max_messages
+                    commit_interval_s=config.hub.commit_interval_s,
+                    max_messages=config.hub.max_messages,
+                    max_bytes=config.hub.max_bytes,
+                    max_age_s=int(config.hub.max_age_days * DAY_S),
+                    min_free_bytes=config.hub.min_free_bytes,
+                    history_max_bytes=config.hub.history_max_bytes,
+                    history_max_age_s=config.hub.history_max_age_days * DAY_S,
                 ),
                 clock=hub_clock,
                 on_failure=failed,
             )
             stack.push_async_callback(hub.close)
-            sealer = Sealer(_seal_key(folder / SEAL_KEY_FILE))
+            clock.follow(hub.log, hub.boot)
+            sealer = Sealer(load_secret(folder / SEAL_KEY_FILE, SEAL_KEY_SIZE, "register every device again"))
         except (OSError, sqlite3.Error) as error:
             raise StartFailed(
                 f"data directory {folder} cannot be used: {error}; "
                 "see that it is a folder of this user with room on its disk, or set gateway.data_dir"
             ) from error
-        except ValueError as error:
-            raise StartFailed(
-                f"{error}; restore the file from a backup, or remove it and register devices anew"
-            ) from error
         writer = store.Store(sealer.seal, sealer.unseal)
-        with contextlib.closing(open_reader(hub.log.path)) as reader:
-            stored = writer.load(reader)
+        with contextlib.closing(hub.log.reader()) as reader:
+            stored = writer.load(reader.connection)
         for eui in stored.unreadable:
             log.error("the keys of device %s cannot be opened: register it again", eui)
-        yield Core(hub, _server(config, writer, stored), failure)
+        yield Core(hub, _server(config, writer, stored), failure, clock)
 
 
 @contextlib.asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Gateway]:
     """The whole gateway between its first and its last breath. Raises StartFailed."""
-    clock = SystemClock()
     async with opened_core(config) as core, contextlib.AsyncExitStack() as stack:
-        hub, server = core.hub, core.server
+        hub, server, clock = core.hub, core.server, core.clock
         live = LiveFrames()
         uplinks = Uplinks(server, Publisher(hub.boot), hub.access, hub.log, live, clock.now)
         link = UdpLink(uplinks, clock.mono_ns)
@@ -173,43 +186,33 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             clock.now,
             config.radio.module,
         )
-        app = create_app(hub, Api(hub, server, source, live).routes(), version=__version__)
+        mqtt_door = mqtt.MqttDoor(hub, config.mqtt.host, config.mqtt.port, gateway=eui.hex())
+        coap_door = coap.CoapDoor(hub, config.coap.host, config.coap.port)
+        app = create_app(
+            hub,
+            routes([*Api(hub, server, source, live).endpoints(), *OscoreApi(coap_door.contexts).endpoints()]),
+            version=__version__,
+            mqtt=websocket.asgi_app(mqtt_door),
+            gateway=eui.hex(),
+        )
         app.add_counters(source.metrics)
-        mqtt_door = mqtt.MqttDoor(hub, config.mqtt.host, config.mqtt.port)
         app.add_counters(lambda: {f"fluxgate_mqtt_{name}": n for name, n in mqtt_door.counters.items()})
-        http = HttpDoor(hub, app, config.http.host, config.http.port)
-        http_doors = [http]
-        with _address_in_use("mqtt.port", config.mqtt.port):
-            await mqtt_door.start()
-        stack.push_async_callback(mqtt_door.close)
-        with _address_in_use("http.port", config.http.port):
-            await http.start()
-        stack.push_async_callback(http.close)
-        if config.http.workshop_port:
-            workshop = HttpDoor(hub, app, config.http.host, config.http.workshop_port)
-            with _address_in_use("http.workshop_port", config.http.workshop_port):
-                await workshop.start()
-            stack.push_async_callback(workshop.close)
-            http_doors.append(workshop)
-        with _address_in_use("lorawan.port", config.lorawan.port):
+        app.add_counters(lambda: {f"fluxgate_coap_{name}": n for name, n in coap_door.counters.items()})
+        opened = await stack.enter_async_context(doors.opened(config, hub, app, mqtt_door, coap_door))
+        with doors.address_in_use("lorawan.port", config.lorawan.port):
             gwmp_port = await link.start(config.lorawan.host, config.lorawan.port)
         stack.callback(link.close)
-        gateway = Gateway(core, uplinks, link, mqtt_door, http, gwmp_port, relays, source)
+        gateway = Gateway(core, uplinks, link, opened, gwmp_port, relays, source)
         files = StatusFiles(Path(config.gateway.runtime_dir), source, hub.registry.claim_code)
         gateway.tasks = [
             *(asyncio.create_task(relay.run(), name=f"upstream {relay.status().name}") for relay in relays),
             asyncio.create_task(files.run(), name="status files"),
+            asyncio.create_task(clock.keep(), name="clock"),
             asyncio.create_task(link.expire(), name="unanswered downlinks"),
-            *(asyncio.create_task(door.failed(), name="http door") for door in http_doors),
+            *(asyncio.create_task(door.failed(), name="http door") for door in opened.listeners),
         ]
         stack.push_async_callback(_cancel, gateway.tasks)
-        log.info(
-            "gateway %s: MQTT on port %d, HTTP on %d, GWMP on %d",
-            eui.hex(),
-            mqtt_door.port,
-            http.port,
-            gwmp_port,
-        )
+        log.info("gateway %s: %s, GWMP on %d", eui.hex(), opened, gwmp_port)
         yield gateway
 
 
@@ -251,21 +254,13 @@ async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
 
 
 @contextlib.contextmanager
-def _address_in_use(key: str, port: int) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StartFailed(f"cannot listen on port {port} ({error.strerror or error}); set {key}") from error
-
-
-@contextlib.contextmanager
 def _only_one(path: Path) -> Iterator[None]:
     """Hold the data directory: two processes that write its databases would damage them.
 
     The kernel lets go of the lock when the process ends, however it ends. Raises StartFailed, OSError.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    with _lock_file(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -274,10 +269,23 @@ def _only_one(path: Path) -> Iterator[None]:
                 f"data directory {path.parent} is in use by another gateway (process {file.read(16).strip()}): "
                 "stop that one first, or set gateway.data_dir to a folder of its own"
             ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with contextlib.suppress(
+            OSError
+        ):  # who holds it is only told; a full or read-only disk does not matter
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
         yield
+
+
+def _lock_file(path: Path) -> TextIO:
+    """The lock file; on a read-only disk the one that an earlier start has left."""
+    try:
+        return path.open("a+")
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return path.open()
 
 
 def _server(config: Config, writer: store.Store, stored: store.Stored) -> NetworkServer:
@@ -325,13 +333,3 @@ def _upstream(section: UpstreamSection) -> UpstreamMqttConfig:
         return UpstreamMqttConfig(**{name: getattr(section, name) for name in section.__struct_fields__})
     except ValueError as error:
         raise StartFailed(f"[[upstream]] {section.name}: {error}") from error
-
-
-def _seal_key(path: Path) -> bytes:
-    """The key that LoRaWAN keys are sealed with; made at the first start."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        key = secrets.token_bytes(SEAL_KEY_SIZE)
-        write_durably(path, key)
-        return key

@@ -14,6 +14,7 @@ import typer
 
 from gateway import __version__
 from gateway import config as configuration
+from gateway.errors import StartFailed
 from gateway.settings import Config
 
 DEFAULT_CONFIG = Path("/etc/fluxgate/fluxgate.toml")
@@ -86,7 +87,7 @@ def gateway(config: ConfigOption = None) -> None:
 
     try:
         process.run(_load(config))
-    except process.StartFailed as error:
+    except StartFailed as error:
         _fail(str(error))
 
 

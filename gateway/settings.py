@@ -109,23 +109,67 @@ class HubSection(Section, frozen=True, kw_only=True):
     max_messages: Annotated[int, Meta(ge=1000, le=100_000_000, description="messages kept in the log")] = (
         5_000_000
     )
+    max_bytes: Annotated[int, Meta(ge=16 << 20, description="of the log's file; the oldest messages go")] = (
+        2 << 30
+    )
+    max_age_days: Annotated[
+        float, Meta(ge=0, le=36500, description="messages older than this go; 0: never for their age")
+    ] = 0.0
+    min_free_bytes: Annotated[
+        int, Meta(ge=0, description="room left on the disk: the oldest messages go before it is less")
+    ] = 64 << 20
+    history_max_bytes: Annotated[
+        int, Meta(ge=16 << 20, description="of the history's file; the oldest records go")
+    ] = 2 << 30
+    history_max_age_days: Annotated[
+        float, Meta(ge=0, le=36500, description="records older than this go; 0: never for their age")
+    ] = 0.0
+
+
+class TlsSection(Section, frozen=True, kw_only=True):
+    """The certificate of the doors that have a tls_port."""
+
+    cert_file: Annotated[
+        str, Meta(description="PEM, with intermediate certificates; needed for any tls_port")
+    ] = ""
+    key_file: Annotated[str, Meta(description="PEM")] = ""
+    client_ca_file: Annotated[
+        str,
+        Meta(
+            description="PEM of the authority whose certificates name things, which then need no key; "
+            "empty: no client certificates"
+        ),
+    ] = ""
+    client_cert_required: Annotated[bool, Meta(description="refuse clients without a certificate")] = False
 
 
 class MqttSection(Section, frozen=True, kw_only=True):
-    """The MQTT door."""
+    """The MQTT door, 3.1.1 and 5.0."""
 
     host: str = "127.0.0.1"
     port: Port = 1883
+    tls_host: str = "0.0.0.0"
+    tls_port: Annotated[int, Meta(ge=0, le=65535, description="usually 8883; 0: none")] = 0
 
 
 class HttpSection(Section, frozen=True, kw_only=True):
-    """The HTTP door: REST API, publishing and reading."""
+    """The HTTP door: REST API, publishing, reading, event streams, WebSocket, MQTT over WebSocket."""
 
     host: str = "127.0.0.1"
     port: Port = 8080
+    tls_host: str = "0.0.0.0"
+    tls_port: Annotated[int, Meta(ge=0, le=65535, description="usually 8443; 0: none")] = 0
     workshop_port: Annotated[
         int, Meta(ge=0, le=65535, description="second listener for clients of 2017; 0: none")
     ] = 0
+
+
+class CoapSection(Section, frozen=True, kw_only=True):
+    """The CoAP door (UDP)."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Port = 5683
 
 
 class WebuiSection(Section, frozen=True, kw_only=True):
@@ -170,7 +214,9 @@ class Config(Section, frozen=True, kw_only=True):
     radio: RadioSection = RadioSection()
     lorawan: LorawanSection = LorawanSection()
     hub: HubSection = HubSection()
+    tls: TlsSection = TlsSection()
     mqtt: MqttSection = MqttSection()
     http: HttpSection = HttpSection()
+    coap: CoapSection = CoapSection()
     webui: WebuiSection = WebuiSection()
     upstream: tuple[UpstreamSection, ...] = ()

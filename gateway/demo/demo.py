@@ -24,13 +24,15 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
-from gateway.app import UMASK, StartFailed
+from gateway.app import UMASK
 from gateway.config import show
 from gateway.demo import broker, table
 from gateway.demo.observer import Observer
 from gateway.demo.prepare import Prepared, ScenarioFailed, prepare, prepare_upstream, scenario_radio
 from gateway.demo.report import report
+from gateway.errors import StartFailed
 from gateway.settings import (
+    CoapSection,
     Config,
     GatewaySection,
     HttpSection,
@@ -151,6 +153,7 @@ async def _prepare(options: Options, folder: Path) -> _Demo:
         lorawan=LorawanSection(port=broker.free_port(1700, SOCK_DGRAM)),
         mqtt=MqttSection(port=broker.free_port(1883)),
         http=HttpSection(port=broker.free_port(8080)),
+        coap=CoapSection(port=broker.free_port(5683, SOCK_DGRAM)),
         webui=WebuiSection(port=broker.free_port(8000)),
     )
     login = ("", "")

@@ -18,6 +18,7 @@ from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
 from gateway.provision import register
 from gateway.settings import (
+    CoapSection,
     Config,
     GatewaySection,
     HttpSection,
@@ -87,6 +88,7 @@ async def prepare_upstream(folder: Path, channels: tuple[str, ...], mqtt_port: i
         lorawan=LorawanSection(port=0),
         mqtt=MqttSection(port=mqtt_port),
         http=HttpSection(port=0),
+        coap=CoapSection(enabled=False),
     )
     async with opened_core(config) as core:
         registry = core.hub.registry

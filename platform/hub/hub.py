@@ -6,13 +6,15 @@ log. The LoRaWAN server, which has checked and decoded already, asks `access` it
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import content, senml
+from . import content, disk, senml
 from .access import Access, Action, Principal, Resource
 from .database import Migration
 from .errors import AccessDenied, HubError, LogFailed, TooLarge
@@ -22,9 +24,15 @@ from .log import MAX_BYTES, MAX_MESSAGES, MIN_FREE_BYTES, Log, Write
 from .message import Message, Properties, TimeQuality
 from .registry import Registry
 from .router import Router
+from .timekeeping import TRUSTED
 from .topics import parse_subtopic
 
 MAX_PAYLOAD = 256 * 1024  # bytes; a day of one sensor's values every minute as SenML is 60 KB
+
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 32 << 20  # of a history that has no disk
+
+logger = logging.getLogger("hub")
 
 Clock = Callable[[], tuple[int, TimeQuality]]
 
@@ -79,6 +87,7 @@ class Hub:
         self.counters = HubCounters()
         self.clock = clock
         self.boot = boot
+        self._elsewhere: tempfile.TemporaryDirectory[str] | None = None  # of a history without a disk
 
     @classmethod
     def open(
@@ -94,7 +103,8 @@ class Hub:
         """Open or create everything in `data_dir`, inside the running loop; blocks while it recovers.
 
         `migrations` are of other parts' tables in the log's file. `on_failure` is called when the log has
-        failed and the process should end. `close` is awaited at the end.
+        failed and the process should end. `close` is awaited at the end. On a full or read-only disk the hub
+        opens all the same: see `log.state`. The history is then made of the log's newest messages, in memory.
         """
         folder = Path(data_dir)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -111,14 +121,20 @@ class Hub:
             on_failure=on_failure,
             connection=connection,
         )
-        history = History.open(
-            folder / "history.db",
-            log,
-            max_bytes=settings.history_max_bytes,
-            max_age_s=settings.history_max_age_s,
-            clock=lambda: clock()[0] / 1e9,
-        )
-        return cls(log, registry, history, settings, clock, _boot_id())
+        try:
+            history, elsewhere = _open_history(folder, log, settings, clock), None
+        except (sqlite3.Error, OSError) as error:
+            if disk.trouble(error, folder) is None:
+                raise
+            elsewhere = tempfile.TemporaryDirectory(
+                dir=MEMORY if MEMORY.is_dir() else None, prefix="fluxgate-"
+            )
+            small = replace(settings, history_max_bytes=min(settings.history_max_bytes, MEMORY_BYTES))
+            history = _open_history(Path(elsewhere.name), log, small, clock)
+            logger.error("the history is kept in memory, its last part only, until the next start: %s", error)
+        hub = cls(log, registry, history, settings, clock, _boot_id())
+        hub._elsewhere = elsewhere
+        return hub
 
     async def close(self) -> None:
         """Make everything taken in durable and close the files."""
@@ -129,6 +145,8 @@ class Hub:
                 await self.log.close()
             finally:
                 self.registry.close()
+                if self._elsewhere is not None:
+                    self._elsewhere.cleanup()
 
     def authenticate_thing(self, key: str) -> Principal | None:
         """The principal of the thing that holds `key`; it loses its rights when the key is replaced."""
@@ -262,6 +280,21 @@ class Hub:
             properties=properties,
             origin=origin,
         )
+
+
+def _open_history(folder: Path, log: Log, settings: HubSettings, clock: Clock) -> History:
+    def trusted_s() -> float:
+        """UTC in seconds; 1970, when nothing is too old, while the clock may be wrong."""
+        now_ns, quality = clock()
+        return now_ns / 1e9 if quality in TRUSTED else 0.0
+
+    return History.open(
+        folder / "history.db",
+        log,
+        max_bytes=settings.history_max_bytes,
+        max_age_s=settings.history_max_age_s,
+        clock=trusted_s,
+    )
 
 
 def _boot_id() -> str:

@@ -36,7 +36,7 @@ from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.frames import build_uplink
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI
 from gateway.provision import register
-from gateway.settings import Config, GatewaySection, HttpSection, LorawanSection, MqttSection
+from gateway.settings import CoapSection, Config, GatewaySection, HttpSection, LorawanSection, MqttSection
 from radio import gwmp
 from radio.lora import LoRaModulation
 
@@ -183,6 +183,7 @@ class Gateway:
             lorawan=LorawanSection(port=self.gwmp_port),
             mqtt=MqttSection(port=self.mqtt_port),
             http=HttpSection(port=http_port),
+            coap=CoapSection(enabled=False),
         )
         self.thing_id, self.thing_key, self.channel = asyncio.run(_prepare(config, fleet))
         (folder / "fluxgate.toml").write_text(show(config))

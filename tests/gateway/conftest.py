@@ -18,7 +18,15 @@ from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.frames import DataFrame, build_uplink, open_downlink
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI
 from gateway.provision import Registered, register
-from gateway.settings import Config, GatewaySection, HttpSection, HubSection, LorawanSection, MqttSection
+from gateway.settings import (
+    CoapSection,
+    Config,
+    GatewaySection,
+    HttpSection,
+    HubSection,
+    LorawanSection,
+    MqttSection,
+)
 from radio import gwmp
 from radio.lora import LoRaModulation
 
@@ -150,6 +158,7 @@ def config(tmp_path: Path) -> Config:
         hub=HubSection(commit_interval_s=0.02),
         mqtt=MqttSection(port=0),
         http=HttpSection(port=0),
+        coap=CoapSection(port=0),
     )
 
 

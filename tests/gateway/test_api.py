@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import msgspec
 import pytest
 
@@ -248,5 +249,44 @@ def test_the_fields_documented_are_those_of_the_answers(site: Any, device: Any) 
             frames = (await s.api.get("/lorawan/frames")).json()["frames"]
             assert {"rejected", "uplink"} <= {frame["kind"] for frame in frames}
             assert set().union(*frames) == documented("Frames")
+
+    asyncio.run(main())
+
+
+def test_answers_are_what_the_openapi_document_says(site: Any, device: Any) -> None:
+    async def main() -> None:
+        async with site() as s:
+            document = (await s.api.get("/openapi.json")).json()
+            await s.claim()
+            await s.add(device)
+            eui = str(device.config().dev_eui)
+            for path, shown in {
+                "/gateway/status": "/gateway/status",
+                "/upstream": "/upstream",
+                "/lorawan/devices": "/lorawan/devices",
+                "/lorawan/devices/{dev_eui}": f"/lorawan/devices/{eui}",
+                "/lorawan/frames": "/lorawan/frames",
+            }.items():
+                answer = await s.api.get(shown)
+                said = document["paths"][path]["get"]["responses"][str(answer.status_code)]
+                schema = {
+                    **said["content"]["application/json"]["schema"],
+                    "components": document["components"],
+                }
+                jsonschema.validate(answer.json(), schema)
+
+    asyncio.run(main())
+
+
+def test_every_route_of_the_gateway_is_in_the_openapi_document(site: Any) -> None:
+    async def main() -> None:
+        async with site() as s:
+            document = (await s.api.get("/openapi.json")).json()
+            for method, path in (
+                ("get", "/gateway/status"),
+                ("post", "/lorawan/devices/{dev_eui}/downlinks"),
+                ("post", "/things/{thing_id}/oscore"),
+            ):
+                assert method in document["paths"][path], path
 
     asyncio.run(main())

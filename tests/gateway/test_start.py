@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway import app
 from gateway.config import show
-from gateway.settings import Config
+from gateway.errors import StartFailed
+from gateway.settings import Config, GatewaySection
 
 
 def test_a_second_gateway_on_the_same_data_is_refused_and_told_why(
@@ -41,13 +43,12 @@ def test_a_second_gateway_on_the_same_data_is_refused_and_told_why(
 
 def test_a_start_that_fails_lets_go_of_the_data(config: Config) -> None:
     async def main() -> None:
-        key = Path(config.gateway.data_dir) / app.SEAL_KEY_FILE
-        key.parent.mkdir()
-        key.write_bytes(b"short")
-        with pytest.raises(app.StartFailed):
-            async with app.opened_core(config):
+        nowhere = msgspec.structs.replace(
+            config, gateway=GatewaySection(data_dir=config.gateway.data_dir, region="XX")
+        )
+        with pytest.raises(StartFailed):
+            async with app.opened_core(nowhere):
                 pass
-        key.unlink()
         async with app.opened_core(config):
             pass
 

@@ -23,6 +23,7 @@ from gateway.lorawan.crypto import SessionCrypto
 from gateway.lorawan.frames import build_uplink, open_downlink
 from gateway.lorawan.types import AES128Key, DevAddr
 from gateway.settings import (
+    CoapSection,
     Config,
     GatewaySection,
     HttpSection,
@@ -171,6 +172,7 @@ def real_site(folder: Path) -> Iterator[RealSite]:
             hub=HubSection(commit_interval_s=0.05),
             mqtt=MqttSection(port=0),
             http=HttpSection(port=0),
+            coap=CoapSection(port=0),
             webui=WebuiSection(port=free_port()),
             upstream=(UpstreamSection(name="cloud", host="127.0.0.1", port=cloud.port, tls=False),),
         )

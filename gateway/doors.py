@@ -1,0 +1,108 @@
+"""The doors of a gateway: the listeners that the settings ask for, opened in order and closed in reverse."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+from gateway.errors import StartFailed
+from gateway.settings import Config, TlsSection
+from hub.coap.door import CoapDoor
+from hub.http.app import HttpApp
+from hub.http.door import HttpDoor
+from hub.hub import Hub
+from hub.mqtt import MqttDoor
+from hub.tls import TlsError, server_context
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """All that listen. `http` is the first of `listeners`; the others show the same app."""
+
+    mqtt: MqttDoor
+    http: HttpDoor
+    listeners: tuple[HttpDoor, ...]
+    coap: CoapDoor | None
+    mqtt_tls_port: int = 0
+    https_port: int = 0
+
+    def __str__(self) -> str:
+        named = {
+            "MQTT": self.mqtt.port,
+            "MQTT over TLS": self.mqtt_tls_port,
+            "HTTP": self.http.port,
+            "HTTPS": self.https_port,
+            "CoAP": self.coap.port if self.coap else 0,
+        }
+        return ", ".join(f"{name} on {port}" for name, port in named.items() if port)
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    config: Config, hub: Hub, app: HttpApp, mqtt: MqttDoor, coap: CoapDoor
+) -> AsyncIterator[Doors]:
+    """Listen on everything that is set. Raises StartFailed where a port or a certificate cannot be used."""
+    context = _tls(config)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(mqtt.close)
+        with address_in_use("mqtt.port", config.mqtt.port):
+            await mqtt.start()
+        mqtt_tls_port = 0
+        if config.mqtt.tls_port:
+            with address_in_use("mqtt.tls_port", config.mqtt.tls_port):
+                mqtt_tls_port = await mqtt.listen(config.mqtt.tls_host, config.mqtt.tls_port, ssl=context)
+        listeners = []
+        for key, host, port, tls in (
+            ("http.port", config.http.host, config.http.port, None),
+            ("http.workshop_port", config.http.host, config.http.workshop_port, None),
+            ("http.tls_port", config.http.tls_host, config.http.tls_port, context),
+        ):
+            if not port and key != "http.port":
+                continue
+            door = HttpDoor(hub, app, host, port, ssl=tls)
+            with address_in_use(key, port):
+                await door.start()
+            stack.push_async_callback(door.close)
+            listeners.append(door)
+        if config.coap.enabled:
+            stack.push_async_callback(coap.close)
+            with address_in_use("coap.port", config.coap.port):
+                await coap.start()
+        https_port = listeners[-1].port if config.http.tls_port else 0
+        yield Doors(
+            mqtt,
+            listeners[0],
+            tuple(listeners),
+            coap if config.coap.enabled else None,
+            mqtt_tls_port,
+            https_port,
+        )
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    """The context of the TLS listeners; None where there are none. Raises StartFailed."""
+    if not (config.mqtt.tls_port or config.http.tls_port):
+        return None
+    section: TlsSection = config.tls
+    if not section.cert_file:
+        raise StartFailed("a tls_port needs a certificate: set tls.cert_file and tls.key_file")
+    try:
+        return server_context(
+            section.cert_file,
+            section.key_file,
+            client_ca_file=section.client_ca_file,
+            client_cert_required=section.client_cert_required,
+        )
+    except TlsError as error:
+        raise StartFailed(f"[tls]: {error}") from error
+
+
+@contextlib.contextmanager
+def address_in_use(key: str, port: int) -> Iterator[None]:
+    """Say which setting to change where a port cannot be had. Raises StartFailed."""
+    try:
+        yield
+    except OSError as error:
+        raise StartFailed(f"cannot listen on port {port} ({error.strerror or error}); set {key}") from error
