@@ -19,11 +19,13 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from hub.coap.limits import Limits
-from hub.coap.packets import BadPacket, Packet, decode
+from hub.coap.packets import PAYLOAD_MARKER, BadPacket, Option, Packet, decode
 
 AMPLIFICATION = 3  # RFC 9175, 2.4; the factor QUIC uses too (RFC 9000, 8.1)
 ECHO_LIFETIME_S = 60  # a challenge is answered within a round trip; clients that sleep ask again
 PROVEN_S = 600.0  # after its last sign of life an address must prove itself anew
+MAX_HEADS = 4096  # of things' requests remembered, about one for each thing and subtopic; then afresh
+MAX_HEAD = 512  # bytes of one
 SLOTS = 4096  # of a rate table: 64 KiB for two; strangers that share a slot share its rate
 _ECHO_HEAD = struct.Struct("!I")
 _MAC_BYTES = 8
@@ -81,17 +83,32 @@ class Admission:
         self._addresses = Rates(limits.address_rate, limits.address_burst, secret)
         self._strangers = Rates(limits.stranger_rate, limits.stranger_burst, secret)
         self._proven: OrderedDict[Address, float] = OrderedDict()  # until when
+        self._known: dict[bytes, tuple[Option, ...]] = {}
 
     def admit(self, data: bytes, address: Address, now: float) -> Packet | Refused:
         """Look at one datagram."""
         if not self._addresses.take(_network(address), now):
             return Refused(None, "dropped_rate")
         try:
-            return decode(data)
+            return decode(data, self._known)
         except BadPacket as fault:
             if fault.reset is None:
                 return Refused(None, "malformed")
             return Refused(fault.reset if self.stranger(address, now) else None, "malformed")
+
+    def learn(self, data: bytes, packet: Packet) -> bool:
+        """Remember how the options of a thing's request were parsed; it will send the same ones again.
+
+        False where they are not remembered. Only for requests with a valid key, so that strangers put nothing here.
+        """
+        end = len(data) - len(packet.payload) - 1
+        head = data[4 + len(packet.token) : end]
+        if not packet.payload or PAYLOAD_MARKER in head or len(head) > MAX_HEAD:
+            return False
+        if len(self._known) >= MAX_HEADS:
+            self._known.clear()
+        self._known[head] = packet.options
+        return True
 
     def stranger(self, address: Address, now: float) -> bool:
         """Whether one more answer may go to an address that showed no valid key."""

@@ -6,6 +6,8 @@ Pure, and the first to touch what a stranger sent: options are checked for struc
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 CON, NON, ACK, RST = range(4)
@@ -67,7 +69,7 @@ class Opt(enum.IntEnum):
 
 MAX_OPTIONS = 64  # of one message: a subtopic has at most 32 elements; bounds the work for one datagram
 
-_PAYLOAD_MARKER = 0xFF
+PAYLOAD_MARKER = 0xFF
 # Integers are converted once and not looked up in an enumeration: this runs for every datagram.
 _ONCE = frozenset(
     int(number)
@@ -78,6 +80,7 @@ _ONCE = frozenset(
 )
 
 Option = tuple[int, bytes]
+NOTHING_KNOWN: Mapping[bytes, tuple[Option, ...]] = MappingProxyType({})
 
 
 class BadPacket(Exception):
@@ -115,8 +118,12 @@ class Packet(NamedTuple):
         return None if value is None else int.from_bytes(value, "big")
 
 
-def decode(data: bytes) -> Packet:
-    """Parse one datagram (RFC 7252, 3). Raises BadPacket."""
+def decode(data: bytes, known: Mapping[bytes, tuple[Option, ...]] = NOTHING_KNOWN) -> Packet:
+    """Parse one datagram (RFC 7252, 3). Raises BadPacket.
+
+    `known` are options parsed before, by their bytes; none of these may hold 0xff, so that what follows them and
+    does is the payload marker.
+    """
     if len(data) < 4:
         raise BadPacket("shorter than a header")
     first, code = data[0], data[1]
@@ -132,6 +139,11 @@ def decode(data: bytes) -> Packet:
         if len(data) > 4:
             raise _malformed(data, "an empty message with content")
         return Packet(kind, 0, mid, b"")
+    if known:
+        marker = data.find(PAYLOAD_MARKER, end)
+        remembered = known.get(data[end:marker])
+        if remembered is not None and 0 < marker < len(data) - 1:
+            return Packet(kind, code, mid, data[4:end], remembered, data[marker + 1 :])
     options, payload = _decode_options(data, end)
     return Packet(kind, code, mid, data[4:end], options, payload)
 
@@ -144,7 +156,7 @@ def _decode_options(data: bytes, at: int) -> tuple[tuple[Option, ...], bytes]:
     while at < size:
         byte = data[at]
         at += 1
-        if byte == _PAYLOAD_MARKER:
+        if byte == PAYLOAD_MARKER:
             if at == size:
                 raise _malformed(data, "a payload marker without payload")
             return tuple(options), data[at:]

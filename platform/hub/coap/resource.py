@@ -11,7 +11,7 @@ import logging
 
 from hub import content
 from hub.access import Action, Principal, Resource
-from hub.coap.admission import Rates
+from hub.coap.admission import MAX_HEADS, Rates
 from hub.coap.blocks import MAX_SZX, Block, Downloads, Shown, UploadFault, Uploads, szx_for
 from hub.coap.endpoint import Endpoint, Exchange, Response
 from hub.coap.formats import CONTENT_TYPES, LINK_FORMAT, show
@@ -71,6 +71,8 @@ class Messages:
         self._addresses = Addresses()
         self._rates = Rates(limits.thing_rate, limits.thing_burst, secret)
         self._keys: dict[str, Principal] = {}
+        # What the options of things' requests say: key, where to, content type.
+        self._learnt: dict[tuple[Option, ...], tuple[str, Filter, str | None]] = {}
         self._epoch = 0
         self._unanswered = 0
 
@@ -120,17 +122,24 @@ class Messages:
             exchange.remember()
             exchange.reply(CHANGED)
             return
+        learnt = self._learnt.get(packet.options)
+        if learnt is not None and packet.code in (Code.POST, Code.PUT) and exchange.secured is None:
+            key, wanted, content_type = learnt
+            self._authenticate(exchange, key)
+            exchange.remember()
+            self._store(exchange, wanted, content_type, packet.payload, CHANGED)
+            return
         request = read_request(packet)
         if request.path == WELL_KNOWN and request.code == Code.GET:
             self._show_links(exchange, request)
             return
         if request.code in (Code.POST, Code.PUT):
             wanted = self._addresses.publish(request.path)
-            self._authenticate(exchange, request)
+            self._authenticate(exchange, request.key)
             self._publish(exchange, request, wanted)
         elif request.code == Code.GET:
             wanted = self._addresses.read(request.path)
-            self._authenticate(exchange, request)
+            self._authenticate(exchange, request.key)
             self._read(exchange, request, wanted)
         else:
             raise Refusal(Code.METHOD_NOT_ALLOWED, "GET, POST or PUT")
@@ -142,13 +151,13 @@ class Messages:
             return
         exchange.reply(refusal.response)
 
-    def _authenticate(self, exchange: Exchange, request: Request) -> None:
+    def _authenticate(self, exchange: Exchange, key: str | None) -> None:
         """Whose request it is: the OSCORE context's thing, or the one whose key it shows. Raises Refusal."""
         principal = exchange.principal
         if principal is None:
-            if request.key is None:
+            if key is None:
                 raise Refusal(Code.UNAUTHORIZED, "show the thing's key: ?auth=<key>", "refused_credentials")
-            principal = self._of_key(request.key)
+            principal = self._of_key(key)
             if principal is None:
                 raise Refusal(
                     Code.UNAUTHORIZED, "the key is not valid: wrong, or replaced", "refused_credentials"
@@ -172,7 +181,6 @@ class Messages:
     # POST and PUT
 
     def _publish(self, exchange: Exchange, request: Request, wanted: Filter) -> None:
-        principal = _principal(exchange)
         if exchange.seen is None:
             exchange.remember()
         payload = request.payload
@@ -183,11 +191,28 @@ class Messages:
                 return
             payload = body
             ok = Response(Code.CHANGED, ((int(Opt.BLOCK1), request.block1._replace(more=False).encode()),))
+        named = wanted.content_type or _named(request)
+        self._store(exchange, wanted, named, payload, ok)
+        if request.block1 is None and exchange.secured is None and exchange.packet.first(Opt.ECHO) is None:
+            self._learn(exchange, request, wanted, named)
+
+    def _learn(self, exchange: Exchange, request: Request, wanted: Filter, named: str | None) -> None:
+        """Remember what these options say: a node's requests differ in message ID, token and payload only."""
+        if self._endpoint.admission.learn(exchange.data, exchange.packet) and request.key is not None:
+            if len(self._learnt) >= MAX_HEADS:
+                self._learnt.clear()
+            self._learnt[exchange.packet.options] = request.key, wanted, named
+
+    def _store(
+        self, exchange: Exchange, wanted: Filter, named: str | None, payload: bytes, ok: Response
+    ) -> None:
+        """Hand a message to the hub; the answer comes with the commit. Raises Refusal."""
+        principal = _principal(exchange)
         if self._unanswered >= self._limits.unanswered:
             raise unavailable("too many requests are waiting for the disk", BUSY_S)
         wall_s = self._hub.clock()[0] / 1e9
         also = self._endpoint.exchanges.row(exchange.address, exchange.data, wall_s)
-        content_type = wanted.content_type or _content_type(request, payload, wall_s)
+        content_type = named or _looks_like(payload, wall_s)
 
         def done(error: HubError | None) -> None:
             self._unanswered -= 1
@@ -376,17 +401,19 @@ def _principal(exchange: Exchange) -> Principal:
     return exchange.principal
 
 
-def _content_type(request: Request, payload: bytes, now_s: float) -> str:
-    """The content type of what is published. Without Content-Format what it looks like, as over MQTT."""
-    if request.content_format is not None:
-        named = CONTENT_TYPES.get(request.content_format)
-        if named is None:
-            raise Refusal(
-                Code.UNSUPPORTED_FORMAT,
-                "the content format is 110, 112, 50, 42 or 0",
-                "refused_contents",
-            )
-        return named
+def _named(request: Request) -> str | None:
+    """The content type that a request names, None where it does not say. Raises Refusal."""
+    if request.content_format is None:
+        return None
+    named = CONTENT_TYPES.get(request.content_format)
+    if named is None:
+        words = "the content format is 110, 112, 50, 42 or 0"
+        raise Refusal(Code.UNSUPPORTED_FORMAT, words, "refused_contents")
+    return named
+
+
+def _looks_like(payload: bytes, now_s: float) -> str:
+    """The content type of a payload that comes without one, as over MQTT."""
     if payload[:1] not in _JSON_STARTS:
         return OCTET_STREAM
     try:

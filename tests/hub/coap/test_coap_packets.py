@@ -109,3 +109,28 @@ def test_integers_take_as_few_bytes_as_hold_them() -> None:
         b"", b"\x01", b"\xff", b"\x01\x00", b"\xff\xff", b"\x01\x00\x00",
     ]  # fmt: skip
     assert Packet(0, 1, 1, b"", ((Opt.OBSERVE, b""),)).uint(Opt.OBSERVE) == 0
+
+
+def test_options_parsed_before_are_found_again_and_nothing_else_is_taken_for_them() -> None:
+    rng = random.Random(3)
+    known = {}
+    for seed in SEEDS:
+        packet = decode(seed)
+        head = seed[4 + len(packet.token) : len(seed) - len(packet.payload) - 1]
+        if packet.payload and b"\xff" not in head:
+            known[head] = packet.options
+    assert len(known) >= 4
+    found = 0
+    for _ in range(20_000):
+        wire = damage(rng, rng.choice(SEEDS)) if rng.random() < 0.8 else rng.choice(SEEDS)
+        try:
+            plain: Packet | bytes | None = decode(wire)
+        except BadPacket as fault:
+            plain = fault.reset
+        try:
+            quick: Packet | bytes | None = decode(wire, known)
+        except BadPacket as fault:
+            quick = fault.reset
+        assert quick == plain
+        found += isinstance(quick, Packet) and any(quick.options is options for options in known.values())
+    assert found > 1000

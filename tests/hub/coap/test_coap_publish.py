@@ -171,6 +171,58 @@ def test_datagram_longer_than_the_door_takes_is_asked_for_in_blocks(open_world: 
     asyncio.run(main())
 
 
+def test_request_like_the_last_one_is_read_quickly_and_means_the_same(open_world: Any) -> None:
+    async def main() -> None:
+        async with open_world() as world:
+            client = await world.client()
+            payloads = [SENML, b"\xff\xff", b"\xff", b"plain", b'{"a":1}']
+            for payload in payloads * 2:
+                assert (await client.post(payload, sub="x")).code == Code.CHANGED
+                assert (await client.post(payload, "b", sub="y", fmt=42)).code == Code.CHANGED
+            assert len(world.door._messages._learnt) == 2
+            found = [(m.subtopic, m.publisher, m.content_type, m.payload) for m in world.hub.log.read(0)]
+            kinds = [SENML_JSON, OCTET_STREAM, OCTET_STREAM, OCTET_STREAM, JSON] * 2
+            of_a = [
+                ("x", world.ids["a"], kind, payload)
+                for kind, payload in zip(kinds, payloads * 2, strict=True)
+            ]
+            of_b = [("y", world.ids["b"], OCTET_STREAM, payload) for payload in payloads * 2]
+            assert found[::2] == of_a
+            assert found[1::2] == of_b
+            assert (await client.ask(Code.GET, payload=b"x", sub="x")).payload == b'{"a":1}'
+            assert (await client.ask(Code.DELETE, payload=b"x", sub="x")).code == Code.METHOD_NOT_ALLOWED
+
+    asyncio.run(main())
+
+
+def test_key_or_right_that_has_gone_is_refused_also_where_the_request_is_known(open_world: Any) -> None:
+    async def main() -> None:
+        async with open_world() as world:
+            client = await world.client()
+            assert (await client.post()).code == (await client.post()).code == Code.CHANGED
+            await asyncio.to_thread(world.hub.registry.disconnect, [world.channel], [world.ids["a"]])
+            assert (await client.post()).code == Code.FORBIDDEN
+            await asyncio.to_thread(world.hub.registry.rotate_key, world.ids["a"])
+            assert (await client.post()).code == Code.UNAUTHORIZED
+
+    asyncio.run(main())
+
+
+def test_known_requests_are_bounded(open_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hub.coap.resource.MAX_HEADS", 4)
+    monkeypatch.setattr("hub.coap.admission.MAX_HEADS", 4)
+
+    async def main() -> None:
+        async with open_world() as world:
+            client = await world.client()
+            for n in range(30):
+                assert (await client.post(sub=f"s{n}")).code == Code.CHANGED
+                assert len(world.door._messages._learnt) <= 4
+                assert len(world.door.endpoint.admission._known) <= 4
+
+    asyncio.run(main())
+
+
 # The same request again
 
 
