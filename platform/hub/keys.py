@@ -69,8 +69,13 @@ def load_secret(path: Path, size: int, loss: str) -> bytes:
         secret = secrets.token_bytes(size)
     kept = _with_checksum(secret)
     for file in files:
-        if not file.exists() or file.read_bytes() != kept:
-            write_durably(file, kept)
+        try:
+            if not file.exists() or file.read_bytes() != kept:
+                write_durably(file, kept)
+        except OSError as error:
+            if not whole:
+                raise
+            log.error("%s stays as it was: %s", file.name, error)  # a full disk: the other file is whole
     return secret
 
 

@@ -122,15 +122,17 @@ class LogWriter:
         self.source = ReaderSource(path, (*_SCHEMA, *migrations))
         self.set_aside: Path | None = None
         self.given = 0  # highest number the event loop has given; it writes this, we read it
+        self._next_probe_s = 0.0  # monotonic, as all here
         self.reason = ""
         self._saying = True  # once, not with each try
         self.state = self._try_open()
         self._saying = False
-        if self.state is DiskState.OK:
-            self._ballast.ensure()
-        else:
+        if self.state is not DiskState.OK:
             self._open_for_reading()
-        self._next_probe_s = 0.0  # monotonic, as all here
+        elif self._ballast_owed:  # the file opened because the ballast made room, which is not for messages
+            self._enter(DiskState.FULL)
+        else:
+            self._ballast.ensure()
         self._next_look_s = 0.0
         self._more = True  # there may be something to remove or to give back
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()

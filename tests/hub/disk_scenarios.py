@@ -18,12 +18,15 @@ from typing import Any
 from hub import disk, log_writer
 from hub.disk import DiskState
 from hub.errors import LogFull
+from hub.history import Query
+from hub.hub import Hub
 from hub.keys import ServerKey
 from hub.log import Log
-from hub.message import OCTET_STREAM, Message
+from hub.message import OCTET_STREAM, SENML_JSON, Message
 from hub.registry import Registry
 
 RECOVERY_S = 10.0
+CHANNEL = "6f2a1d52-6f2c-4b6a-a5a1-0a3d4be1c001"
 
 Scenario = Callable[[Path], Coroutine[Any, Any, None]]
 
@@ -214,8 +217,65 @@ async def runs_short(folder: Path) -> None:
     await log.close()
 
 
+async def starts_full_with_ballast(folder: Path) -> None:
+    """The ballast makes room to open everything, and its room is still not for messages."""
+    await asyncio.to_thread(subprocess.run, [sys.executable, __file__, "fill", str(folder)], check=True)
+    with full(folder):
+        hub = Hub.open(folder)
+        assert hub.log.state == "full"
+        assert "full" in await refused(hub.log)
+        assert len(bodies(hub.log)) == 50
+        await asyncio.to_thread(hub.registry.create_thing, "one more")
+        await asyncio.sleep(3 * log_writer.PROBE_S)
+        assert hub.log.state == "full"
+    await recovers(hub.log)
+    await hub.log.append([message("after")])
+    await hub.close()
+
+
+def starts_whole(how: Callable[[Path], contextlib.AbstractContextManager[None]], *, clean: bool) -> Scenario:
+    """The whole hub, its history included."""
+
+    async def scenario(folder: Path) -> None:
+        environment = os.environ | {"CLEAN": "1" if clean else ""}
+        await asyncio.to_thread(
+            subprocess.run, [sys.executable, __file__, "fill hub", str(folder)], check=True, env=environment
+        )
+        (folder / "log.db.ballast").unlink()
+        for _ in range(2):
+            with how(folder):
+                hub = Hub.open(folder)
+                assert hub.log.state != "ok"
+                await refused(hub.log)
+                page = await hub.history.query(Query(CHANNEL))
+                assert page.total == 1
+            await recovers(hub.log)
+            await hub.log.append([message("after")])
+            assert (await hub.history.query(Query(CHANNEL))).total == 1
+            await hub.close()
+            (folder / "log.db.ballast").unlink()
+        hub = Hub.open(folder)
+        assert bodies(hub.log)[1:] == ["after", "after"]
+        assert (await hub.history.query(Query(CHANNEL))).total == 1
+        await hub.close()
+
+    return scenario
+
+
+async def prepare_hub(folder: Path) -> None:
+    """One record in the history."""
+    hub = Hub.open(folder)
+    await hub.log.append([Message(CHANNEL, "", "publisher", "mqtt", SENML_JSON, b'[{"n":"t","v":1}]', 1)])
+    assert (await hub.history.query(Query(CHANNEL))).total == 1
+    if not os.environ.get("CLEAN"):
+        os._exit(0)
+    await hub.close()
+
+
 SCENARIOS: dict[str, Scenario] = {
     "fill": prepare,
+    "fill hub": prepare_hub,
+    "starts full with ballast": starts_full_with_ballast,
     "runs full": runs_full,
     "runs short": runs_short,
     **{
@@ -223,11 +283,16 @@ SCENARIOS: dict[str, Scenario] = {
         for how in (full, read_only)
         for end in ("after a clean end", "after a kill", "new")
     },
+    **{
+        f"starts whole {how.__name__} {end}": starts_whole(how, clean=end == "after a clean end")
+        for how in (full, read_only)
+        for end in ("after a clean end", "after a kill")
+    },
 }
 
 
 if __name__ == "__main__":
     log_writer.PROBE_S = log_writer.LOOK_S = 0.05
     asyncio.run(SCENARIOS[sys.argv[1]](Path(sys.argv[2])))
-    if sys.argv[1] != "fill":
+    if not sys.argv[1].startswith("fill"):
         print("ok")
