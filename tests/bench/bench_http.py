@@ -1,4 +1,4 @@
-"""Durable HTTP publishes a second: the hub's door against Flask with a commit a request, in one run.
+"""Durable HTTP publishes a second: the hub's door against Flask on waitress with a commit a request, in one run.
 
     python tests/bench/bench_http.py [--seconds 3] [--rounds 5] [--connections 64]
 
@@ -9,9 +9,9 @@ Wall time on a shared machine drifts; the ratio and the server's CPU time for a 
 
 Servers:
   fluxgate   HttpDoor over a hub in a fresh directory, uvloop where installed
-  flask      the plain way: Flask on werkzeug's threaded server (a connection a request, it knows no other),
-             a SQLite commit for each request
-  a2wsgi     the same Flask app under a2wsgi and uvicorn, keep-alive as for us
+  waitress   the plain way: Flask on waitress with its four threads, keep-alive, a SQLite commit for each request;
+             made in an environment of its own below ~/.cache/fluxgate-bench at the first run
+  a2wsgi     the same Flask app under a2wsgi and uvicorn
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ SENML = json.dumps(
         {"n": "open", "vb": False},
     ]
 ).encode()
-KINDS = ("fluxgate", "flask", "a2wsgi")
+KINDS = ("fluxgate", "waitress", "a2wsgi")
+PEERS = ("flask==3.1.2", "waitress==3.0.2")
 
 
 @dataclass(frozen=True)
@@ -193,16 +194,15 @@ def finish_peer(directory: Path) -> None:
     say({"stored": stored})
 
 
-def serve_flask(directory: Path) -> None:
+def serve_waitress(directory: Path) -> None:
     import logging
 
-    from werkzeug.serving import WSGIRequestHandler, make_server
+    from waitress import create_server
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    WSGIRequestHandler.protocol_version = "HTTP/1.1"  # it still closes after each answer
-    server = make_server("127.0.0.1", 0, flask_app(directory), threaded=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    say({"port": server.server_port, "path": "/channels/peer/messages", "key": "peer-key"})
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of each request that waits
+    server = create_server(flask_app(directory), host="127.0.0.1", port=0, threads=4)
+    threading.Thread(target=server.run, daemon=True).start()
+    say({"port": server.effective_port, "path": "/channels/peer/messages", "key": "peer-key"})
     finish_peer(directory)
     os._exit(0)  # worker threads wait on their connections
 
@@ -229,8 +229,8 @@ def say(what: dict[str, object]) -> None:
 def serve(kind: str, directory: Path) -> None:
     if kind == "fluxgate":
         run_loop(serve_fluxgate(directory))
-    elif kind == "flask":
-        serve_flask(directory)
+    elif kind == "waitress":
+        serve_waitress(directory)
     else:
         serve_a2wsgi(directory)
 
@@ -247,6 +247,20 @@ def run_loop(main):
         return runner.run(main)
 
 
+def python_of(kind: str) -> str:
+    """The interpreter that has what a server needs: ours, or one in an environment made for the peers."""
+    if kind != "waitress":
+        return sys.executable
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "fluxgate-bench" / "-".join(PEERS).replace("==", "-")
+    if not (folder / "complete").exists():
+        print(f"making an environment for {' and '.join(PEERS)} in {folder}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        subprocess.run([folder / "bin/pip", "install", "-q", *PEERS], check=True)
+        (folder / "complete").touch()
+    return str(folder / "bin/python")
+
+
 def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -255,7 +269,7 @@ def cpu_seconds(pid: int) -> float:
 def measure(kind: str, connections: int, seconds: float) -> Run:
     with tempfile.TemporaryDirectory(prefix="bench-http-") as directory:
         child = subprocess.Popen(
-            [sys.executable, __file__, "--serve", kind, "--directory", directory],
+            [python_of(kind), __file__, "--serve", kind, "--directory", directory],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

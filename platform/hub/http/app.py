@@ -89,6 +89,7 @@ class HttpApp:
         state.version = version or _installed_version()
         state.counters = [self.counters]
         state.reads = 0
+        state.exports = 0
         state.publisher = self.publisher
         state.edits = asyncio.Lock()  # what is changed on a condition is looked at and changed as one
         state.openapi = self.openapi

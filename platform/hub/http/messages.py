@@ -5,9 +5,7 @@ In: a thing's key or a user's token and a query. Out: records, newest first, str
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import isfinite
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import msgspec
 from starlette.requests import Request
@@ -18,26 +16,31 @@ from hub.access import Action, Resource
 from hub.errors import Busy
 from hub.history import HistoryPage, Query
 from hub.http.auth import demand, hub_of, require
+from hub.http.export import export, wanted_type
 from hub.http.problem import Problem
 from hub.http.publish import Publisher
+from hub.http.query import address, number, optional, read_query
 from hub.http.service import json_response
 from hub.http.stream import stream, wants_events
 from hub.http.table import Endpoint, Media, Needs, Parameter
-from hub.topics import parse_topic
 
 MAX_LIMIT = 1000  # records of a page (Mainflux)
 MAX_READS = 32  # queries under way; one thread answers them, so more would only wait longer
 
-T = TypeVar("T")
-
 
 async def read(request: Request) -> Response:
-    """`GET /channels/<id>/messages[/<subtopic>]`: a page, or a stream for who accepts one."""
+    """`GET /channels/<id>/messages[/<subtopic>]`: a page, newest first; a stream or a file for who accepts one."""
     if wants_events(request):
         return await stream(request)
     if not {"start_time", "end_time"}.isdisjoint(request.query_params.keys()):
         return await read_2017(request)
-    query, echo = _query(request)
+    query, echo = read_query(request)
+    media_type = wanted_type(request)
+    if media_type is not None:
+        _demand(request, query)
+        return await export(
+            request, hub_of(request).history, query, media_type, lambda: _allowed(request, query)
+        )
     page = await _ask(request, query)
     body = {
         "offset": page.offset,
@@ -46,17 +49,25 @@ async def read(request: Request) -> Response:
         "total": page.total,
         "messages": page.messages,
     }
-    return json_response(body)
+    links = []
+    for name, relation, token in (("next", "next", page.next), ("previous", "prev", page.previous)):
+        if token:
+            body[name] = token
+            url = request.url.remove_query_params(["next", "previous", "offset", "authorization"])
+            url = url.include_query_params(**{name: token})
+            links.append(f'<{url.path}?{url.query}>; rel="{relation}"')
+    return json_response(body, headers={"link": ", ".join(links)} if links else None)
 
 
 async def read_2017(request: Request) -> Response:
     """`GET /channels/<id>/messages?start_time=&end_time=` and `/channels/<id>/msg`: an array, oldest first."""
+    channel, subtopic = address(request)
     query = Query(
-        channel=_address(request)[0],
-        subtopic=_address(request)[1] or None,
+        channel=channel,
+        subtopic=subtopic or None,
         limit=MAX_LIMIT,
-        from_s=_optional(request, "start_time", _number),
-        to_s=_optional(request, "end_time", _number),
+        from_s=optional(request, "start_time", number),
+        to_s=optional(request, "end_time", number),
     )
     page = await _ask(request, query)
     if not page.messages:
@@ -65,97 +76,32 @@ async def read_2017(request: Request) -> Response:
 
 
 async def _ask(request: Request, query: Query) -> HistoryPage:
-    """Ask access, then the history. Raises Problem 403 or 404, Busy."""
-    hub = hub_of(request)
-    principal = require(request)
-    if principal.kind == "user" and hub.registry.channel(query.channel) is None:
-        raise Problem(404, "no such channel")
-    demand(request, principal, Action.SUBSCRIBE, Resource(query.channel, query.subtopic or ""))
+    """Ask access, then the history. Raises Problem 403 or 404, Busy, Invalid."""
+    _demand(request, query)
     state = request.app.state
     if state.reads >= MAX_READS:
         raise Busy("too many queries are being answered")
     state.reads += 1
     try:
-        return await hub.history.query(query)
+        return await hub_of(request).history.query(query)
     finally:
         state.reads -= 1
 
 
-def _query(request: Request) -> tuple[Query, dict[str, Any]]:
-    """The history query of a request, and the filters it gave, to be echoed. Raises Problem 400."""
-    channel, below = _address(request)
-    given = request.query_params
-    subtopic = given.get("subtopic")
-    if below:
-        if subtopic and ".".join(filter(None, subtopic.replace("/", ".").split("."))) != below:
-            raise Problem(400, "the path and the parameter subtopic name different subtopics")
-        subtopic = below
-    filters: dict[str, Any] = {
-        "format": given.get("format"),
-        "subtopic": subtopic,
-        "publisher": given.get("publisher"),
-        "protocol": given.get("protocol"),
-        "name": given.get("name"),
-        "v": _optional(request, "v", _number),
-        "comparator": given.get("comparator"),
-        "vs": given.get("vs"),
-        "vb": _optional(request, "vb", _boolean),
-        "vd": given.get("vd"),
-        "from": _optional(request, "from", _number),
-        "to": _optional(request, "to", _number),
-    }
-    echo = {name: value for name, value in filters.items() if value is not None}
-    arguments = {{"from": "from_s", "to": "to_s"}.get(name, name): value for name, value in echo.items()}
-    offset = _optional(request, "offset", _count)
-    limit = _optional(request, "limit", _count)
-    query = Query(
-        channel=channel,
-        offset=0 if offset is None else offset,
-        limit=10 if limit is None else limit,
-        **arguments,
-    )
-    return query, echo
+def _demand(request: Request, query: Query) -> None:
+    """Raises Problem 401, 403 or 404."""
+    principal = require(request)
+    if principal.kind == "user" and hub_of(request).registry.channel(query.channel) is None:
+        raise Problem(404, "no such channel")
+    demand(request, principal, Action.SUBSCRIBE, Resource(query.channel, query.subtopic or ""))
 
 
-def _address(request: Request) -> tuple[str, str]:
-    """Channel and dotted subtopic of the path. Raises TopicError."""
-    path = "channels/{channel_id}/messages".format(**request.path_params)
-    subtopic = request.path_params.get("subtopic", "")
-    address = parse_topic(f"{path}/{subtopic}" if subtopic else path)
-    return address.channel, address.subtopic
-
-
-def _optional(request: Request, name: str, parse: Callable[[str], T]) -> T | None:
-    """A parameter parsed, None where it is absent or empty. Raises Problem 400."""
-    text = request.query_params.get(name)
-    if not text:
-        return None
+def _allowed(request: Request, query: Query) -> bool:
     try:
-        return parse(text)
-    except ValueError as error:
-        raise Problem(400, f"{name} {error}") from None
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not isfinite(value):
-        raise ValueError("is a number")
-    return value
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise ValueError("is a whole number")
-    return int(text)
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0"):
-        raise ValueError("is true or false")
-    return text.lower() in ("true", "1")
+        _demand(request, query)
+    except Problem:
+        return False
+    return True
 
 
 class Published(Response):
@@ -189,6 +135,13 @@ _QUERY = (
     Parameter("vd", "data in base64url"),
     Parameter("from", "seconds since 1970, included", _NUMBER),
     Parameter("to", "seconds since 1970, excluded", _NUMBER),
+    Parameter(
+        "aggregation", "of each series", {"type": "string", "enum": ["avg", "min", "max", "sum", "count"]}
+    ),
+    Parameter("interval", "of an aggregation: seconds, or a duration such as 10m"),
+    Parameter("next", "token of an answer: the page that follows it, older"),
+    Parameter("previous", "token of an answer: the page before it, newer"),
+    Parameter("export", "all as one file", {"type": "string", "enum": ["senml", "csv", "jsonl"]}),
     Parameter("start_time", "as from, in the form of 2017", _NUMBER),
     Parameter("end_time", "as to, in the form of 2017", _NUMBER),
 )
@@ -204,6 +157,9 @@ _RECORDS = Media(
     {
         "application/json": {"type": ["object", "array"]},
         "text/event-stream": {"type": "string"},
+        "application/senml+json": {"type": "array"},
+        "text/csv": {"type": "string"},
+        "application/x-ndjson": {"type": "string"},
     }
 )
 _MESSAGE: dict[str, Any] = {

@@ -14,6 +14,15 @@ from typing import Any
 import pytest
 
 from hub.http.app import ENDPOINTS
+from hub.http.body import MAX_BODY
+from hub.http.door import PING_S
+from hub.http.export import MAX_EXPORTS
+from hub.http.follow import QUEUE
+from hub.http.idempotency import KEPT, KEPT_OF_THING
+from hub.http.limits import Limits
+from hub.http.messages import MAX_READS
+from hub.http.sse import MAX_STREAMS
+from hub.hub import MAX_PAYLOAD
 
 Run = Callable[..., None]
 TEXT = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
@@ -23,6 +32,28 @@ def test_the_documented_requests_are_those_of_the_route_table() -> None:
     documented = re.findall(r"^\| `([A-Z]+) (/\S*)`", TEXT, re.MULTILINE)
     served = [(row.method, row.path) for row in ENDPOINTS]
     assert sorted(documented) == sorted(served)
+
+
+def test_the_documented_bounds_are_those_of_the_code() -> None:
+    bounds = dict(re.findall(r"^\| ([^|]+?) \| ([^|]+?) \|", TEXT.split("## Bounds")[1], re.MULTILINE))
+    limits = Limits()
+    expected = {
+        "connections of a listener": (limits.connections, limits.connections_per_address),
+        "request line and headers": (limits.head_bytes // 1024,),
+        "body of a message; of another request": (MAX_BODY // 1024,),
+        "time for a request to arrive": (int(limits.request_s),),
+        "idle connection": (int(limits.idle_s),),
+        "event streams and WebSockets": (MAX_STREAMS,),
+        "WebSocket frame": (limits.frame_bytes // 1024,),
+        "silent WebSocket": (int(PING_S),),
+        "messages waiting for one stream": (QUEUE,),
+        "queries of the history; exports": (MAX_READS, MAX_EXPORTS),
+        "idempotency keys": (f"{KEPT_OF_THING:,}", f"{KEPT:,}"),
+    }
+    assert MAX_PAYLOAD == MAX_BODY
+    for name, numbers in expected.items():
+        for number in numbers:
+            assert re.search(rf"(?<!\d){number}(?!\d)", bounds[name]), (name, number)
 
 
 def fits(template: Any, value: Any) -> bool:
@@ -42,6 +73,8 @@ def fits(template: Any, value: Any) -> bool:
 
 def remember(names: dict[str, str], script: str, answer: Any) -> None:
     """Keep what later examples call TOKEN, THING, KEY, CHANNEL and DEVICE."""
+    if not isinstance(answer, dict):
+        return
     if "token" in answer:
         names["TOKEN"] = answer["token"]
     if "key" in answer:

@@ -23,7 +23,9 @@ def test_a_page_has_the_shape_of_mainflux(run: Run) -> None:
         await fill(site)
         answer = await site.client.get(f"{site.messages}?limit=1&name=dev:a&v=0", headers=site.thing)
         assert answer.status_code == 200
-        assert answer.json() == {
+        page = answer.json()
+        assert page.pop("previous")
+        assert page == {
             "offset": 0,
             "limit": 1,
             "name": "dev:a",

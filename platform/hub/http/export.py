@@ -1,0 +1,79 @@
+"""A whole history as one file: SenML, CSV or JSON Lines, sent while it is read, one part in memory at a time.
+
+Asked for by `Accept`, or by `?export=`, since `format` is Mainflux's name of a kind of message. Oldest first. An export
+that cannot go on, or whose right has ended, is cut off: a client never takes a part for the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from hub.errors import AccessDenied, Busy
+from hub.history import History, Query
+from hub.history_export import CSV, JSON_LINES, encoder
+from hub.history_model import MESSAGES
+from hub.http.problem import Problem
+from hub.message import SENML_JSON
+
+MAX_EXPORTS = 4  # under way; each reads for as long as its client takes
+
+FORMS = {
+    "senml": SENML_JSON,
+    "csv": CSV,
+    "jsonl": JSON_LINES,
+}  # of `?export=`, which also ends the file's name
+_ENDINGS = {SENML_JSON: "json", CSV: "csv", JSON_LINES: "jsonl"}
+_ACCEPTED = {SENML_JSON: SENML_JSON, CSV: CSV, JSON_LINES: JSON_LINES, "application/jsonl": JSON_LINES}
+
+
+def wanted_type(request: Request) -> str | None:
+    """The media type of the file that is asked for; None for a page. Raises Problem 400."""
+    named = request.query_params.get("export")
+    if named:
+        if named not in FORMS:
+            raise Problem(400, f"export is one of {', '.join(FORMS)}")
+        return FORMS[named]
+    for part in request.headers.get("accept", "").lower().split(","):
+        media_type = _ACCEPTED.get(part.partition(";")[0].strip())
+        if media_type is not None:
+            return media_type
+    return None
+
+
+async def export(
+    request: Request, history: History, query: Query, media_type: str, allowed: Callable[[], bool]
+) -> Response:
+    """All that a query finds, as a file of `media_type`. Raises Problem 400, Invalid, Busy."""
+    if query.aggregation is not None:
+        raise Problem(400, "what is aggregated is read in pages, not exported")
+    if media_type == SENML_JSON and query.format != MESSAGES:
+        raise Problem(400, "only SenML records can be exported as SenML; take export=csv or export=jsonl")
+    state = request.app.state
+    if state.exports >= MAX_EXPORTS:
+        raise Busy(f"{MAX_EXPORTS} exports are under way")
+    parts, writer = history.export(query), encoder(media_type)
+    part = await anext(parts, None)
+    # What is wrong with the query is said before the answer begins.
+    begin = writer.begin() + (writer.part(part) if part is not None else b"")
+
+    async def file() -> AsyncIterator[bytes]:
+        state.exports += 1
+        try:
+            yield begin
+            async for part in parts:
+                if not allowed():
+                    raise AccessDenied("the right to this channel, or the credential, has ended")
+                yield writer.part(part)
+            yield writer.end()
+        finally:
+            state.exports -= 1
+
+    headers = {
+        "content-disposition": f'attachment; filename="{query.channel}.{_ENDINGS[media_type]}"',
+        "cache-control": "no-store",
+        "vary": "authorization, accept",
+    }
+    return StreamingResponse(file(), media_type=media_type, headers=headers)
