@@ -436,6 +436,25 @@ def test_secrets_are_sealed_on_disk_and_of_no_use_without_the_gateways_key(
     asyncio.run(main())
 
 
+def test_context_outlives_a_damaged_log_and_its_numbers_jump(open_world: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_world() as world:
+            given = await world.door.contexts.create(world.ids["a"])
+            highest = world.door.contexts._contexts[given.sender_id].usable_below
+        (tmp_path / "data" / "log.db").write_bytes(b"no database" * 1000)
+        async with open_world() as world:
+            context = world.door.contexts._contexts[given.sender_id]
+            assert context.thing == world.ids["a"]
+            assert context.sender_sequence_number >= highest + (1 << 24)
+            thing = Thing(await world.client(), given)
+            answer = await thing.ask(Code.POST, payload=SENML)
+            assert int(answer.code) == Code.UNAUTHORIZED
+            answer = await thing.ask(Code.POST, payload=SENML, echo=answer.opt.echo)
+            assert int(answer.code) == Code.CHANGED
+
+    asyncio.run(main())
+
+
 def test_context_that_was_removed_ends_its_observations(open_world: Any) -> None:
     async def main() -> None:
         async with open_world() as world:
