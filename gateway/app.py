@@ -186,7 +186,9 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             clock.now,
             config.radio.module,
         )
-        mqtt_door = mqtt.MqttDoor(hub, config.mqtt.host, config.mqtt.port, gateway=eui.hex())
+        mqtt_door = mqtt.MqttDoor(
+            hub, config.mqtt.host, config.mqtt.port, gateway=eui.hex(), version=__version__
+        )
         coap_door = coap.CoapDoor(hub, config.coap.host, config.coap.port)
         app = create_app(
             hub,

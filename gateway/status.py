@@ -25,6 +25,7 @@ from gateway.lorawan.server import NetworkServer
 from gateway.settings import ModuleSection
 from gateway.uplinks import UplinkCounters
 from gateway.upstream.relay import Relay
+from hub.disk import DiskState
 from hub.hub import Hub
 
 STATUS_FILE = "status.json"
@@ -74,6 +75,8 @@ class StatusSource:
             "time_quality": now.quality.value,
             "radio": self._radio(now.mono_ns),
             "store": {
+                "state": log.state.value,
+                "state_reason": log.state_reason,
                 "messages": log.message_count,
                 "committed_seq": log.committed_seq,
                 "first_seq": log.first_seq,
@@ -87,6 +90,11 @@ class StatusSource:
             },
             "history": {
                 "behind": self._hub.history.behind,
+                "records": self._hub.history.records,
+                "series": self._hub.history.series,
+                "bytes": self._hub.history.used_bytes,
+                "damaged_records": self._hub.history.counters.damaged_records,
+                "lost": self._hub.history.lost,
                 "undecodable": self._hub.history.undecodable,
                 "series_refused": self._hub.history.series_refused,
             },
@@ -133,7 +141,16 @@ class StatusSource:
         flat["fluxgate_log_bytes"] = log.size_bytes
         flat["fluxgate_disk_free_bytes"] = shutil.disk_usage(log.path.parent).free
         flat["fluxgate_log_pending"] = log.pending
+        flat["fluxgate_log_writable"] = int(log.state is DiskState.OK)
+        flat["fluxgate_log_damaged_rows"] = log.damaged_rows
         flat["fluxgate_history_behind"] = history.behind
+        flat["fluxgate_history_records"] = history.records
+        flat["fluxgate_history_series"] = history.series
+        flat["fluxgate_history_bytes"] = history.used_bytes
+        flat["fluxgate_history_tail_records"] = history.tail_records
+        flat["fluxgate_history_series_refused_total"] = history.series_refused
+        flat["fluxgate_history_undecodable_total"] = history.undecodable
+        flat |= {f"fluxgate_history_{name}": value for name, value in asdict(history.counters).items()}
         return flat
 
     def local(self) -> Status:

@@ -49,6 +49,8 @@ class StoreState(msgspec.Struct, frozen=True):
     bytes: int = 0
     free_bytes: int | None = None  # on the disk
     not_stored: int = 0  # messages refused since the gateway started, as a rule for want of room
+    state: str = "ok"  # full, read-only: nothing new is kept, what is there can be read
+    state_reason: str = ""  # a sentence, where it is not ok
     set_aside: list[str] = []  # files that were damaged when the gateway started
 
 

@@ -223,13 +223,18 @@ def radio_lamp(status: Status) -> Lamp:
 def store_lamp(status: Status) -> Lamp:
     used = size(status.store.bytes)
     free = status.store.free_bytes
-    if free is not None and free < DISK_FULL_BYTES:
+    if status.store.state == "read-only":
+        reason = status.store.state_reason or "the disk is read-only"
+        text = f"{reason[0].upper()}{reason[1:]}. What is stored can still be read."
+        return Lamp("Store", "more.index", "bad", "read-only", text)
+    if status.store.state == "full" or (free is not None and free < DISK_FULL_BYTES):
         lost = (
             f" {counted(status.store.not_stored, 'message')} could not be kept."
             if status.store.not_stored
             else ""
         )
-        text = f"The disk is full: {size(free)} free.{lost} Make room on it, or put in a larger card."
+        room = "" if free is None else f": {size(free)} free"
+        text = f"The disk is full{room}.{lost} Make room on it, or put in a larger card."
         return Lamp("Store", "more.index", "bad", "disk full", text)
     if status.store.set_aside:
         text = "A damaged file was set aside at the start; what it held may be missing."

@@ -162,6 +162,19 @@ def test_a_full_disk_is_said_before_all_but_a_silent_radio() -> None:
     assert words.store_lamp(status(store=StoreState(free_bytes=words.DISK_FULL_BYTES))).level == "ok"
 
 
+@pytest.mark.parametrize(
+    ("state", "value", "said"),
+    [
+        pytest.param("full", "disk full", "Make room on it", id="full"),
+        pytest.param("read-only", "read-only", "can still be read", id="read-only"),
+    ],
+)
+def test_a_store_that_keeps_nothing_says_why(state: str, value: str, said: str) -> None:
+    lamp = words.store_lamp(status(store=StoreState(state=state, state_reason="the disk can only be read")))
+    assert (lamp.level, lamp.value) == ("bad", value)
+    assert said in lamp.text
+
+
 def test_a_damaged_store_is_said_before_an_outage() -> None:
     found = status(
         store=StoreState(set_aside=["log.db.damaged-1"]), upstream=[Upstream("a", "offline", queued=2)]
