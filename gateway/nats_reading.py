@@ -1,8 +1,9 @@
 """One connection's reading of a durable JetStream consumer: messages in the stream's order, without a gap.
 
-A consumer counts its deliveries. A number left out means that something was delivered that did not arrive here;
-what was on the way when a connection broke comes again only after the consumer's wait for acknowledgements, and
-before anything newer. Whatever does not fit that is answered by a new connection, never by going on.
+A consumer counts its deliveries; a number left out means that something was delivered that did not arrive here,
+and is answered by a new connection, never by going on. What was on the way when a connection broke would come again
+late and in any order; so a consumer with something on the way is made anew behind the last message that is stored
+here. The consumer at the server is for people to see how far behind a gateway is; where to go on, the hub knows.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ NANOSECONDS = 1_000_000_000
 BATCH = 500  # messages asked for at once, and in memory at most
 BATCH_BYTES = 4 << 20  # of them
 PULL_S = 30.0  # a request for messages stays open so long
-ACK_WAIT_S = 10.0  # the server sends again what was not acknowledged for so long
+ACK_WAIT_S = 60.0  # the server sends again what was not acknowledged for so long: longer than any commit
 
 # How a request for messages ends without ill: none there, time is up; of 409 the description tells
 _REQUEST_OVER = frozenset({"404", "408"})
@@ -64,7 +65,6 @@ class Wanted:
     consumer: str
     filters: Sequence[str]
     backlog: bool = True  # a new consumer begins with what the stream holds
-    ack_wait_s: float = ACK_WAIT_S
 
 
 class Reading:
@@ -80,13 +80,13 @@ class Reading:
         self._owed = 0  # of them, still to come
         self._bounded = True  # in bytes, too
         self._expected = 0  # number of the next delivery
-        self._again_up_to = 0  # until these have come again, nothing newer is taken
-        self._again = 0  # how many of them are still to come
-        self._seen: set[int] = set()
 
     async def stream(self) -> str:
         """When the stream was made, which tells it from an earlier one of its name. Raises SinkError."""
         info = await self._api(f"STREAM.INFO.{self._wanted.stream}")
+        retention = (info.get("config") or {}).get("retention")
+        if retention != "limits":  # there, a consumer made anew would find nothing
+            raise SinkRefused(f"stream {self._wanted.stream} forgets what was read (retention {retention})")
         return str(info.get("created"))
 
     async def consumer(self, position: int | None) -> int:
@@ -96,29 +96,14 @@ class Reading:
         """
         wanted = self._wanted
         info = await self._consumer_info()
-        if info is not None and position is not None and _floor(info) > position:
-            # This hub's store is older than the consumer remembers: restored from a backup.
-            log.warning("consumer %s begins again after message %d", wanted.consumer, position)
+        if info is not None and not _goes_on(info, position, wanted.filters):
             await self._api(f"CONSUMER.DELETE.{wanted.stream}.{wanted.consumer}")
             info = None
         if info is None:
             info = await self._create(position)
-        elif set(_filters(info)) != set(wanted.filters):
-            kept = {name: value for name, value in info["config"].items() if name != "filter_subject"}
-            info = await self._put(kept | {"filter_subjects": list(wanted.filters)})
-        begin = _floor(info) if position is None else position
-        delivered = info.get("delivered") or {}
-        self._expected = int(delivered.get("consumer_seq") or 0) + 1
-        on_the_way = int(info.get("num_ack_pending") or 0)
-        if on_the_way:
-            self._again, self._again_up_to = on_the_way, int(delivered.get("stream_seq") or 0)
-            await asyncio.sleep(self._wanted.ack_wait_s)
-        try:
-            self._inbox = self._link.client.new_inbox()
-            await self._link.client.subscribe(f"{self._inbox}.*", cb=self._heard)
-        except NatsError as error:
-            raise SinkOffline("the connection was lost") from error
-        return begin
+        self._expected = _delivered(info, "consumer_seq") + 1
+        self._inbox = await self._link.subscribe(self._heard)
+        return _floor(info) if position is None else position
 
     async def next(self) -> list[Delivery]:
         """The next messages, at least one, in order. Raises SinkError when the connection ends."""
@@ -173,17 +158,13 @@ class Reading:
             "durable_name": wanted.consumer,
             "filter_subjects": list(wanted.filters),
             "ack_policy": "explicit",
-            "ack_wait": int(wanted.ack_wait_s * NANOSECONDS),
+            "ack_wait": int(ACK_WAIT_S * NANOSECONDS),
             "max_ack_pending": 2 * BATCH,
             "replay_policy": "instant",
             "deliver_policy": "all" if wanted.backlog else "new",
         }
         if position is not None:
             config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": position + 1}
-        return await self._put(config)
-
-    async def _put(self, config: dict[str, Any]) -> dict[str, Any]:
-        wanted = self._wanted
         body = {"stream_name": wanted.stream, "config": config}
         return await self._api(f"CONSUMER.CREATE.{wanted.stream}.{wanted.consumer}", body)
 
@@ -245,17 +226,21 @@ class Reading:
         if delivery.consumer_seq != self._expected:
             raise SinkOffline("messages got lost on the way: they will come again")
         self._expected += 1
-        if self._again:
-            self._settle_again(delivery.stream_seq)
         return delivery
 
-    def _settle_again(self, stream_seq: int) -> None:
-        if stream_seq > self._again_up_to:
-            raise SinkOffline("newer messages came before older ones: all will come again")
-        self._seen.add(stream_seq)
-        if len(self._seen) >= self._again:
-            self._again = 0
-            self._seen.clear()
+
+def _goes_on(info: dict[str, Any], position: int | None, filters: Sequence[str]) -> bool:
+    """Whether what a consumer sends next is what this hub wants next.
+
+    Not with something on the way, nor where it is ahead: then this hub's store was restored from a backup.
+    """
+    on_the_way = int(info.get("num_ack_pending") or 0)
+    ahead = max(_floor(info), _delivered(info, "stream_seq")) > (position or 0)
+    return not on_the_way and not ahead and set(_filters(info)) == set(filters)
+
+
+def _delivered(info: dict[str, Any], name: str) -> int:
+    return int((info.get("delivered") or {}).get(name) or 0)
 
 
 def _floor(info: dict[str, Any]) -> int:

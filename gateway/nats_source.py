@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.nats_intake import Fate, Intake, PassedOver
-from gateway.nats_reading import ACK_WAIT_S, Delivery, Reading, Wanted
+from gateway.nats_reading import Delivery, Reading, Wanted
 from gateway.upstream.backoff import Backoff
 from gateway.upstream.errors import SinkError, SinkOffline, SinkRefused
 from gateway.upstream.nats_config import NatsServers
@@ -107,7 +107,6 @@ class NatsSource:
         gateway: str,
         *,
         backoff: Backoff | None = None,
-        ack_wait_s: float = ACK_WAIT_S,
         rng: random.Random | None = None,
     ) -> None:
         """`gateway` names this gateway (its EUI, 16 hex digits); its own messages are passed over."""
@@ -119,7 +118,6 @@ class NatsSource:
             f"fluxgate-{gateway}-{config.name}",
             config.filters(),
             backlog=config.backlog,
-            ack_wait_s=ack_wait_s,
         )
         self._intake = Intake(
             hub.access,

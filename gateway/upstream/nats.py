@@ -72,11 +72,7 @@ class NatsSink:
         )
         await link.open(host, port)
         await ensure_stream(link, self._config.stream, f"{self._config.subject}.>")
-        try:
-            self._inbox = link.client.new_inbox()
-            await link.client.subscribe(f"{self._inbox}.*", cb=self._answer)
-        except NatsError as error:
-            raise SinkOffline(f"the connection was lost: {error}") from error
+        self._inbox = await link.subscribe(self._answer)
         link.check()
 
     def check(self) -> None:

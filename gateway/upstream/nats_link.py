@@ -7,15 +7,15 @@ the relay decides. A link is opened once and closed once.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 import re
 import ssl
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
@@ -29,6 +29,10 @@ CONNECT_TIMEOUT_S = 10  # for each of: TCP, TLS, the server's first words, its a
 OPEN_TIMEOUT_S = 30.0  # for all of it
 API_TIMEOUT_S = 10.0  # for one answer of JetStream's API; a cluster may have to elect first
 CLOSE_TIMEOUT_S = 2.0  # to say goodbye; a server that stands still is left without
+
+CANCELS = 3  # nats-py lets a cancellation pass by where it flushes
+
+_T = TypeVar("_T")
 
 _DENIED = re.compile(r"permissions violation for (?:publish|subscription) to \"([^\"]*)\"")
 
@@ -104,6 +108,7 @@ class NatsLink:
         self._gateway = gateway
         self._on_lost = on_lost
         self._on_denied = on_denied
+        self._connecting = False
         self._open = False
         self._client: _Client | None = None
         self._denied: dict[str, asyncio.Future[None]] = {}
@@ -129,9 +134,9 @@ class NatsLink:
         key = options.pop("key", None)
         self._client = client = _Client(self._cluster.tls, key, self._ended)
         where = f"[{host}]" if ":" in host else host
+        self._connecting = True
         try:
-            async with asyncio.timeout(OPEN_TIMEOUT_S):
-                await client.connect(f"nats://{where}:{port}", **options)
+            await bounded(client.connect(f"nats://{where}:{port}", **options), OPEN_TIMEOUT_S)
         except (OSError, NatsError, ssl.SSLError, ValueError) as error:
             today = datetime.datetime.now(datetime.UTC).date()
             if "offers no TLS" in str(error):
@@ -144,6 +149,8 @@ class NatsLink:
         except BaseException:
             await self.close()
             raise
+        finally:
+            self._connecting = False
         self._open = True
         self.check()
 
@@ -154,8 +161,7 @@ class NatsLink:
         if client is None:
             return
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await client.close()
+            await bounded(client.close(), CLOSE_TIMEOUT_S)
         except (OSError, NatsError, RuntimeError, AttributeError):
             pass  # it is over either way; the library trips over what it never had
         finally:
@@ -167,20 +173,14 @@ class NatsLink:
             self.lost = reason
             self._on_lost()
 
-    async def api(
-        self, call: str, body: object = None, *, timeout_s: float = API_TIMEOUT_S
-    ) -> dict[str, Any]:
+    async def api(self, call: str, body: object = None) -> dict[str, Any]:
         """Ask JetStream's API, `STREAM.INFO.x` and the like. Raises ApiError, ApiDenied, SinkError."""
         subject = f"{self._prefix}.{call}"
         denied = self._denied.setdefault(subject.lower(), asyncio.get_running_loop().create_future())
         request = b"" if body is None else msgspec.json.encode(body)
-        asking = asyncio.ensure_future(self.client.request(subject, request, timeout=timeout_s))
+        answering = self.client.request(subject, request, timeout=API_TIMEOUT_S)
         try:
-            either: set[asyncio.Future[Any]] = {asking, denied}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if denied.done():
-                raise ApiDenied(call)
-            answer = asking.result()
+            answer = await bounded(answering, API_TIMEOUT_S, unless=denied)
         except NoRespondersError:
             raise ApiError(10076, "nobody answers for JetStream") from None
         except (NatsError, OSError) as error:
@@ -190,11 +190,19 @@ class NatsLink:
             ) from error
         finally:
             self._denied.pop(subject.lower(), None)
-            if not asking.done():
-                asking.cancel()
-                with contextlib.suppress(asyncio.CancelledError, NatsError, OSError):
-                    await asking
+        if answer is None:
+            raise ApiDenied(call)
         return decode_reply(answer.data)
+
+    async def subscribe(self, handler: Callable[[Msg], Coroutine[Any, Any, None]]) -> str:
+        """Have what is sent below a new inbox handed to `handler`; the inbox. Raises SinkError."""
+        inbox = self.client.new_inbox()
+        try:
+            await bounded(self.client.subscribe(f"{inbox}.*", cb=handler), API_TIMEOUT_S)
+        except (NatsError, OSError) as error:
+            self.check()
+            raise SinkOffline("the connection was lost") from error
+        return inbox
 
     async def publish_api(self, call: str, body: object, *, reply: str) -> None:
         """Call JetStream's API with the answers going to `reply`. Raises what the library raises, and SinkError."""
@@ -252,7 +260,7 @@ class NatsLink:
 
     async def _error(self, error: Exception) -> None:
         """Called for what the library would otherwise only print."""
-        if not self._open:
+        if self._connecting:
             raise error  # the first one is final: the library would try again, then blame something else
         found = _DENIED.search(str(error))
         if found is None:
@@ -281,3 +289,28 @@ def decode_reply(data: bytes) -> dict[str, Any]:
     if isinstance(error, dict):
         raise ApiError(int(error.get("err_code") or error.get("code") or 0), str(error.get("description")))
     return reply
+
+
+async def bounded(
+    work: Coroutine[Any, Any, _T], timeout_s: float, *, unless: asyncio.Future[None] | None = None
+) -> _T | None:
+    """The result of `work`; None where `unless` is done first. Raises what it raises, or TimeoutError.
+
+    Unlike asyncio.timeout it does not wait for work that passes over its cancellation.
+    """
+    task = asyncio.ensure_future(work)
+    waiting: set[asyncio.Future[Any]] = {task} if unless is None else {task, unless}
+    try:
+        await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        if unless is not None and unless.done():
+            return None
+        raise TimeoutError
+    finally:
+        for _ in range(CANCELS):
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=0.01)
+        if task.done() and not task.cancelled():
+            task.exception()  # marked as seen

@@ -66,5 +66,7 @@ def of_connect_error(error: BaseException, host: str, port: int, today: datetime
     if isinstance(error, OSError):  # ssl's errors and timeouts are some, too
         return words.of_connect_error(error, host, port, today)
     if "expecting info" in text or "json parse" in text:
-        return SinkRefused(f"{host} port {port} is no NATS server, or wants TLS at once (`tls_first`)")
+        return SinkRefused(
+            f"{host} port {port} said nothing that a NATS server says: does it want TLS at once (`tls_first`)?"
+        )
     return SinkOffline(f"no connection to {host} port {port}: {error}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import random
 import shutil
 import signal
 import socket
@@ -253,6 +254,75 @@ class StubBroker:
                 return kind, await reader.readexactly(length)
 
 
+class BadLine:
+    """A line to a server on this machine that breaks again and again, after as many bytes as the dice say.
+
+    One break in three is a black hole: the connection stands, and nothing comes through any more, either way or
+    one way only. `good` ends all that for connections to come.
+    """
+
+    def __init__(self, port: int, *, seed: int, most_bytes: int, black_holes: bool = True) -> None:
+        self.good = False
+        self.breaks = 0
+        self.port = 0
+        self._to = port
+        self._rng = random.Random(seed)
+        self._most = most_bytes
+        self._black_holes = black_holes
+        self._open: set[asyncio.StreamWriter] = set()
+
+    @contextlib.asynccontextmanager
+    async def standing(self) -> AsyncIterator[BadLine]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            for writer in list(self._open):
+                writer.transport.abort()
+            await asyncio.sleep(0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there, to = await asyncio.open_connection("127.0.0.1", self._to)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._open |= {writer, to}
+        budget = [1 << 60 if self.good else self._rng.randrange(1, self._most)]
+        # which directions still get through once the budget is spent; None: the connection is cut
+        fates: list[set[str] | None] = [set(), {"out"}, None, None, None, None]
+        fate = self._rng.choice(fates) if self._black_holes else None
+        ways = (self._carry(reader, to, "out", budget, fate), self._carry(there, writer, "in", budget, fate))
+        with contextlib.suppress(ConnectionError):
+            await asyncio.gather(*ways)
+        for each in (writer, to):
+            each.transport.abort()
+            self._open.discard(each)
+
+    async def _carry(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        way: str,
+        budget: list[int],
+        fate: set[str] | None,
+    ) -> None:
+        while data := await reader.read(4096):
+            part = data[: max(0, budget[0])]
+            budget[0] -= len(data)
+            if budget[0] > 0 or (fate is not None and way in fate):
+                writer.write(data)
+                continue
+            writer.write(part)
+            if part:
+                self.breaks += 1
+            if fate is None:
+                raise ConnectionResetError
+        raise ConnectionResetError  # one side has ended: so does the other
+
+
 def encode_puback(mid: int, reason: int = 0) -> bytes:
     """MQTT 5.0, 3.4."""
     return b"\x40\x03" + mid.to_bytes(2, "big") + bytes([reason])
@@ -276,6 +346,11 @@ def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
 @pytest.fixture
 def stub_broker() -> Callable[..., StubBroker]:
     return StubBroker
+
+
+@pytest.fixture
+def bad_line() -> Callable[..., BadLine]:
+    return BadLine
 
 
 @pytest.fixture

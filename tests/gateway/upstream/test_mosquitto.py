@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from gateway.upstream import mqtt_link
+from gateway.upstream import mqtt, mqtt_link
 from gateway.upstream.backoff import Backoff
 from gateway.upstream.config import UpstreamMqttConfig
 from gateway.upstream.mqtt import MqttSink
@@ -261,7 +261,7 @@ def test_a_cursor_that_moves_before_the_acknowledgement_does_lose_messages(
 
 CHILD = """
 import asyncio, itertools, sys
-from gateway.upstream import mqtt_link
+from gateway.upstream import mqtt, mqtt_link
 from gateway.upstream.backoff import Backoff
 from gateway.upstream.config import UpstreamMqttConfig
 from gateway.upstream.mqtt import MqttSink
@@ -311,6 +311,39 @@ def test_five_kills_in_full_flight_lose_nothing_that_was_acknowledged(tmp_path, 
     heard = asyncio.run(cloud.collect(lambda kept: wanted <= {identity(each)[1] for each in kept}))
     assert len(acknowledged) == len(wanted) >= 5 * 60
     assert all(seq.isdigit() for _, seq in map(identity, heard))
+
+
+def test_a_line_that_breaks_two_hundred_times_loses_nothing(
+    tmp_path, mosquitto, cloud_of, message, running, until, bad_line, monkeypatch
+) -> None:
+    """Cut anywhere in a packet, half-open, swallowed: each message arrives, first copies in order."""
+    monkeypatch.setattr(mqtt, "ACK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(mqtt_link, "OPEN_TIMEOUT_S", 0.1)
+
+    async def main() -> None:
+        cloud = cloud_of(mosquitto, MQTTProtocolVersion.MQTTv5)
+        log = Log.open(tmp_path / "log.db")
+        line = bad_line(mosquitto.port, seed=12, most_bytes=4000)
+        async with line.standing():
+            relay = relay_for(log, line.port, inflight=20)
+            relay._backoff = Backoff(base_s=0.001, cap_s=0.001, patient_after_s=1e9)
+            seqs: list[int] = []
+            async with running(relay):
+                while line.breaks < 200:
+                    if relay.status().queued < 50:
+                        n = len(seqs)
+                        seqs += await log.append([message(n + k) for k in range(20)])
+                    await asyncio.sleep(0.01)
+                line.good = True
+                await until(lambda: log.cursor("upstream/cloud") == seqs[-1])
+            assert relay.status().rejected == 0
+        wanted = {str(seq) for seq in seqs}
+        heard = await cloud.collect(lambda kept: wanted <= {identity(each)[1] for each in kept})
+        firsts = [int(seq) for seq in dict.fromkeys(identity(each)[1] for each in heard)]
+        assert firsts == sorted(firsts)
+        await log.close()
+
+    asyncio.run(main())
 
 
 def test_a_wrong_password_is_said_and_the_right_one_gets_through(

@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from gateway.upstream import nats as nats_sink
+from gateway.upstream import nats_link
 from gateway.upstream.nats import headers_for, subject_for
 from gateway.upstream.sink import UpstreamState
 from hub import wire
@@ -132,6 +133,49 @@ def test_each_message_is_in_the_stream_once_and_in_order_whatever_the_server_suf
             seqs = await feeding
             await until(lambda: log.cursor("upstream/fleet") == seqs[-1])
             assert (relay.status().queued, relay.status().rejected) == (0, 0)
+        stored = await stream_of(nats_server)
+        assert sorted(each.id for each in stored) == sorted(f"{GATEWAY}/{seq}" for seq in seqs)
+        assert all(order == sorted(order) for order in orders(stored).values())
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_line_that_breaks_two_hundred_times_still_makes_each_message_stored_once(
+    nats_server,
+    open_log,
+    relay_to,
+    sink_to,
+    running,
+    until,
+    message,
+    stream_of,
+    orders,
+    bad_line,
+    monkeypatch,
+) -> None:
+    """Cut anywhere in what is said, half-open, swallowed."""
+    monkeypatch.setattr(nats_sink, "ACK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(nats_link, "OPEN_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(nats_link, "API_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(nats_link, "CLOSE_TIMEOUT_S", 0.02)
+
+    async def main() -> None:
+        log = open_log()
+        line = bad_line(nats_server.port, seed=21, most_bytes=12_000)
+        async with line.standing():
+            relay = relay_to(log, sink_to(line, inflight=20))
+            seqs: list[int] = []
+            async with running(relay):
+                while line.breaks < 200:
+                    if relay.status().queued < 50:
+                        n = len(seqs)
+                        batch = [message(n + k, channel=f"channel-{k % 3}") for k in range(30)]
+                        seqs += await log.append(batch)
+                    await asyncio.sleep(0.01)
+                line.good = True
+                await until(lambda: log.cursor("upstream/fleet") == seqs[-1])
+            assert relay.status().rejected == 0
         stored = await stream_of(nats_server)
         assert sorted(each.id for each in stored) == sorted(f"{GATEWAY}/{seq}" for seq in seqs)
         assert all(order == sorted(order) for order in orders(stored).values())

@@ -31,9 +31,9 @@ def open_hub(folder) -> Hub:
     return hub
 
 
-def source_of(hub, cluster, *, ack_wait_s: float = 0.5, **settings) -> NatsSource:
+def source_of(hub, cluster, **settings) -> NatsSource:
     config = NatsSourceConfig("commands", cluster, **settings)
-    return NatsSource(hub, config, GATEWAY, backoff=Backoff(base_s=0.02, cap_s=0.05), ack_wait_s=ack_wait_s)
+    return NatsSource(hub, config, GATEWAY, backoff=Backoff(base_s=0.02, cap_s=0.05))
 
 
 def foreign(n: int, **changes) -> Message:
@@ -200,6 +200,7 @@ def test_a_source_may_begin_with_what_comes_next(
             await publish(client, [foreign(n) for n in range(5)])
             async with running(source):
                 await until(lambda: source.status().state is UpstreamState.CONNECTED)
+                assert hub.log.query("SELECT seq FROM nats_source") == [(5,)]
                 await publish(client, [foreign(n) for n in range(5, 8)])
                 await until(lambda: hub.log.message_count == 3)
         assert payloads(hub) == [b"5", b"6", b"7"]
@@ -237,6 +238,30 @@ def test_each_message_is_stored_once_and_in_order_whatever_the_server_suffers(
     asyncio.run(main())
 
 
+def test_a_line_that_breaks_again_and_again_still_makes_each_message_stored_once(
+    nats_server, tmp_path, cluster_of, plain_client, running, until, bad_line
+) -> None:
+    total = 1500
+
+    async def main() -> None:
+        hub = open_hub(tmp_path)
+        async with plain_client(nats_server) as client:
+            await with_stream(client)
+            await publish(client, [foreign(n) for n in range(total)])
+        line = bad_line(nats_server.port, seed=3, most_bytes=40_000, black_holes=False)
+        async with line.standing():
+            source = source_of(hub, cluster_of(line))
+            async with running(source):
+                await until(lambda: line.breaks >= 25 or hub.log.message_count >= total)
+                line.good = True
+                await until(lambda: hub.log.message_count >= total)
+        assert payloads(hub) == numbered(total)
+        assert line.breaks > 5
+        await hub.close()
+
+    asyncio.run(main())
+
+
 CHILD = """
 import asyncio, sys
 from pathlib import Path
@@ -257,7 +282,7 @@ async def main():
     hub = Hub.open(folder / "hub", migrations=nats_source.MIGRATIONS)
     hub.log.on_commit(lambda messages: print(len(messages), flush=True))
     config = NatsSourceConfig("commands", NatsServers((f"127.0.0.1:{port}",), tls=False))
-    await NatsSource(hub, config, "0102030405060708", ack_wait_s=0.3).run()
+    await NatsSource(hub, config, "0102030405060708").run()
 
 asyncio.run(main())
 """
@@ -268,7 +293,7 @@ def test_kills_of_the_hub_lose_nothing_and_store_nothing_twice(
     nats_server, tmp_path, cluster_of, plain_client, hasty
 ) -> None:
     """The control, which does not write its place with the messages, does store some twice."""
-    total = 2000
+    total = 1200
 
     async def prepare() -> None:
         hub = open_hub(tmp_path)
@@ -378,6 +403,22 @@ def test_messages_brought_here_are_not_sent_out_again(
                 assert relay.status().queued == 0
         assert hub.log.message_count == 40
         assert len(await stream_of(nats_server)) == 40
+        await hub.close()
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_forgets_what_was_read_is_refused(
+    nats_server, tmp_path, cluster_of, plain_client, running, until
+) -> None:
+    async def main() -> None:
+        hub = open_hub(tmp_path)
+        source = source_of(hub, cluster_of(nats_server))
+        async with plain_client(nats_server) as client:
+            await with_stream(client, retention="interest")
+            async with running(source):
+                await until(lambda: source.status().state is UpstreamState.REFUSED)
+            assert "retention interest" in source.status().detail
         await hub.close()
 
     asyncio.run(main())
