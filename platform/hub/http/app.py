@@ -130,6 +130,9 @@ class HttpApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI: requests and WebSockets."""
+        if scope["type"] == "lifespan":  # our door has none; other servers ask
+            await self._starlette(scope, receive, send)
+            return
         path: str = scope["path"]
         if path.startswith("/http/"):  # the prefix under which nginx serves Mainflux's HTTP adapter
             path = scope["path"] = path[len("/http") :]

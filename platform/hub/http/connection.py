@@ -183,7 +183,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._raw.close()
         elif self._held:
             held, self._held = self._held, b""
-            self._raw.resume_reading()
+            if not self.flow.write_paused:
+                self._raw.resume_reading()
             self.data_received(held)
 
     def _fail(self, error: Exception) -> None:
@@ -228,6 +229,15 @@ class BoundedProtocol(HttpToolsProtocol):
             self._leaving = True
         else:
             super().shutdown()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._raw.pause_reading()  # who does not read its answers sends no further requests
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.flow.read_paused:
+            self._raw.resume_reading()
 
     def overdue(self, now: float) -> bool:
         """Whether the request now arriving takes longer than it may, or none has come for too long.

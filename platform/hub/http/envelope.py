@@ -68,8 +68,8 @@ def envelope(message: Message, shown: Shown, gateway: str) -> bytes:
         "subtopic": message.subtopic,
         "publisher": message.publisher,
         "protocol": message.protocol,
-        "created": message.created_ns,
-        "time_quality": message.time.value,
+        "created_ns": message.created_ns,
+        "time": message.time.value,
         "content_type": shown.content_type,
     }
     if gateway:

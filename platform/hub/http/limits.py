@@ -36,8 +36,6 @@ class Rates:
 
         `now_s` is monotonic.
         """
-        if not self._rate:
-            return 0.0
         left, then_s = self._buckets.pop(name, (float(self._burst), now_s))
         left = min(float(self._burst), left + (now_s - then_s) * self._rate)
         if len(self._buckets) >= self._names:

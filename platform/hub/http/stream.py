@@ -18,12 +18,13 @@ from starlette.responses import Response
 from hub.access import Action, Principal, Resource
 from hub.errors import TopicError
 from hub.http.auth import Credentials, authorization, certified_thing
-from hub.http.envelope import as_text, envelope, gap, show
+from hub.http.envelope import Shown, as_text, envelope, gap, show
 from hub.http.follow import Follower, Followers, Gap
 from hub.http.problem import Problem
 from hub.http.sse import Event, Streams, sse
 from hub.hub import Hub
 from hub.message import Message
+from hub.timekeeping import corrected
 from hub.topics import ANY_CHANNEL, REST, Filter, parse_filter
 
 PIECE = 64  # messages sent on at once
@@ -83,6 +84,11 @@ class Listener:
         resource = Resource(message.channel, message.subtopic)
         return self.shared.hub.access.decide(self.principal, Action.DELIVER, resource).allowed
 
+    def envelope(self, message: Message, shown: Shown) -> bytes:
+        """The envelope of one message, with the time it should have been stamped with."""
+        corrections = self.shared.hub.log.corrections()
+        return envelope(corrected(message, corrections), shown, self.shared.gateway)
+
     def _principal(self) -> Principal | None:
         return self.shared.credentials.of_request(self._header, self._certified)
 
@@ -118,7 +124,7 @@ def _event(listener: Listener, item: Message | Gap) -> bytes:
     if not listener.may_see(item) or (shown := show(item, listener.accept)) is None:
         return b""
     if listener.enveloped:
-        return Event(envelope(item, shown, listener.shared.gateway).decode(), str(item.seq)).encode()
+        return Event(listener.envelope(item, shown).decode(), str(item.seq)).encode()
     if not listener.accept:
         shown = as_text(shown)
     if shown.text:

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from hub.errors import BadMessage, Busy, HubError, LogFailed, TooLarge
 from hub.http.auth import authorization, certified_thing
-from hub.http.envelope import envelope, gap, show
+from hub.http.envelope import gap, show
 from hub.http.follow import Follower, Gap
 from hub.http.idempotency import parse_key
 from hub.http.problem import PROBLEM_JSON, Problem, of_hub_error, problem_body
@@ -184,7 +184,7 @@ class _Socket:
         if shown is None:
             return None
         if listener.enveloped:
-            return {"type": "websocket.send", "text": envelope(item, shown, listener.shared.gateway).decode()}
+            return {"type": "websocket.send", "text": listener.envelope(item, shown).decode()}
         if shown.text:
             return {"type": "websocket.send", "text": shown.payload.decode()}
         return {"type": "websocket.send", "bytes": shown.payload}

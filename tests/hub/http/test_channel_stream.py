@@ -80,8 +80,8 @@ def test_an_envelope_says_who_published_what_and_when(run: Run) -> None:
             "subtopic": "roof.north",
             "publisher": site.thing_id,
             "protocol": "http",
-            "created": stored[0].created_ns,
-            "time_quality": "unset",
+            "created_ns": stored[0].created_ns,
+            "time": "unset",
             "content_type": "application/senml+json",
             "payload": [{"n": "level", "v": 1}],
         }

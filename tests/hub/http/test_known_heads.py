@@ -148,4 +148,22 @@ def test_a_bucket_fills_with_time_and_their_number_is_bounded() -> None:
     for name in "bcd":
         rates.wait_s(name, 1e6)
     assert rates.wait_s("a", 1e6) == 0.0, "the one used longest ago begins anew"
-    assert Rates(0.0, 1).wait_s("a", 0.0) == 0.0
+
+
+def test_a_client_that_does_not_read_its_answers_is_not_read_from_either(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.door.port)
+        writer.write(request(site, 0))
+        await answer(reader)
+        (connection,) = site.door._server.server_state.connections
+        connection.pause_writing()  # as the transport says when too much is waiting to be written
+        assert not connection._raw.is_reading()
+        writer.write(request(site, 1))
+        await site.publish()
+        assert len(site.stored()) == 2
+        connection.resume_writing()
+        assert (await answer(reader))[0] == 202
+        assert len(site.stored()) == 3
+        writer.close()
+
+    run(scenario)
