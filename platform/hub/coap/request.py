@@ -66,6 +66,7 @@ class Request(NamedTuple):
     observe: int | None
     block1: Block | None
     block2: Block | None
+    size1: int  # what the client says the whole body has; 0 where it does not
     etags: tuple[bytes, ...]
     request_tags: tuple[bytes, ...]
     payload: bytes
@@ -77,6 +78,7 @@ def read_request(packet: Packet) -> Request:
     key: str | None = None
     content_format = accept = observe = None
     block1 = block2 = None
+    size1 = 0
     etags: list[bytes] = []
     tags: list[bytes] = []
     for number, value in packet.options:
@@ -97,6 +99,8 @@ def read_request(packet: Packet) -> Request:
             block1 = _block(value)
         elif number == Opt.BLOCK2:
             block2 = _block(value)
+        elif number == Opt.SIZE1:
+            size1 = int.from_bytes(value[:8], "big")
         elif number == Opt.ETAG:
             etags.append(value)
         elif number == Opt.REQUEST_TAG:
@@ -115,6 +119,7 @@ def read_request(packet: Packet) -> Request:
         observe,
         block1,
         block2,
+        size1,
         tuple(etags),
         tuple(tags),
         packet.payload,

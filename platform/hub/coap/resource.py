@@ -255,6 +255,8 @@ class Messages:
         )
         if not decision.allowed:
             raise Refusal(Code.FORBIDDEN, decision.reason, "refused_rights")
+        if request.size1 > self._max_payload:
+            raise self._too_large(f"a payload has at most {self._max_payload} bytes")
         key = (
             exchange.address,
             principal.id,
@@ -267,8 +269,7 @@ class Messages:
             body = self._uploads.take(key, principal.id, block, request.payload, self._endpoint.clock())
         except UploadFault as fault:
             if fault.too_large:
-                size1 = ((int(Opt.SIZE1), uint(self._max_payload)),)
-                raise Refusal(Code.TOO_LARGE, fault.reason, "refused_size", size1) from None
+                raise self._too_large(fault.reason) from None
             self._counters["refused_uploads"] += 1
             if fault.too_many:
                 raise unavailable(fault.reason, BUSY_S) from None
@@ -276,6 +277,10 @@ class Messages:
         if body is None:
             exchange.reply(Response(Code.CONTINUE, ((int(Opt.BLOCK1), block.encode()),)))
         return body
+
+    def _too_large(self, words: str) -> Refusal:
+        size1 = ((int(Opt.SIZE1), uint(self._max_payload)),)
+        return Refusal(Code.TOO_LARGE, words, "refused_size", size1)
 
     # GET
 

@@ -14,6 +14,7 @@ import pytest
 from hub.coap import MIGRATIONS, CoapDoor, Limits, admission
 from hub.coap.admission import Address, Admission, Rates, Refused
 from hub.coap.packets import CON, RST, Code, Opt, Packet, encode_empty, uint
+from hub.coap.resource import LINKS
 from hub.hub import Hub
 from tests.hub.coap.seeds import CHANNEL, KEY, SEEDS, damage
 
@@ -82,16 +83,18 @@ async def storm(
     return came, door
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("seed", "links"), [(1, LINKS), (2, LINKS * 20)], ids=["as it is", "long links"])
 def test_no_address_gets_more_than_three_times_what_it_sent(
-    tmp_path: Path, seed: int, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, seed: int, links: bytes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO, "hub.coap")
+    monkeypatch.setattr("hub.coap.resource.LINKS", links)
     came, door = asyncio.run(storm(tmp_path, seed, 6000, 200, stranger_rate=1e6, stranger_burst=1e6))
     assert {address: sent for address, sent in door.book.items() if sent > 3 * came[address]} == {}
     assert sum(door.book.values()) > sum(came.values()) / 5  # they were answered
     assert door.counters["published"] > 50
     assert door.counters["lost_observers"] > 5
+    assert (door.counters["echo_challenges"] > 50) == (links != LINKS)
     assert caplog.records == []  # nothing a stranger sends is worth a line
 
 

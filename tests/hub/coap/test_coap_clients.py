@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -157,6 +158,39 @@ def test_aiocoap_command_posts_gets_and_sees_the_codes(served: Served) -> None:
     )
     assert "4.01" in refused.stderr + refused.stdout
     served.stop()
+
+
+PAGE = (ROOT / "docs" / "coap.md").read_text()
+EXAMPLES = [
+    command.replace("\\\n", "")
+    for block in re.findall(r"```sh\n(.*?)```", PAGE.partition("## Large payloads")[0], re.DOTALL)
+    for command in re.split(r"\n+(?=\S)", block.strip())
+]
+
+
+def test_examples_of_the_page_work_as_they_stand(served: Served) -> None:
+    facts = served.facts
+    names = {"GW": f"127.0.0.1:{facts['port']}", "CHANNEL": facts["channel"], "KEY": facts["a"][1]}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    assert len(EXAMPLES) == 7
+    for example in EXAMPLES:
+        command = example.replace("coap-client-notls", LIBCOAP)
+        process = subprocess.Popen(
+            ["bash", "-c", "exec " + command],
+            env=os.environ | names | {"PATH": path, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert process.stdout is not None
+        if "-m post" in example.lower():
+            output, _ = process.communicate(timeout=PATIENCE_S)
+            assert b"4." not in output, output
+        else:
+            output = os.read(process.stdout.fileno(), 65536)
+            process.kill()
+            process.communicate()
+            assert b"temperature" in output, example
+    assert served.stop()["published"] == 2
 
 
 def test_aiocoap_observes_large_values_block_by_block(served: Served) -> None:

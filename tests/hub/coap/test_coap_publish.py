@@ -488,6 +488,17 @@ def test_blocks_that_make_no_body_are_refused(
     asyncio.run(main())
 
 
+def test_upload_that_says_it_will_be_too_large_is_refused_at_its_first_block(open_world: Any) -> None:
+    async def main() -> None:
+        async with open_world(max_payload=1000) as world:
+            client = await world.client()
+            for size, code in ((1000, Code.CONTINUE), (1001, Code.TOO_LARGE)):
+                options = (*block1(0, True), (Opt.SIZE1, uint(size)))
+                assert (await client.post(b"x" * 64, options=options)).code == code
+
+    asyncio.run(main())
+
+
 def test_upload_that_stops_is_forgotten(open_world: Any) -> None:
     async def main() -> None:
         async with open_world() as world:
