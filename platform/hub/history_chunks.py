@@ -22,10 +22,9 @@ import zlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise, repeat
 from operator import add, sub
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -59,14 +58,13 @@ class ChunkDamaged(HubError):
     """The bytes of a chunk are not those that were written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """What a chunk's row says about it beside the body, and the checksum covers."""
 
     series: int
     boot: int  # 0: times are right; else whose clock they came from
     upto: int  # number of the last message it took from
-    count: int
+    count: int  # type: ignore[assignment]
     first: float  # UTC seconds
     last: float
     sum: float = math.nan  # of numbers; NaN where there are others
@@ -74,25 +72,14 @@ class Head:
     max: float = math.nan
 
     def packed(self) -> bytes:
-        return _HEAD.pack(
-            self.series,
-            self.boot,
-            self.upto,
-            self.count,
-            self.first,
-            self.last,
-            self.sum,
-            self.min,
-            self.max,
-        )
+        return _HEAD.pack(*self)
 
 
-@dataclass(frozen=True, slots=True)
-class Hour:
+class Hour(NamedTuple):
     """What one whole UTC hour in a chunk holds; `start` is a multiple of 3600."""
 
     start: int
-    count: int
+    count: int  # type: ignore[assignment]
     sum: float
     min: float
     max: float

@@ -11,9 +11,9 @@ import sqlite3
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -44,13 +44,12 @@ MAX_BUCKETS = 200_000  # of one aggregation: 1,000 series over 8 days of hours
 _decode_json = msgspec.json.Decoder().decode
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(NamedTuple):
     """The numbers of one series in one interval."""
 
     series: SeriesKey
     start_s: float
-    count: int
+    count: int  # type: ignore[assignment]
     sum: float
     min: float
     max: float

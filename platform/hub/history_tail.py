@@ -28,7 +28,7 @@ log = logging.getLogger("hub.history")
 
 MAX_SERIES = 100_000  # kept in memory at about 700 bytes each; the records of further series are not kept
 TAIL_RECORDS: Final = 262_144  # that start a compaction; 28 bytes each
-TAIL_MESSAGES: Final = 131_072  # so that a start reads them back in half a second
+TAIL_MESSAGES: Final = 65_536  # so that a start reads them back in half a second
 TAIL_BYTES: Final = 16 << 20  # of text, data and messages
 MAX_TAIL = 2  # times these: then nothing more is taken until compaction gets on
 
@@ -44,7 +44,8 @@ class Run:
         self.chunked = chunked  # records of the series that are in chunks
         self.times = array("d")
         self.values: Values = array("d")
-        self.boots = array("i")  # whose clock gave the time, 0 where the time is right
+        # Whose clock gave each time, 0 where the time is right; None: all are right.
+        self.boots: array[int] | None = None
         self.seqs = array("q")  # appended to last: its length is what may be read
 
 
@@ -67,7 +68,7 @@ class Piece:
     series: Series
     times: array[float]
     values: Values
-    boots: array[int]
+    boots: array[int] | None  # None: all 0
     seqs: array[int]
 
 
@@ -161,6 +162,7 @@ class Tail:
             known = self._sources.get(where)
             if known is None:
                 known = self._sources.setdefault(where, {})
+            skip = self.skip
             for index, record in enumerate(records):
                 series = known.get(("", record.name, record.unit))
                 if series is None:
@@ -168,22 +170,23 @@ class Tail:
                     if series is None:
                         self.refused += 1
                         continue
-                    known = self._sources[where]
-                if self.skip and seq <= self.skip.get(series.id, 0):
+                if skip and seq <= skip.get(series.id, 0):
                     continue
                 run = series.run
+                values = run.values
                 value = record.value
                 if (
-                    value is not None
-                    and record.sum is None
-                    and record.update_time is None
-                    and type(run.values) is array
+                    value is None
+                    or record.sum is not None
+                    or record.update_time is not None
+                    or type(values) is list
                 ):
-                    run.values.append(value)
-                else:
                     self._append_item(run, _item(record))
+                else:
+                    values.append(value)
                 run.times.append(record.time)
-                run.boots.append(boot and (boot if stamped is True or stamped[index] else 0))  # type: ignore[index]
+                if boot or run.boots is not None:
+                    _append_boot(run, boot if stamped is True or (stamped and stamped[index]) else 0)
                 run.seqs.append(seq)
                 self.records += 1
 
@@ -208,7 +211,8 @@ class Tail:
         for payload in payloads:
             self._append_item(run, (message.created_ns, payload))
             run.times.append(senml.arrival_s(message.created_ns))
-            run.boots.append(boot)
+            if boot or run.boots is not None:
+                _append_boot(run, boot)
             run.seqs.append(message.seq)
             self.records += 1
 
@@ -239,7 +243,8 @@ class Tail:
             return None
         if count > limit:
             count = bisect_right(run.seqs, run.seqs[limit - 1])
-        return Piece(series, run.times[:count], run.values[:count], run.boots[:count], run.seqs[:count])
+        boots = None if run.boots is None else run.boots[:count]
+        return Piece(series, run.times[:count], run.values[:count], boots, run.seqs[:count])
 
     def drop(self, piece: Piece, added: int) -> None:
         """Forget what compaction has taken; `added` records more are in chunks now."""
@@ -248,12 +253,19 @@ class Tail:
         rest = Run(run.chunked + added)
         rest.times = run.times[count:]
         rest.values = run.values[count:] if len(run.seqs) > count else array("d")
-        rest.boots = run.boots[count:]
+        if run.boots is not None and len(run.seqs) > count:
+            rest.boots = run.boots[count:]
         rest.seqs = run.seqs[count:]
         piece.series.run = rest
         self.records -= count
         if type(piece.values) is list:
             self.size_bytes -= sum(map(_size, piece.values))
+
+
+def _append_boot(run: Run, boot: int) -> None:
+    if run.boots is None:
+        run.boots = array("i", bytes(4 * (len(run.times) - 1)))
+    run.boots.append(boot)
 
 
 def _item(record: senml.Record) -> Item:

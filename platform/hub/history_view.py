@@ -270,10 +270,12 @@ class View:
         start = bisect_right(run.seqs, upto, 0, count)
         if start >= count:
             return []
-        all_times, all_values, boots = run.times[start:count], run.values[start:count], run.boots[start:count]
+        all_times, all_values = run.times[start:count], run.values[start:count]
+        boots = array("i", [0]) if run.boots is None else run.boots[start:count]
         clocks = sorted(set(boots))
         spans = []
         for boot in clocks:
+            # Of one clock, as a rule; of none that was wrong, the places do not matter.
             places = [place for place, clock in enumerate(boots) if clock == boot]
             times, values = (
                 (all_times, all_values) if len(clocks) == 1 else _picked(all_times, all_values, places)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -78,6 +79,11 @@ class Influx:
 
     def size_bytes(self) -> int:
         return sum(path.stat().st_size for part in ("data", "wal") for path in _files(self.folder / part))
+
+    def cpu_s(self) -> float:
+        """CPU time of the server so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> None:
         if self._connection:
