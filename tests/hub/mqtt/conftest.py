@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from hub.hub import Hub, HubSettings
+from hub.hub import Clock, Hub, HubSettings, system_clock
 from hub.mqtt import MIGRATIONS, Limits, MqttDoor
 from hub.mqtt.fields import encode_length, read_length
 from hub.mqtt.replies import encode_publish
+from tests.hub.mqtt.conformance import wire
+from tests.hub.mqtt.conformance.conftest import Arena
 
 PATIENCE_S = 20.0  # for one answer on a busy machine; nothing waits this long when all is well
 
@@ -180,8 +182,27 @@ OpenWorld = Callable[..., AbstractAsyncContextManager[World]]
 
 
 @pytest.fixture
+def open_site(open_world: OpenWorld) -> OpenWorld:
+    """`async with open_site() as site`: the same with clients of MQTT 5; `site.world` is the world."""
+
+    @contextlib.asynccontextmanager
+    async def opening(**how: Any) -> AsyncIterator[Arena]:
+        async with open_world(**how) as world:
+            site = Arena(world, wire.V5)
+            try:
+                yield site
+            finally:
+                await site.hang_up()
+
+    return opening  # type: ignore[return-value]
+
+
+@pytest.fixture
 def open_world(tmp_path: Path) -> OpenWorld:
-    """`async with open_world(in_flight=2) as world`: limits by name; a second opening finds the same data."""
+    """`async with open_world(in_flight=2) as world`: limits by name; a second opening finds the same data.
+
+    `at_s` is where the door's monotonic clock stands, `boot` the machine's boot, `clock` the hub's wall clock.
+    """
     ids: dict[str, str] = {}
     keys: dict[str, str] = {}
 
@@ -191,12 +212,28 @@ def open_world(tmp_path: Path) -> OpenWorld:
         log_messages: int = 100_000,
         database: type[sqlite3.Connection] = sqlite3.Connection,
         tls: ssl.SSLContext | None = None,
+        at_s: float = 1000.0,
+        boot: str | None = None,
+        clock: Clock = system_clock,
+        gateway: str = "",
         **limits: Any,
     ) -> AsyncIterator[World]:
         settings = HubSettings(commit_interval_s=0.01, max_messages=log_messages)
-        hub = Hub.open(tmp_path / "data", migrations=MIGRATIONS, settings=settings, connection=database)
-        now = [1000.0]
-        door = MqttDoor(hub, "127.0.0.1", 0, ssl=tls, limits=Limits(**limits), clock=lambda: now[0])
+        hub = Hub.open(
+            tmp_path / "data", migrations=MIGRATIONS, settings=settings, connection=database, clock=clock
+        )
+        hub.boot = hub.boot if boot is None else boot
+        now = [at_s]
+        door = MqttDoor(
+            hub,
+            "127.0.0.1",
+            0,
+            ssl=tls,
+            limits=Limits(**limits),
+            clock=lambda: now[0],
+            gateway=gateway,
+            version="1.2.3",
+        )
         world = World(hub, door, now)
         if not ids:
             for name in ("a", "b", "stranger"):

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from hub.mqtt.entry import BAD_CREDENTIALS, NO_CREDENTIALS
+from hub.mqtt.entry import BAD_CREDENTIALS, NO_CREDENTIALS, Login, Refusal, authenticate
+from hub.mqtt.packets import Connect
 
 Open = Callable[..., Any]
 
@@ -256,5 +257,36 @@ def test_will_to_a_forbidden_topic_is_refused_at_connect_and_at_the_end(open_wor
             a.cut()
             await world.gone()
             assert world.door.counters["wills"] == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("certificate", "user", "password", "accepted"),
+    [
+        pytest.param("{a}", None, None, True, id="nothing else"),
+        pytest.param("{a}", "{a}", None, True, id="its user name"),
+        pytest.param("{a}", "", "{key}", True, id="its key"),
+        pytest.param("{a}", "{b}", None, False, id="another user name"),
+        pytest.param("{b}", None, "{key}", False, id="the key of another thing"),
+        pytest.param("{a}", "{a}", "wrong", False, id="a wrong key"),
+        pytest.param("nobody", None, None, False, id="a thing that is no more"),
+    ],
+)
+def test_a_certificate_is_enough_and_what_else_is_shown_has_to_agree(
+    open_world: Open, certificate: str, user: str | None, password: str | None, accepted: bool
+) -> None:
+    async def main() -> None:
+        async with open_world() as world:
+            names = {"a": world.ids["a"], "b": world.ids["b"], "key": world.keys["a"]}
+            shown = password.format(**names).encode() if password is not None else None
+            packet = Connect(5, True, 60, "c", None, user and user.format(**names), shown)
+            thing = certificate.format(**names)
+            login = authenticate(world.hub, packet, thing)
+            if accepted:
+                assert isinstance(login, Login)
+                assert login.principal.id == thing
+            else:
+                assert isinstance(login, Refusal)
 
     asyncio.run(main())

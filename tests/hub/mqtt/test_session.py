@@ -6,8 +6,11 @@ import random
 
 import pytest
 
+from hub.mqtt.moments import Moment
+from hub.mqtt.packets import Will
+from hub.mqtt.properties import Properties
 from hub.mqtt.reasons import PacketError
-from hub.mqtt.session import Flight, Session, Subscription
+from hub.mqtt.session import NEVER, Flight, Session, Subscription
 
 
 def a_session(*, window: int = 4, max_receiving: int = 3) -> Session:
@@ -135,3 +138,69 @@ def test_retention_waits_for_what_is_in_flight_but_not_for_retained_copies() -> 
     assert session.needed_from() == 29
     session.received(two)
     assert session.needed_from() == 39
+
+
+def test_what_is_owed_from_the_last_connection_is_outside_the_window_until_it_is_sent_again() -> None:
+    session = a_session(window=4)
+    for seq in range(4):
+        session.send(seq, 1 + seq % 2)
+    session.received(2)
+    session.connected(2)  # the client takes two at a time now
+    assert session.may_resend()
+    session.resent(1)
+    session.resent(3)
+    assert not session.may_resend()
+    assert session.room == 0
+    session.acknowledged(1)
+    assert session.may_resend()
+    session.resent(4)
+    session.completed(2)
+    session.acknowledged(3)
+    assert session.room == 1
+    session.received(4)
+    session.completed(4)
+    assert session.room == 2
+
+
+def test_a_message_the_client_refuses_leaves_the_window() -> None:
+    session = a_session(window=1)
+    packet_id = session.send(1, 2)
+    assert session.room == 0
+    session.received(packet_id)
+    session.drop(packet_id)
+    assert session.room == 1
+    assert not session.completed(packet_id)
+
+
+def test_qos_1_of_a_shared_subscription_can_be_taken_back_and_qos_2_not() -> None:
+    session = a_session()
+    session.send(10, 1, group="g/x")
+    session.send(11, 2, group="g/x")
+    session.send(12, 1, group="h/x")
+    session.send(13, 1)
+    assert session.flying("g/x") == [10]
+    assert session.take_back("g/x") == [10]
+    assert [flight.seq for _, flight in session.to_resend()] == [11, 12, 13]
+
+
+def test_a_row_of_the_first_version_is_read() -> None:
+    session = a_session()
+    row = b'{"subscriptions":{"a":{"qos":1,"since":3}},"cursor":7,'
+    session.load(row + b'"in_flight":{"5":{"seq":6,"qos":1}},"receiving":[9],"waiting":["c/a"]}')
+    assert session.subscriptions == {"a": Subscription(1, 3)}
+    assert (session.cursor, session.expiry_s, session.ended, session.will) == (7, NEVER, None, None)
+    assert not session.begin_receiving(9)
+
+
+def test_a_row_holds_the_will_and_the_options() -> None:
+    session = a_session()
+    properties = Properties(will_delay_s=30, correlation_data=b"\xff\x00", user=(("a", "b"),))
+    session.will = Will("t", b"\x00\xff", 1, True, properties)
+    session.ended = Moment("boot", 1.5, 10**18, True)
+    session.expiry_s = 60
+    session.subscriptions["f"] = Subscription(1, 2, True, True, 7, "application/senml+cbor")
+    other = a_session()
+    other.load(session.state())
+    assert (other.will, other.ended, other.expiry_s) == (session.will, session.ended, 60)
+    assert other.subscriptions == session.subscriptions
+    assert other.no_local
