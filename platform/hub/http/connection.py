@@ -144,25 +144,22 @@ class BoundedProtocol(HttpToolsProtocol):
         if known is not None and len(data) == end + known.length:
             self._publish(known, data[end:])
             return
-        begun = self._begun
+        cycle, begun = self.cycle, self._begun
         self._parse(data)
-        # Learn the head of a request that came alone and is being answered now.
-        if (
-            self._begun == begun + 1
-            and len(head) > len(_HEAD_END)
-            and known is None
-            and self.cycle is not None
-        ):
-            scope = self.cycle.scope
-            if self.cycle.keep_alive and Publisher.wants(scope["method"], scope["path"]):
-                self._publisher.learn(head, scope["path"], scope["headers"])
+        # Only the head of a request that came alone, and is being answered now, is surely the one in `head`.
+        if known is None and self.cycle is not cycle and self._begun == begun + 1:
+            self._learn(head)
+
+    def _learn(self, head: bytes) -> None:
+        scope = self.cycle.scope
+        whole = head.endswith(_HEAD_END) and self.cycle.keep_alive
+        if whole and Publisher.wants(scope["method"], scope["path"]):
+            self._publisher.learn(head, scope["path"], scope["headers"])
 
     def _publish(self, head: Head, payload: bytes) -> None:
         """The short way: one message, from a head that is known."""
-        if (
-            self.timeout_keep_alive_task is not None
-        ):  # of an answer that took the usual way; the sweep does this here
-            self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()  # of an answer that took the usual way; here the sweep sees to it
         self._under_way = True
         self.wire.direct += 1
         try:
@@ -174,6 +171,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _stored(self, error: HubError | None) -> None:
         """The message is durable, or will not be: answer, then go on with what came meanwhile."""
         self._under_way = False
+        if self._raw.is_closing():
+            return  # the client has left; its message is kept all the same
         if error is None:
             self._publisher.counts[202] += 1
             self._raw.write(self.wire.accepted(self.server_state.default_headers, self._seq))

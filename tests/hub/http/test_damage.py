@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from collections.abc import Callable
 from typing import Any
 
 import cbor2
+from websockets.asyncio.client import connect
+
+from hub.http.idempotency import parse_key
+from hub.http.problem import Problem
+from hub.http.query import duration
 
 Run = Callable[..., None]
 
@@ -104,6 +110,9 @@ def test_damaged_paths_queries_and_credentials_never_get_more_than_a_problem(run
         paths = [
             f"{site.messages}?limit=5&offset=0&name=a&v=1&comparator=lt&from=1&to=2&vb=true&vd=AA&format=x",
             f"{site.messages}/a/b?subtopic=a.b&publisher=x&protocol=http",
+            f"{site.messages}?aggregation=avg&interval=1h30m&from=1&to=2e9&name=a",
+            f"{site.messages}?next=-9q105PLQc3NZQAAAAABAA&limit=2",
+            f"{site.messages}?export=csv&v=1&format=messages&authorization={site.key}",
             "/things?offset=0&limit=5&name=a&order=name&dir=asc&metadata=%7B%22a%22%3A1%7D",
             f"/channels/{site.channel_id}/things?disconnected=true&limit=3",
             f"/things/{site.thing_id}",
@@ -140,3 +149,36 @@ def test_damaged_paths_queries_and_credentials_never_get_more_than_a_problem(run
                 assert b"application/problem+json" in answer, (path, answer)
 
     run(scenario)
+
+
+def test_damaged_frames_are_answered_one_by_one(run: Run) -> None:
+    frames = [
+        b'{"id":"a","payload":[{"bn":"a:","n":"b","v":1.5},{"n":"c","vs":"d"}],"subtopic":"a/b"}',
+        b'{"id":7,"payload_base64":"AP8=","content_type":"application/octet-stream"}',
+        b'{"payload":{"a":[1,2.5,null]},"content_type":"application/json","idempotency_key":"k"}',
+    ]
+
+    async def scenario(site: Any) -> None:
+        rng = random.Random(2028)
+        url = f"ws://127.0.0.1:{site.door.port}{site.messages}?envelope=1"
+        seen = {"ack": 0, "error": 0}
+        async with connect(url, additional_headers=site.thing, proxy=None) as client:
+            for _ in range(ROUNDS):
+                frame = damaged(rng, rng.choice(frames))
+                await client.send(frame)
+                answer = json.loads(await client.recv())
+                seen[answer["type"]] += 1
+                assert answer["type"] == "ack" or 400 <= answer["status"] < 500, (frame, answer)
+        assert seen["error"] > ROUNDS // 3
+        assert seen["ack"] > ROUNDS // 200
+
+    run(scenario)
+
+
+def test_damaged_keys_and_durations_are_refused_in_words() -> None:
+    rng = random.Random(2029)
+    for _ in range(20_000):
+        with contextlib.suppress(Problem):
+            assert 1 <= len(parse_key(damaged(rng, rng.choice((b'"1f6e-22"', b"abc"))))) <= 128
+        with contextlib.suppress(ValueError):
+            assert duration(damaged(rng, b"1h30m5s").decode("latin-1")) < 1e300

@@ -111,6 +111,45 @@ def test_heads_that_ask_for_more_are_not_learnt(run: Run) -> None:
     run(scenario)
 
 
+def test_a_request_that_upgrades_is_not_taken_for_the_one_before(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.door.port)
+        head = (
+            f"POST {site.messages} HTTP/1.1\r\nHost: a\r\nAuthorization: {site.key}\r\n"
+            "Content-Type: application/octet-stream\r\nContent-Length: 0\r\n\r\n"
+        )
+        writer.write(head.encode())
+        assert (await answer(reader))[0] == 202
+        writer.write(
+            f"GET {site.messages} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+            f"Authorization: {site.key}\r\n\r\n".encode()
+        )
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+        writer.close()
+        assert list(site.app.publisher._heads) == [head.encode()]
+
+    run(scenario)
+
+
+def test_a_client_that_leaves_before_its_answer_costs_nothing(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        for _ in range(5):
+            reader, writer = await asyncio.open_connection("127.0.0.1", site.door.port)
+            writer.write(request(site, 1))
+            await answer(reader)
+            taken = asyncio.Event()
+            forget = site.hub.log.on_append(lambda messages, taken=taken: taken.set())
+            writer.write(request(site, 2) + request(site, 3)[:50])
+            await taken.wait()
+            forget()
+            writer.transport.abort()
+            await site.publish()
+        assert len(site.stored()) == 15
+
+    run(scenario)
+
+
 def test_a_door_that_closes_answers_what_it_has_taken(run: Run) -> None:
     async def scenario(site: Any) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.door.port)
