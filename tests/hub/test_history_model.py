@@ -310,7 +310,7 @@ def act(world: World, name: str, argument: Any) -> None:
 
 
 @given(st.lists(acts, min_size=4, max_size=24), queries, sums)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_query_says_what_the_model_says(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any]], query: Query, sum_query: Query
 ) -> None:
