@@ -49,6 +49,8 @@ MAX_SEQ = 1 << 53  # the largest number that JSON readers keep exactly; reached 
 RESERVE = 262_144  # numbers reserved ahead; four times what may wait uncommitted
 RANDOM_BLOCKS = 4_096  # to choose from where no block can be reserved
 MAX_WAL_BYTES = 256 << 20  # a WAL this long has been held up by another program for hours: no more messages
+SMALL_RATE = 200  # messages/s up to which rows are compressed: below 1 % of a core
+SMALL_BATCH = 256  # messages of a commit up to which they are: about 10 ms
 PROBE_S = 2.0  # how often a full or read-only disk is tried again
 LOOK_S = 1.0  # how often the disk's free room and the WAL's length are looked at, while there is work
 IDLE_S = 0.01  # between two steps of tidying up
@@ -134,6 +136,7 @@ class LogWriter:
         else:
             self._ballast.ensure()
         self._next_look_s = 0.0
+        self._inserted_s = time.monotonic()
         self._more = True  # there may be something to remove or to give back
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._report: Callable[[Outcome], None] = lambda outcome: None
@@ -483,7 +486,10 @@ class LogWriter:
         self.first_seq = step.first_seq or self.first_seq
 
     def _insert(self, conn: sqlite3.Connection, messages: list[Message]) -> None:
-        bodies = [encode_row(message) for message in messages]
+        now_s = time.monotonic()
+        small = len(messages) <= min(SMALL_RATE * (now_s - self._inserted_s), SMALL_BATCH)
+        self._inserted_s = now_s
+        bodies = [encode_row(message, small=small) for message in messages]
         places = []
         offset = 0
         for body in bodies:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from hub import log_writer
 from hub.database import Migration
 from hub.errors import Busy, Invalid, LogFailed, WriteRefused
 from hub.log import Gap, Log
+from hub.log_reader import decode_row, encode_row
 from hub.message import Message
 
 from .conftest import MakeMessage
@@ -477,6 +479,47 @@ def test_a_bounded_scan_says_how_far_it_looked(tmp_path: Path, make_message: Mak
         assert ([message.seq for message in found], seen) == ([900], 900)
         found, seen = log.scan(seen, lambda message: False, 1, max_rows=800)
         assert (found, seen) == ([], 1000)
+        await log.close()
+
+    asyncio.run(main())
+
+
+# Rows
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_rows_keep_every_message_whole_and_a_flipped_bit_is_always_seen(
+    make_message: MakeMessage, small: bool
+) -> None:
+    rng = random.Random(12)
+    for n in range(200):
+        payload = rng.choice((b"", rng.randbytes(rng.randrange(300)), b'{"n":"temperature","v":21.5}' * n))
+        message = make_message(n, payload=payload, seq=n + 1, subtopic="a.b" * rng.randrange(3), boot="b")
+        row = encode_row(message, small=small)
+        assert decode_row(n + 1, row) == message
+        assert decode_row(n + 2, row) is None  # in another's place
+        for _ in range(20):
+            flipped = bytearray(row)
+            flipped[rng.randrange(len(row))] ^= 1 << rng.randrange(8)
+            assert decode_row(n + 1, bytes(flipped)) is None
+        for end in range(0, len(row), 7):
+            assert decode_row(n + 1, row[:end]) is None
+    assert decode_row(1, None) is None
+
+
+def test_rows_of_a_quiet_gateway_are_compressed_and_those_of_a_busy_one_are_not(
+    tmp_path: Path, make_message: MakeMessage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        for rate in (0, 10**12):
+            monkeypatch.setattr(log_writer, "SMALL_RATE", rate)
+            await log.append(
+                [make_message(n, payload=b'{"n":"temperature","u":"Cel"}' * 9) for n in range(5)]
+            )
+        sizes = [size for (size,) in log.query("SELECT length(body) FROM log ORDER BY seq")]
+        assert max(sizes[5:]) < min(sizes[:5]) // 2
+        assert [message.seq for message in log.read(0)] == list(range(1, 11))
         await log.close()
 
     asyncio.run(main())
