@@ -10,7 +10,12 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 DAY = datetime.timedelta(days=1)
@@ -50,6 +55,25 @@ class Authority:
             .not_valid_after(now + to_days * DAY)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
+
+    def key_file(self) -> Path:
+        """The authority's own key, for a certificate that nobody but itself has signed."""
+        path = self.cert.with_suffix(".key")
+        path.write_bytes(self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return path
+
+    def issue_beyond_rights(self, common_name: str) -> Pair:
+        """Signed by a client's certificate, which is no authority; the file holds both, as a chain."""
+        middle = self.issue("middle")
+        inner = Authority.__new__(Authority)
+        inner.folder, inner.cert, inner._issued = self.folder, self.folder / "inner.pem", 0
+        inner._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "middle")])
+        key = load_pem_private_key(middle.key.read_bytes(), password=None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        inner._key = key
+        pair = inner.issue(common_name)
+        pair.cert.write_bytes(pair.cert.read_bytes() + middle.cert.read_bytes())
+        return pair
 
     def server(self, name: str = "gateway") -> Pair:
         """For 127.0.0.1."""

@@ -47,6 +47,7 @@ def client_context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(authority.cert)
     context.maximum_version = version
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # so that it can hold what the server is to refuse
     if pair is not None:
         context.load_cert_chain(pair.cert, pair.key)
     return context
@@ -114,12 +115,32 @@ def test_sessions_are_resumed_where_no_certificate_is_looked_at(
     assert (first.resumed, second.resumed) == (False, True)
 
 
+def namesake(ours: Authority) -> Authority:
+    folder = ours.folder / "namesake"
+    folder.mkdir(exist_ok=True)
+    return Authority(folder)
+
+
+def self_signed(theirs: Authority) -> Pair:
+    return Pair(theirs.cert, theirs.key_file())
+
+
+def weak_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 1024)
+
+
 BAD: list[Any] = [
     pytest.param(lambda ours, theirs: None, id="no certificate"),
     pytest.param(lambda ours, theirs: ours.issue("t", from_days=-9, to_days=-1), id="expired"),
     pytest.param(lambda ours, theirs: ours.issue("t", from_days=1, to_days=9), id="not yet valid"),
     pytest.param(lambda ours, theirs: theirs.issue("t"), id="of another authority"),
     pytest.param(lambda ours, theirs: ours.issue("t", server=True), id="made for servers"),
+    pytest.param(
+        lambda ours, theirs: namesake(ours).issue("t"), id="of another authority with the same name"
+    ),
+    pytest.param(lambda ours, theirs: self_signed(theirs), id="self-signed"),
+    pytest.param(lambda ours, theirs: ours.issue_beyond_rights("t"), id="signed by a client"),
+    pytest.param(lambda ours, theirs: ours.issue("t", key=weak_key()), id="RSA of 1024 bits"),
 ]
 
 
@@ -262,6 +283,6 @@ def test_bad_files_are_named(authority: Authority, tmp_path: Path) -> None:
 
 
 def test_a_key_too_weak_for_openssl_is_named(authority: Authority) -> None:
-    weak = authority.issue("weak", server=True, key=rsa.generate_private_key(65537, 1024))
+    weak = authority.issue("weak", server=True, key=weak_key())
     with pytest.raises(TlsError, match=r"weak\.pem cannot be used for TLS"):
         server_context(weak.cert, weak.key)
