@@ -69,7 +69,7 @@ class CoapDoor:
         self._timer: asyncio.TimerHandle | None = None
         self._quiet_until = 0.0
         secret = secrets.token_bytes(32)
-        self._messages = Messages(hub, self.limits, self.counters, self.contexts, secret)
+        self._messages = Messages(hub, self.limits, self.counters, self.contexts, secret, self._complain)
         self.endpoint = Endpoint(
             Admission(self.limits, secret),
             self.limits,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from hub import content
 from hub.access import Action, Principal, Resource
@@ -55,7 +56,13 @@ class Messages:
     """Handles requests for one hub."""
 
     def __init__(
-        self, hub: Hub, limits: Limits, counters: dict[str, int], contexts: Contexts, secret: bytes
+        self,
+        hub: Hub,
+        limits: Limits,
+        counters: dict[str, int],
+        contexts: Contexts,
+        secret: bytes,
+        complain: Callable[..., None],
     ) -> None:
         self.observers: Observers
         self.downloads = Downloads(limits)
@@ -66,6 +73,7 @@ class Messages:
         self._limits = limits
         self._counters = counters
         self._contexts = contexts
+        self._complain = complain
         self._max_payload = hub.settings.max_payload
         self._uploads = Uploads(limits, self._max_payload)
         self._addresses = Addresses()
@@ -149,6 +157,8 @@ class Messages:
         if refusal.response.code == Code.BAD_OPTION and exchange.outer.type == NON:
             exchange.over = True  # rejected without a word (RFC 7252, 5.4.1)
             return
+        if exchange.principal is not None:  # what a stranger does wrong is no news
+            self._complain("%s of %s: %s", exchange.address.text, exchange.principal.id, refusal)
         exchange.reply(refusal.response)
 
     def _authenticate(self, exchange: Exchange, key: str | None) -> None:

@@ -27,6 +27,8 @@ class Mute(CoapDoor):
     """A door whose datagrams go nowhere but into a book."""
 
     book: Counter[Address]
+    thing = ""
+    passed_s = 0.0
 
     def __init__(self, *args: Any, **more: Any) -> None:
         self.book = Counter()
@@ -51,6 +53,7 @@ async def storm(
     hub.registry.connect([CHANNEL], [thing.id])
     now = [1000.0]
     door = Mute(hub, "127.0.0.1", 0, limits=Limits(**limits), clock=lambda: now[0])
+    door.thing = thing.id
     await door.start()
     rng = random.Random(seed)
     came: Counter[Address] = Counter()
@@ -68,7 +71,7 @@ async def storm(
         door.receive(wire, address)
         if n % 20 == 0:
             await asyncio.sleep(0)
-        if n % 50 == 0:
+        if n % 200 == 0:
             hub.post(principal, "http", CHANNEL, "", "application/octet-stream", b"x" * 1000)
             now[0] += rng.random() * 30
             door.tick()
@@ -78,6 +81,7 @@ async def storm(
     for _ in range(200):
         now[0] += 2
         door.tick()
+    door.passed_s = now[0] - 1000.0
     await door.close()
     await hub.close()
     return came, door
@@ -95,7 +99,10 @@ def test_no_address_gets_more_than_three_times_what_it_sent(
     assert door.counters["published"] > 50
     assert door.counters["lost_observers"] > 5
     assert (door.counters["echo_challenges"] > 50) == (links != LINKS)
-    assert caplog.records == []  # nothing a stranger sends is worth a line
+    lines = [record.getMessage() for record in caplog.records]
+    assert all(f"of {door.thing}: " in line for line in lines)  # what a stranger sends is not worth a line
+    assert len(lines) <= door.passed_s
+    assert door.counters["log_lines_held"] > len(lines)
 
 
 def test_the_test_above_would_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,6 +279,28 @@ def test_own_fault_is_logged_once_a_second_and_the_next_datagram_is_served(
             assert (await client.post()).code == Code.CHANGED
 
     asyncio.run(main())
+
+
+def test_refusals_of_things_are_logged_at_most_once_a_second(
+    open_world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "hub.coap")
+
+    async def main() -> None:
+        async with open_world() as world:
+            client = await world.client()
+            for _ in range(20):
+                assert (await client.post(b"[]", fmt=110)).code == Code.BAD_REQUEST
+            for _ in range(20):
+                assert (await client.post(thing=None)).code == Code.UNAUTHORIZED
+            world.now[0] += 1
+            assert (await client.post(thing="stranger")).code == Code.FORBIDDEN
+            assert world.counters["log_lines_held"] == 19
+
+    asyncio.run(main())
+    first, second = [record.getMessage() for record in caplog.records]
+    assert "4.00" in first
+    assert "4.03 the thing is not connected to the channel" in second
 
 
 def test_options_of_the_answer_are_within_what_is_reckoned(open_world: Any) -> None:

@@ -56,9 +56,11 @@ class Served:
         return f"{self.base}/{path}?auth={self.facts[thing][1]}"
 
     def stop(self) -> dict[str, int]:
-        """End it in order; its counters. It must have had nothing to complain of."""
+        """End it in order; its counters. It may have complained of refused requests, and of nothing else."""
         out, err = self.process.communicate(timeout=PATIENCE_S)
-        assert err == ""
+        assert [
+            line for line in err.splitlines() if not re.match(r"coap: [\d.:]+ of [\w-]+: 4\.", line)
+        ] == []
         return dict(json.loads(out))
 
     def kill(self) -> None:
