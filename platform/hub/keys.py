@@ -55,7 +55,7 @@ def load_secret(path: Path, size: int, loss: str) -> bytes:
     """
     files = (path, path.with_name(path.name + ".copy"))
     contents = [file.read_bytes() for file in files if file.exists()]
-    whole = [content[:size] for content in contents if content == _with_checksum(content[:size])]
+    whole = [content[:size] for content in contents if content == _with_checksum(content[:size], path.name)]
     if not whole and len(set(contents)) == 1 and len(contents[0]) == size:
         whole = contents  # written before there were checksums
     if whole:
@@ -67,7 +67,7 @@ def load_secret(path: Path, size: int, loss: str) -> bytes:
             if file.exists():
                 file.rename(file.with_name(file.name + ".damaged"))
         secret = secrets.token_bytes(size)
-    kept = _with_checksum(secret)
+    kept = _with_checksum(secret, path.name)
     for file in files:
         try:
             if not file.exists() or file.read_bytes() != kept:
@@ -79,8 +79,9 @@ def load_secret(path: Path, size: int, loss: str) -> bytes:
     return secret
 
 
-def _with_checksum(secret: bytes) -> bytes:
-    return secret + hashlib.sha256(b"fluxgate secret\0" + secret).digest()[:CHECKSUM_BYTES]
+def _with_checksum(secret: bytes, name: str) -> bytes:
+    """The name is part of it: another key's file in this one's place is no key."""
+    return secret + hashlib.sha256(f"fluxgate {name}\0".encode() + secret).digest()[:CHECKSUM_BYTES]
 
 
 def new_secret() -> str:

@@ -192,7 +192,7 @@ class RegistryFile:
     def _open(self) -> sqlite3.Connection:
         """The file; where it is damaged or gone, its copy; where that is damaged as well, a fresh one."""
         copy = self._copy_path()
-        gone = not self._path.exists()
+        gone = not self._path.exists() or not self._path.stat().st_size
         conn, self.set_aside = open_or_set_aside(self._path, self._open_checked)
         if (gone or self.set_aside) and copy.exists():
             conn.close()

@@ -15,7 +15,7 @@ from pytest_mock import MockerFixture
 from hub import registry as registry_module
 from hub import registry_items
 from hub.errors import Conflict, Invalid, NotFound
-from hub.keys import ServerKey
+from hub.keys import ServerKey, load_secret
 from hub.registry import Change, ChangeKind, Registry
 from hub.registry_file import RegistryFailed
 
@@ -78,6 +78,17 @@ def test_a_damaged_server_key_gives_way_to_its_copy(tmp_path: Path) -> None:
         registry = reopen(tmp_path)
         assert registry.thing_by_key(key) == thing
         registry.close()
+
+
+def test_the_key_of_something_else_is_not_taken_for_the_server_key(tmp_path: Path) -> None:
+    registry = reopen(tmp_path)
+    thing, key = registry.create_thing()
+    registry.close()
+    load_secret(tmp_path / "other.key", 32, "a test")
+    (tmp_path / "server.key").write_bytes((tmp_path / "other.key").read_bytes())
+    registry = reopen(tmp_path)
+    assert registry.thing_by_key(key) == thing
+    registry.close()
 
 
 def test_without_any_server_key_the_registry_opens_and_knows_no_key(tmp_path: Path) -> None:
@@ -325,6 +336,10 @@ def test_a_damaged_registry_is_set_aside_and_its_copy_taken(tmp_path: Path) -> N
     assert registry.thing_by_key(key) == thing
     registry.close()
     (tmp_path / "registry.db").unlink()
+    registry = reopen(tmp_path)
+    assert registry.thing_by_key(key) == thing
+    registry.close()
+    (tmp_path / "registry.db").write_bytes(b"")
     registry = reopen(tmp_path)
     assert registry.thing_by_key(key) == thing
     registry.close()
