@@ -12,8 +12,9 @@ from hub.mqtt.packets import CONNECT_BYTE, Packet, Publish
 from hub.mqtt.properties import On, Properties, read_properties
 from hub.mqtt.reasons import LEVEL_5_0, PacketError, Reason
 
-_TOPICS_REMEMBERED = 256  # per connection: a thing publishes to a handful of topics, so each is checked once
-_BLOCKS_REMEMBERED = 64  # per connection: property blocks that come again and again, so each is read once
+_TOPIC_BYTES = 16 << 10  # per connection: a thing publishes to a handful of topics, so each is checked once
+_LONGEST_TOPIC = 1280  # bytes that are remembered of one topic; the hub has no place for a longer one
+_BLOCKS_REMEMBERED = 16  # per connection: property blocks that come again and again, so each is read once
 _BLOCK_BYTES = 256  # longest block remembered
 
 
@@ -25,7 +26,17 @@ class Decoder:
     read with the limits that the server sets then (`max_packet`, `max_alias`), by `feed(b"", ...)`.
     """
 
-    __slots__ = ("_aliases", "_blocks", "_need", "_rest", "_topics", "level", "max_alias", "max_packet")
+    __slots__ = (
+        "_aliases",
+        "_blocks",
+        "_need",
+        "_rest",
+        "_topic_bytes",
+        "_topics",
+        "level",
+        "max_alias",
+        "max_packet",
+    )
 
     def __init__(self, max_packet: int) -> None:
         self.max_packet = max_packet
@@ -34,6 +45,7 @@ class Decoder:
         self._rest = bytearray()  # a packet that has not arrived whole; at most max_packet and one read
         self._need = 0  # bytes that _rest must hold before it is worth looking again
         self._topics: dict[bytes, str] = {}
+        self._topic_bytes = 0  # of its keys
         self._blocks: dict[bytes, Properties] = {}
         self._aliases: dict[int, str] = {}  # at most max_alias
 
@@ -134,9 +146,12 @@ class Decoder:
         if not raw and self.level == LEVEL_5_0:
             return ""  # stands for an alias
         topic = topic_name(text(raw))
-        if len(self._topics) >= _TOPICS_REMEMBERED:
-            self._topics.clear()
-        self._topics[raw] = topic
+        if len(raw) <= _LONGEST_TOPIC:
+            self._topic_bytes += len(raw)
+            if self._topic_bytes > _TOPIC_BYTES:
+                self._topics.clear()
+                self._topic_bytes = len(raw)
+            self._topics[raw] = topic
         return topic
 
     def _publish_properties(self, data: bytes, at: int, stop: int) -> tuple[Properties | None, int]:
@@ -168,7 +183,10 @@ class Decoder:
         if alias > self.max_alias:
             raise PacketError(f"topic alias {alias}, {self.max_alias} allowed", Reason.TOPIC_ALIAS_INVALID)
         if topic:
-            self._aliases[alias] = topic
+            if len(topic) <= _LONGEST_TOPIC:
+                self._aliases[alias] = topic
+            else:
+                self._aliases.pop(alias, None)
             return topic
         known = self._aliases.get(alias)
         if known is None:

@@ -139,10 +139,11 @@ class Delivery:
             else:
                 head = self._head(receiver, len(message.payload), qos)
             return (head + packet_id.to_bytes(2, "big") if qos else head), message.payload
-        payload, content_type = message.payload, ""
+        payload, converted = message.payload, ""
         if receiver.accept:
-            payload, content_type = self._showing.form(message, receiver.accept)
-        block = receiver.identifiers + self._showing.block(message, content_type)
+            payload, converted = self._showing.form(message, receiver.accept)
+        typed = bool(receiver.accept)
+        block = receiver.identifiers + self._showing.block(message, converted, typed=typed)
         retain = retain or (message.retain and receiver.retain_as_published)
         fitting = receiver.connection.publish_head(
             receiver.topic, block, len(payload), qos, packet_id, retain=retain, dup=dup, alias=alias
@@ -229,7 +230,9 @@ class Delivery:
         self._resend(connection)
         session = connection.session
         while session.waiting and not connection.resending and session.room > 0 and not connection.full:
-            self._send_retained(connection, session.waiting.popleft())
+            waiting = next(iter(session.waiting))
+            del session.waiting[waiting]
+            self._send_retained(connection, waiting)
         if connection.resending or session.waiting:
             return False
         more = session.behind and session.room > 0 and not connection.full and self._read_on(connection)
@@ -377,7 +380,7 @@ class Delivery:
         session = interest.connection.session
         for message in self._retained.matching(interest.wanted):
             if min(interest.subscription.qos, message.qos):
-                session.waiting.append(f"{key_of(message)}\n{interest.text}")
+                session.waiting[f"{key_of(message)}\n{interest.text}"] = None
             else:
                 receiver = self._receiver_of_retained(interest, message)
                 if receiver is not None:

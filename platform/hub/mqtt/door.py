@@ -40,7 +40,6 @@ SWEEP_S = 1.0  # how late a timeout or the row of a kept session may be
 SLOW_SWEEP_S = 60.0  # how late a token's end or an expired retained message may be noticed
 LINGER_S = 5.0  # how long a closing connection may take to read its last bytes
 BACKLOG = 1024  # connections the kernel completes ahead: all of a site reconnect at once after an outage
-IDLE_CURSOR = 10_000  # messages after which the cursor of a session without any for it is moved all the same
 
 
 class MqttDoor:
@@ -86,6 +85,7 @@ class MqttDoor:
         self._per_identity: Counter[str] = Counter()
         self._pumps: dict[Connection, None] = {}
         self._to_flush: list[Outbox] = []
+        self._not_begun: list[Connection] = []  # resumed while nothing could be stored; tried by the sweep
         self._unsubscribe: list[Callable[[], None]] = []
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
@@ -246,9 +246,13 @@ class MqttDoor:
         session = connection.session
         connection.subscribing.resume()
         connection.resending = deque(packet_id for packet_id, _ in session.to_resend())
-        # The row first: a QoS 2 message must not leave before its packet id is durable.
-        self.intake.save(session)
+        self._begin(connection)
+
+    def _begin(self, connection: Connection) -> None:
+        """Send what is owed, the row first: a QoS 2 message must not leave before its packet id is durable."""
+        self.intake.save(connection.session)
         self.intake.then(lambda: self.wants_pump(connection))
+        self.intake.undo(lambda: self._not_begun.append(connection))
 
     def detach(self, connection: Connection) -> None:
         """The connection ends: its will is published unless it said goodbye, or waits for its delay."""
@@ -383,10 +387,15 @@ class MqttDoor:
                 self.counters["keepalive_timeouts"] += 1
                 connection.close(Reason.KEEP_ALIVE_TIMEOUT)
             elif connection.session.kept:
-                self._save_if_moved(connection)
+                moved, connection.unsaved = connection.unsaved, False
+                self.sessions.save_if_moved(connection.session, moved=moved)
         for connection in list(self._closing):
             if connection.closing_s is not None and now - connection.closing_s > LINGER_S:
                 connection.abort()
+        not_begun, self._not_begun = self._not_begun, []
+        for connection in not_begun:
+            if connection.closing_s is None:
+                self._begin(connection)
         self.sessions.save_groups()
         self.sessions.sweep()
         self.system.sweep(now)
@@ -395,15 +404,6 @@ class MqttDoor:
             self.delivery.drop_expired_retained()
             self._recheck_tokens()
         self.intake.relax()
-
-    def _save_if_moved(self, connection: Connection) -> None:
-        session = connection.session
-        idle = not session.behind and self.intake.committed - self.sessions.told(session) > IDLE_CURSOR
-        if connection.unsaved or idle:
-            connection.unsaved = False
-            if idle:
-                session.cursor = max(session.cursor, self.intake.committed)
-            self.sessions.save(session)
 
     def _rights_changed(self) -> None:
         self.epoch = self._hub.registry.epoch

@@ -170,10 +170,13 @@ class Intake:
 
         Or a crash would find a message in neither, or in both.
         """
-        for session in turn.sessions:
-            turn.groups.update(dict.fromkeys(session.groups.values()))
-        for group in turn.groups:
-            turn.sessions.update((session, None) for session in group.sessions if session.kept)
+        found = -1
+        while found != len(turn.sessions) + len(turn.groups):
+            found = len(turn.sessions) + len(turn.groups)
+            for session in turn.sessions:
+                turn.groups.update(dict.fromkeys(session.groups.values()))
+            for group in turn.groups:
+                turn.sessions.update((session, None) for session in group.sessions if session.kept)
         for session in turn.sessions:
             if not session.behind:
                 session.cursor = max(session.cursor, self.committed)

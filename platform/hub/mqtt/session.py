@@ -7,7 +7,6 @@ the messages themselves stay in the log. Pure; belongs to one (identity, client 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -107,7 +106,7 @@ class Session:
         self.in_flight: dict[int, Flight] = {}  # by packet id, in the order of sending
         self.owed: set[int] = set()  # of in_flight: not sent on this connection, so outside its window
         self.receiving: set[int] = set()  # QoS 2 ids received, not released: a message counts once
-        self.waiting: deque[str] = deque()  # "<retained key>\n<filter>" of what waits for room in the window
+        self.waiting: dict[str, None] = {}  # "<retained key>\n<filter>" of what waits for room in the window
         self._max_window = window
         self._next_id = 1
 
@@ -266,5 +265,5 @@ class Session:
         self.behind = True
         self.in_flight = state.in_flight
         self.receiving = set(state.receiving)
-        self.waiting = deque(state.waiting)
+        self.waiting = dict.fromkeys(state.waiting)
         self._next_id = max(self.in_flight, default=0) % MAX_PACKET_ID + 1

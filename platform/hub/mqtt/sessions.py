@@ -28,6 +28,8 @@ from hub.topics import Filter, parse_filter
 
 log = logging.getLogger("hub.mqtt")
 
+IDLE_CURSOR = 10_000  # messages after which the cursor of a reader without any for it is moved all the same
+
 SessionKey = tuple[str, str]  # identity, client id
 Publish = Callable[[str, Will], None]  # identity, its will
 
@@ -221,14 +223,24 @@ class Sessions:
             self._cursors[name] = done
             self._hub.log.move_cursor(name, done)
 
-    def told(self, session: Session) -> int:
-        """How far the log was last told this session is."""
-        return self._cursors.get(session.name, 0)
+    def _told(self, name: str) -> int:
+        return self._cursors.get(name, 0)
+
+    def save_if_moved(self, session: Session, *, moved: bool) -> None:
+        """Once a second: the row of a connected session that has moved, or has long had nothing to move for."""
+        idle = not session.behind and self._intake.committed - self._told(session.name) > IDLE_CURSOR
+        if idle:
+            session.cursor = max(session.cursor, self._intake.committed)
+        if moved or idle:
+            self.save(session)
 
     def save_groups(self) -> None:
         """The rows of shared subscriptions that have moved."""
         for group in self._delivery.shared.groups.values():
-            if group.unsaved and group.durable:
+            idle = not group.behind and self._intake.committed - self._told(group.cursor_name) > IDLE_CURSOR
+            if (group.unsaved or idle) and group.durable:
+                if idle:
+                    group.cursor = max(group.cursor, self._intake.committed)
                 self._intake.save_group(group)
                 self._tell(group.cursor_name, group.needed_from())
             group.unsaved = False

@@ -74,33 +74,35 @@ class Showing:
         properties = message.properties
         return properties is not None and properties.expiry_s is not None and self.left_s(message) == 0
 
-    def block(self, message: Message, content_type: str) -> bytes:
-        """The properties, without length, identifiers and alias. `content_type` is not "" where it was converted."""
+    def block(self, message: Message, converted: str, *, typed: bool = False) -> bytes:
+        """The properties, without length, identifiers and alias.
+
+        `converted` is the content type it was converted to, "" where it was not. `typed`: the type is said in
+        any case.
+        """
         if message is not self._message:
             self._identity_block = self._identity(message)
             self._message = message
         properties = message.properties
+        content_type = converted or (properties.content_type if properties is not None else "")
+        if not content_type and (typed or message.protocol != "mqtt"):
+            content_type = message.content_type
+        said = b"\x03" + encode_binary(content_type.encode()) if content_type else b""
         if properties is None:
-            if not content_type and message.protocol != "mqtt":
-                content_type = message.content_type
-            if not content_type:
-                return self._identity_block
-            return b"\x03" + encode_binary(content_type.encode()) + self._identity_block
-        return self._given(message, properties, content_type) + self._identity_block
+            return said + self._identity_block
+        return self._given(message, properties, said, converted=bool(converted)) + self._identity_block
 
-    def _given(self, message: Message, properties: MessageProperties, content_type: str) -> bytes:
+    def _given(
+        self, message: Message, properties: MessageProperties, content_type: bytes, *, converted: bool
+    ) -> bytes:
         """What the publisher said."""
         out = bytearray()
-        if properties.payload_format is not None and not content_type:
+        if properties.payload_format is not None and not converted:
             out += bytes((0x01, properties.payload_format))
         left_s = self.left_s(message)
         if left_s is not None:
             out += b"\x02" + left_s.to_bytes(4, "big")
-        content_type = content_type or properties.content_type
-        if not content_type and message.protocol != "mqtt":
-            content_type = message.content_type
-        if content_type:
-            out += b"\x03" + encode_binary(content_type.encode())
+        out += content_type
         if properties.response_topic:
             out += b"\x08" + encode_binary(properties.response_topic.encode())
         if properties.correlation_data is not None:
@@ -131,20 +133,20 @@ class Showing:
         )
 
     def form(self, message: Message, accept: str) -> tuple[bytes, str]:
-        """Payload and content type for a subscriber that named what it accepts; "" where it is as published.
+        """The payload for a subscriber that named what it accepts, and the type it was converted to.
 
-        What cannot be shown in an accepted form is shown as it is, with its type said.
+        "" where it was not: it is accepted as it is, or there is no way to what is accepted.
         """
         held = self._converted
         if held is not None and held[0] is message and held[1] == accept:
             return held[2], held[3]
-        payload, content_type = message.payload, message.content_type
-        wanted = negotiate(accept, content_type)
-        if wanted is not None and wanted != content_type:
+        payload, converted = message.payload, ""
+        wanted = negotiate(accept, message.content_type)
+        if wanted is not None and wanted != message.content_type:
             with contextlib.suppress(SenmlError):
-                payload, content_type = transcode(content_type, payload, wanted), wanted
-        self._converted = (message, accept, payload, content_type)
-        return payload, content_type
+                payload, converted = transcode(message.content_type, payload, wanted), wanted
+        self._converted = (message, accept, payload, converted)
+        return payload, converted
 
 
 def _pair(name: str, value: str) -> bytes:

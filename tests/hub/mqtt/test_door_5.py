@@ -105,6 +105,21 @@ async def retained(site: Any, accept: str) -> Any:
     return await late.message()
 
 
+def test_what_need_not_be_converted_keeps_the_type_its_publisher_gave(open_site: Open) -> None:
+    async def main() -> None:
+        async with open_site() as site:
+            listener, sender = await site.client("b"), await site.client("a")
+            accept = [("user_property", ("accept", "application/senml+cbor"))]
+            await listener.subscribe((site.topic, 1), props=accept)
+            said = [("payload_format_indicator", 1), ("content_type", "text/x-log")]
+            await sender.published(site.topic, b"line", props=said)
+            found = await listener.message()
+            assert (found.payload, found.get("content_type")) == (b"line", "text/x-log")
+            assert found.get("payload_format_indicator") == 1
+
+    asyncio.run(main())
+
+
 def test_content_type_of_senml_is_taken_at_its_word_and_any_other_forwarded(open_site: Open) -> None:
     async def main() -> None:
         async with open_site() as site:
@@ -230,7 +245,50 @@ def test_on_a_full_disk_a_publish_is_refused_and_the_connection_stays(
     asyncio.run(main())
 
 
+def test_a_session_taken_up_on_a_full_disk_goes_on_when_there_is_room(
+    open_site: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with open_site(database=Disk) as site:
+            keeper = await site.client("b", "keeper", kept=True)
+            await keeper.subscribe((site.topic, 2))
+            await keeper.leave()
+            sender = await site.client("a")
+            await sender.published(site.topic, b"waiting", 2)
+            monkeypatch.setattr("hub.log_writer.PROBE_S", 0.01)
+            monkeypatch.setattr(Disk, "full", True)
+            assert (await sender.published(site.topic, b"lost")).code == 0x97
+            keeper = await site.client("b", "keeper", kept=True)
+            assert keeper.connack.session_present
+            keeper.send(wire.PING)
+            await keeper.expect(wire.PINGRESP)
+            monkeypatch.setattr(Disk, "full", False)
+            async with asyncio.timeout(20):
+                while (await sender.published(site.topic, b"after", 2)).code == 0x97:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            site.pass_time(1)
+            assert [(await keeper.message()).payload for _ in range(2)] == [b"waiting", b"after"]
+
+    asyncio.run(main())
+
+
 # Bounds
+
+
+def test_retained_messages_that_wait_for_the_window_are_remembered_once(open_site: Open) -> None:
+    async def main() -> None:
+        async with open_site() as site:
+            sender = await site.client("a")
+            for n in range(10):
+                await sender.published(f"{site.topic}/{n}", b"%d" % n, retain=True)
+            listener = await site.client("b", props=[("receive_maximum", 1)])
+            for n in range(50):
+                listener.send(wire.subscribe(wire.V5, n + 1, [(site.topic + "/#", 1)]))
+            await listener.fence()
+            (connection,) = [c for c in site.world.door._live.values() if c.session.waiting]
+            assert len(connection.session.waiting) <= 10
+
+    asyncio.run(main())
 
 
 def test_topic_aliases_are_bounded_in_both_directions(open_site: Open) -> None:

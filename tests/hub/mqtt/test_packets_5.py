@@ -530,6 +530,18 @@ def test_topic_alias_is_learnt_used_replaced_and_bounded() -> None:
         assert caught.value.code == code
 
 
+def test_what_a_connection_remembers_of_its_topics_is_bounded_in_bytes() -> None:
+    decoder = fresh(aliases=50)
+    for n in range(200):
+        topic = b"%03d" % n + bytes([97]) * (60_000 if n % 2 else 1000)
+        head = replies.publish_head_5(topic, b"\x23" + (n % 50 + 1).to_bytes(2, "big"), 0, 0)
+        found: list[p.Packet] = []
+        decoder.feed(head, found)
+        assert [packet.topic for packet in found if isinstance(packet, p.Publish)] == [topic.decode()]
+    assert sum(map(len, decoder._topics)) <= 16 << 10
+    assert sum(map(len, decoder._aliases.values())) <= 50 * 1280
+
+
 REJECTED = [
     pytest.param("30050001 61 020b01", 0x81, id="properties longer than PUBLISH"),
     pytest.param("3006 000161 02 0b01", 0x82, id="subscription identifier from a client"),

@@ -103,7 +103,7 @@ def test_kept_session_reads_back_what_it_wrote() -> None:
     session.send(98, 1)
     session.received(session.send(99, 2))
     session.begin_receiving(12)
-    session.waiting.append("c/a.b")
+    session.waiting["c/a.b"] = None
     other = a_session()
     other.load(session.state())
     assert other.state() == session.state()
