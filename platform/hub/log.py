@@ -15,18 +15,17 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 from msgspec.structs import force_setattr
 
 from .database import Migration
 from .disk import DiskState
 from .errors import Busy, HubError, Invalid, LogFailed, LogFull
-from .log_batch import Batch, Limits, Outcome, Unit, Write
+from .log_batch import Batch, Limits, LogCounters, Outcome, Unit, Write
 from .log_clock import ClockRecord
-from .log_reader import LogReader
+from .log_listeners import LogListeners
+from .log_view import Gap, LogView
 from .log_writer import RESERVE, LogWriter
 from .message import Message, TimeQuality
 from .timekeeping import TRUSTED, Correction, KeptClock
@@ -44,47 +43,10 @@ EARLY_MESSAGES = 4_096  # this many posted messages do not wait for the interval
 EARLY_BYTES = 4 << 20
 CURSOR_INTERVAL_S = 1.0  # what a crash can deliver twice
 
-# Messages above a number: the span of numbers in one snapshot, less what was never stored.
-_COUNT_AFTER = """
-SELECT coalesce((
-    SELECT high - low + 1 - coalesce((
-        SELECT sum(min(CAST(last AS INTEGER), high) - max(first, low) + 1)
-        FROM hole WHERE first <= high AND CAST(last AS INTEGER) >= low), 0)
-    FROM (SELECT max(?1 + 1, (SELECT min(seq) FROM log)) AS low, (SELECT max(seq) FROM log) AS high)
-    WHERE high >= low), 0)
-"""
-
-T = TypeVar("T")
-Listener = Callable[[Sequence[Message]], None]
 Done = Callable[[HubError | None], None]
 
 
-@dataclass(slots=True)
-class LogCounters:
-    """Since this start, except `gap_messages`, which the file keeps."""
-
-    appended: int = 0  # messages that were given a number
-    committed: int = 0
-    commits: int = 0
-    busy: int = 0  # calls handed back because too much was waiting
-    refused: int = 0  # units whose writes the database refused
-    failed: int = 0  # messages given a number and then not stored
-    set_aside: int = 0  # damaged files put aside
-    gap_messages: int = 0  # messages removed before some cursor had passed them
-    listener_errors: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Messages that a cursor's owner never got, because retention had to remove them."""
-
-    cursor: str
-    first_seq: int
-    last_seq: int
-    messages: int
-
-
-class Log:
+class Log(LogView, LogListeners):
     """All methods belong to the event loop's thread; other threads read through `reader()`."""
 
     limits: Limits
@@ -97,18 +59,17 @@ class Log:
         commit_interval_s: float,
         on_failure: Callable[[LogFailed], None] | None,
     ) -> None:
+        LogView.__init__(self, writer.source, writer.last_seq)
+        LogListeners.__init__(self, loop)
         self.path = path
         self.commit_interval_s = commit_interval_s
         self.counters = LogCounters(gap_messages=writer.gap_messages, set_aside=1 if writer.set_aside else 0)
         self.set_aside = writer.set_aside
-        self.committed_seq = writer.last_seq
         self.first_seq = writer.first_seq
         self.message_count = writer.count
         self.size_bytes = writer.size_bytes
         self._writer = writer
-        self._loop = loop
         self._on_failure = on_failure
-        self._reader = LogReader(writer.source)
         self._clock = ClockRecord(self._reader)
         self._next_seq = writer.next_seq
         self._reserved = writer.reserved
@@ -125,10 +86,6 @@ class Log:
         self._cursor_timer: asyncio.TimerHandle | None = None
         self._room: list[asyncio.Future[None]] = []
         self._idle: list[asyncio.Future[None]] = []
-        self._on_append: list[Listener] = []
-        self._on_commit: list[Listener] = []
-        self._on_correction: list[Callable[[Correction], None]] = []
-        self._on_state: list[Callable[[DiskState], None]] = []
 
     @classmethod
     def open(
@@ -188,10 +145,6 @@ class Log:
     def state_reason(self) -> str:
         """A sentence for people; "" while all is well."""
         return self._state_reason
-
-    def on_state(self, fn: Callable[[DiskState], None]) -> Callable[[], None]:
-        """Have `fn` called with each change of `state`. Returns an unsubscriber."""
-        return _subscribe(self._on_state, fn)
 
     @property
     def pending(self) -> int:
@@ -483,70 +436,6 @@ class Log:
             if unit.done:
                 self._call(unit.done, error)
 
-    def _tell(self, listeners: list[Callable[[T], None]], news: T) -> None:
-        for listener in listeners[:] if len(listeners) > 1 else listeners:
-            self._call(listener, news)
-
-    def _call(self, fn: Callable[[Any], None], argument: Any) -> None:
-        """Call somebody else's code: what it raises is its bug and must not keep others from their answer."""
-        try:
-            fn(argument)
-        except Exception as error:
-            self.counters.listener_errors += 1
-            self._loop.call_exception_handler({"message": f"{fn!r} failed", "exception": error})
-
-    # Listening
-
-    def on_append(self, fn: Listener) -> Callable[[], None]:
-        """Have `fn` called at once with messages that have a number but are not durable.
-
-        Returns an unsubscriber.
-        """
-        return _subscribe(self._on_append, fn)
-
-    def on_commit(self, fn: Listener) -> Callable[[], None]:
-        """Have `fn` called with durable messages, in order of their numbers. Returns an unsubscriber."""
-        return _subscribe(self._on_commit, fn)
-
-    # Reading
-
-    def read(
-        self, after_seq: int, match: Callable[[Message], bool] | None = None, limit: int = 100
-    ) -> list[Message]:
-        """Up to `limit` committed messages after `after_seq` that match, ascending.
-
-        Looks on until it has found them or the log ends: for a rare match use `scan`, which is bounded.
-        """
-        return self._reader.scan(after_seq, match, limit, up_to=self.committed_seq)[0]
-
-    def scan(
-        self, after_seq: int, match: Callable[[Message], bool] | None, limit: int, *, max_rows: int
-    ) -> tuple[list[Message], int]:
-        """As `read`, through at most `max_rows` messages; also returns the number up to which it looked."""
-        return self._reader.scan(after_seq, match, limit, max_rows=max_rows, up_to=self.committed_seq)
-
-    def read_one(self, seq: int) -> Message | None:
-        """The committed message with this number, or None."""
-        return self._reader.read_one(seq) if seq <= self.committed_seq else None
-
-    def query(self, sql: str, params: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """A reading statement over the log's file, for tables that other parts keep there."""
-        return self._reader.query(sql, params)
-
-    def reader(self) -> LogReader:
-        """A reader for another thread; the caller closes it."""
-        return LogReader(self._writer.source)
-
-    def count_after(self, seq: int) -> int:
-        """How many committed messages have a number above `seq`: exact, and as quick for millions as for one."""
-        ((count,),) = self.query(_COUNT_AFTER, (seq,))
-        return int(count)
-
-    @property
-    def damaged_rows(self) -> int:
-        """Rows that this log's reader found damaged and passed over."""
-        return self._reader.damaged
-
     # Cursors
 
     def cursor(self, name: str, start: int = 0) -> int:
@@ -572,14 +461,6 @@ class Log:
         """All cursors by name."""
         return dict(self._cursors)
 
-    def gaps(self, name: str | None = None) -> list[Gap]:
-        """What retention removed before a cursor had passed it, oldest first; of one cursor or of all."""
-        rows = self.query(
-            "SELECT cursor, first, last, messages FROM gap WHERE ?1 IS NULL OR cursor = ?1 ORDER BY id",
-            (name,),
-        )
-        return [Gap(*row) for row in rows]
-
     # Time
 
     def correct(self, boot: str, offset_ns: int, quality: TimeQuality) -> Correction:
@@ -596,10 +477,6 @@ class Log:
     def corrections(self) -> Sequence[Correction]:
         """All that are kept, oldest first, for `timekeeping.corrected`."""
         return self._clock.corrections
-
-    def on_correction(self, fn: Callable[[Correction], None]) -> Callable[[], None]:
-        """Have `fn` called with each new correction. Returns an unsubscriber."""
-        return _subscribe(self._on_correction, fn)
 
     @property
     def kept_clock(self) -> KeptClock | None:
@@ -631,16 +508,6 @@ class Log:
         self._gather.cursors[name] = seq
         if self._cursor_timer is None:
             self._cursor_timer = self._loop.call_later(CURSOR_INTERVAL_S, self._on_cursor_timer)
-
-
-def _subscribe(listeners: list[Callable[[T], None]], fn: Callable[[T], None]) -> Callable[[], None]:
-    listeners.append(fn)
-
-    def unsubscribe() -> None:
-        if fn in listeners:
-            listeners.remove(fn)
-
-    return unsubscribe
 
 
 def _wake(waiting: list[asyncio.Future[None]]) -> None:

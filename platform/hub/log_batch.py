@@ -72,3 +72,18 @@ class Limits:
     min_free_bytes: int = (
         0  # of the disk; below it, what every cursor has passed goes and free pages are given back
     )
+
+
+@dataclass(slots=True)
+class LogCounters:
+    """Since this start, except `gap_messages`, which the file keeps."""
+
+    appended: int = 0  # messages that were given a number
+    committed: int = 0
+    commits: int = 0
+    busy: int = 0  # calls handed back because too much was waiting
+    refused: int = 0  # units whose writes the database refused
+    failed: int = 0  # messages given a number and then not stored
+    set_aside: int = 0  # damaged files put aside
+    gap_messages: int = 0  # messages removed before some cursor had passed them
+    listener_errors: int = 0

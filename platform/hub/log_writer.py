@@ -16,8 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import msgspec
-
 from . import disk
 from .database import (
     Migration,
@@ -27,17 +25,15 @@ from .database import (
     migrate,
     open_or_set_aside,
     open_writer,
-    primary_code,
     write_durably,
 )
 from .disk import Ballast, DiskState, words
-from .errors import LogFailed, LogFull, WriteRefused
-from .log_batch import Batch, Limits, Outcome, Unit, Write
+from .errors import LogFailed, LogFull
+from .log_batch import Batch, Limits, Outcome, Write
 from .log_copy import TableCopy, soonest
-from .log_reader import encode_row
 from .log_retention import Retention, Step
 from .log_source import ReaderSource
-from .message import Message
+from .log_tables import SCHEMA, insert, is_statement_error, run_units
 
 log = logging.getLogger("hub.log")
 
@@ -55,50 +51,10 @@ PROBE_S = 2.0  # how often a full or read-only disk is tried again
 LOOK_S = 1.0  # how often the disk's free room and the WAL's length are looked at, while there is work
 IDLE_S = 0.01  # between two steps of tidying up
 
-_SCHEMA = (
-    Migration(
-        "log/1",
-        (
-            "CREATE TABLE log(seq INTEGER PRIMARY KEY, body BLOB NOT NULL)",
-            "CREATE TABLE cursor(name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID",
-            # What a reader has missed: messages removed before its cursor had passed them.
-            "CREATE TABLE gap(id INTEGER PRIMARY KEY, cursor TEXT NOT NULL, first INTEGER NOT NULL, "
-            "last INTEGER NOT NULL, messages INTEGER NOT NULL)",
-            # Numbers reserved and not given to a stored message: nothing is missing there.
-            "CREATE TABLE hole(first INTEGER PRIMARY KEY, last INTEGER NOT NULL)",
-            "CREATE TABLE state(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
-            "INSERT INTO state(name, value) VALUES ('reserved', 0)",
-        ),
-    ),
-    Migration(
-        "log/2",
-        (
-            # How far the stamps of a boot were wrong (hub.timekeeping), and what the last process knew of the clock.
-            "CREATE TABLE correction(id INTEGER PRIMARY KEY, boot TEXT NOT NULL, up_to_seq INTEGER NOT NULL, "
-            "offset_ns INTEGER NOT NULL, quality TEXT NOT NULL)",
-            "CREATE TABLE clock(id INTEGER PRIMARY KEY CHECK (id = 1), boot TEXT NOT NULL, "
-            "offset_ns INTEGER NOT NULL, quality TEXT NOT NULL, wall_ns INTEGER NOT NULL)",
-        ),
-        copied={"clock": 3_600.0},
-    ),
-)
-
-# One statement a batch, whatever its length: sqlite3 gives up the interpreter lock around every step and,
-# beside a busy event loop, waits up to a switch interval (5 ms) to get it back. A statement a row would pay
-# that per row.
-_INSERT = (
-    "INSERT INTO log(seq, body) SELECT ?1 + key, substr(?2, (value >> 32) + 1, value & 4294967295) "
-    "FROM json_each(?3)"
-)
-
 _HELD_UP = (
     "another program has been reading log.db for too long, and its write-ahead log cannot be emptied: "
     "new messages are refused until that program ends"
 )
-
-# SQLite's answers that blame the statement, not the disk: SQLITE_ERROR, TOOBIG, CONSTRAINT, MISMATCH, MISUSE,
-# RANGE.
-_STATEMENT_ERRORS = frozenset({1, 18, 19, 20, 21, 25})
 
 
 class LogWriter:
@@ -116,12 +72,12 @@ class LogWriter:
         self._suspect = path.with_name(path.name + ".suspect")
         self._migrations = migrations
         self._factory = connection
-        self._copy = TableCopy(path, (*_SCHEMA, *migrations))
+        self._copy = TableCopy(path, (*SCHEMA, *migrations))
         self._ballast = Ballast(path.with_name(path.name + ".ballast"))
         self._ballast_owed = 0  # bytes given up that must be free again before messages are taken
         self._retention = Retention(path, limits)
         self._conn: sqlite3.Connection | None = None
-        self.source = ReaderSource(path, (*_SCHEMA, *migrations))
+        self.source = ReaderSource(path, (*SCHEMA, *migrations))
         self.set_aside: Path | None = None
         self.given = 0  # highest number the event loop has given; it writes this, we read it
         self._next_probe_s = 0.0  # monotonic, as all here
@@ -184,7 +140,7 @@ class LogWriter:
         conn = open_writer(self._path, page_size=PAGE_SIZE, connection=self._factory, incremental_vacuum=True)
         try:
             check(conn, self._path, thorough=self._suspect.exists())
-            migrate(conn, _SCHEMA)
+            migrate(conn, SCHEMA)
             self._reserve(conn, self._look(conn))
         except BaseException:
             conn.close()
@@ -418,7 +374,7 @@ class LogWriter:
         try:
             self._transact(conn, batch, outcome, one_by_one=False)
         except sqlite3.Error as error:
-            if primary_code(error) not in _STATEMENT_ERRORS and not _misused(error):
+            if not is_statement_error(error):
                 raise
             # Somebody's statement is wrong and nothing has been written: find whose, keep the others.
             if conn.in_transaction:
@@ -446,14 +402,17 @@ class LogWriter:
                 conn.execute(
                     "INSERT OR REPLACE INTO hole(first, last) VALUES (?, ?)", (self._expected, first - 1)
                 )
-            self._insert(conn, batch.messages)
+            now_s = time.monotonic()
+            small = len(batch.messages) <= min(SMALL_RATE * (now_s - self._inserted_s), SMALL_BATCH)
+            self._inserted_s = now_s
+            insert(conn, batch.messages, small=small)
             if batch.messages[-1].seq > reserved - RESERVE // 2:
                 self._extend_reservation(conn, batch.messages[-1].seq)
         dropped = 0
         copy_in_s: float | None = None
         if one_by_one:
             copy_in_s = soonest(self._copy, itertools.chain.from_iterable(unit.also for unit in batch.units))
-            dropped = self._run_units(conn, batch.units, outcome)
+            dropped = run_units(conn, batch.units, outcome)
         else:
             writes = itertools.chain.from_iterable(unit.also for unit in batch.units)
             for sql, run in itertools.groupby(writes, key=_sql_of):
@@ -484,43 +443,6 @@ class LogWriter:
     def _apply(self, step: Step, added: int) -> None:
         self.count += added - step.messages
         self.first_seq = step.first_seq or self.first_seq
-
-    def _insert(self, conn: sqlite3.Connection, messages: list[Message]) -> None:
-        now_s = time.monotonic()
-        small = len(messages) <= min(SMALL_RATE * (now_s - self._inserted_s), SMALL_BATCH)
-        self._inserted_s = now_s
-        bodies = [encode_row(message, small=small) for message in messages]
-        places = []
-        offset = 0
-        for body in bodies:
-            size = len(body)
-            places.append(offset << 32 | size)
-            offset += size
-        index = msgspec.json.encode(places).decode()
-        conn.execute(_INSERT, (messages[0].seq, b"".join(bodies), index))
-
-    def _run_units(self, conn: sqlite3.Connection, units: Sequence[Unit], outcome: Outcome) -> int:
-        """Run each unit's writes behind a savepoint; one that is refused takes its messages with it.
-
-        Returns how many messages that were.
-        """
-        dropped = 0
-        for index, unit in enumerate(units):
-            conn.execute("SAVEPOINT unit")
-            try:
-                for sql, params in unit.also:
-                    conn.execute(sql, params)
-            except sqlite3.Error as error:
-                if primary_code(error) not in _STATEMENT_ERRORS and not _misused(error):
-                    raise
-                conn.execute("ROLLBACK TO unit")
-                outcome.refused[index] = WriteRefused(str(error))
-                if unit.last >= unit.first:
-                    conn.execute("DELETE FROM log WHERE seq BETWEEN ? AND ?", (unit.first, unit.last))
-                    conn.execute("INSERT INTO hole(first, last) VALUES (?, ?)", (unit.first, unit.last))
-                    dropped += unit.last - unit.first + 1
-            conn.execute("RELEASE unit")
-        return dropped
 
     def _failed(self, error: sqlite3.Error | OSError) -> LogFailed:
         """Undo what can be undone and name the failure.
@@ -568,8 +490,3 @@ def _sooner(one: float | None, other: float | None) -> float | None:
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)
-
-
-def _misused(error: sqlite3.Error) -> bool:
-    """True for errors the sqlite3 module raises itself: wrong number or type of parameters."""
-    return isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError))
