@@ -136,7 +136,16 @@ ENDPOINTS = [
         refuses=(401, 429),
     ),
     Endpoint("DELETE", "/tokens", revoke_token, Needs.USER, answers={204: None}),
-    Endpoint("POST", "/users", create_user, Needs.ADMIN, body=Login, answers={201: Account}, refuses=(409,)),
+    Endpoint(
+        "POST",
+        "/users",
+        create_user,
+        Needs.ADMIN,
+        body=Login,
+        answers={201: Account},
+        headers={"Location": "of what was made"},
+        refuses=(409,),
+    ),
     Endpoint("GET", "/users/profile", profile, Needs.USER, answers={200: Account}),
     Endpoint(
         "PATCH",

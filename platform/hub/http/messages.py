@@ -192,6 +192,7 @@ def _publishing(path: str) -> Endpoint:
         answers={202: Sent},
         refuses=(422, 429, 507),
         parameters=(_KEY,),
+        headers={"Fluxgate-Seq": "the number of the message, under which streams know it"},
     )
 
 

@@ -162,8 +162,10 @@ def _answer(row: Endpoint, status: int, answer: Any, schemas: dict[int, Schema])
     made: Schema = {"description": phrase(status)}
     if answer is not None:
         made["content"] = _content(answer, schemas)
-    if status == 201 and row.path != "/claim":
-        made["headers"] = {"Location": {"description": "of what was made", "schema": {"type": "string"}}}
+    if row.headers:
+        made["headers"] = {
+            name: {"description": words, "schema": {"type": "string"}} for name, words in row.headers.items()
+        }
     return made
 
 

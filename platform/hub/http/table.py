@@ -64,6 +64,7 @@ class Endpoint:
     answers: Mapping[int, Any] = field(default_factory=dict)  # status to type, Media, or None for no body
     refuses: tuple[int, ...] = ()  # statuses beyond those that follow from the row
     parameters: tuple[Parameter, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)  # of the answer, with what they say
 
 
 def guard(request: Request, needs: Needs) -> None:

@@ -192,6 +192,7 @@ ENDPOINTS = [
         body=Device,
         body_required=False,
         answers={201: MadeDevice},
+        headers={"Location": "of what was made"},
     ),
     Endpoint(
         "GET",

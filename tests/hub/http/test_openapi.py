@@ -28,7 +28,7 @@ from hub.http.table import Endpoint, Needs, routes
 
 Run = Callable[..., None]
 
-EXAMPLES = 8  # for each operation and kind of data; about 600 requests
+EXAMPLES = 6  # for each operation and kind of data; about 500 requests
 CHECKED = (
     "not_a_server_error",
     "status_code_conformance",
