@@ -2,6 +2,7 @@
 # make test   set everything up and run all tests; what CI runs
 # make check  format, lint, types, tests
 # make bench  the benchmarks of docs/performance.md
+# make torture  kills, power cuts, disk faults, damage and hostile input, as long as one has time for
 
 SHELL := /bin/bash
 VENV := .venv
@@ -28,7 +29,7 @@ PACKAGE_influxd := influxdb
 PACKAGE_strace := strace
 TEST_COMMANDS := mosquitto mosquitto_sub node npm chromium shellcheck curl systemd-analyze gcc coap-client-openssl influxd strace
 
-.PHONY: run test check format lint types bench prove-install clean
+.PHONY: run test check format lint types bench torture prove-install clean
 
 run: $(VENV)/.run
 	$(BIN)/fluxgate demo $(ARGS)
@@ -56,6 +57,9 @@ types: $(VENV)/.dev node-packages
 
 bench: $(VENV)/.dev system-packages
 	$(BIN)/python tests/bench/run.py $(ARGS)
+
+torture: $(VENV)/.dev system-packages
+	$(BIN)/python tests/torture/run.py $(ARGS)
 
 prove-install: system-packages
 	tests/setup/prove_install.sh
