@@ -7,7 +7,7 @@ search goes backwards in small steps and not beyond a bound.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 
 from hub.coap.limits import Limits
@@ -29,6 +29,7 @@ class LastValues:
         self._limits = limits
         self._router: Router[Filter] = Router()
         self._values: OrderedDict[Filter, Message | None] = OrderedDict()  # the longest unused first
+        self._searches: Counter[Filter] = Counter()  # under way
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -36,7 +37,7 @@ class LastValues:
 
     def known(self, wanted: Filter) -> bool:
         """Whether `find` answers without a search."""
-        return wanted in self._values
+        return wanted in self._values and wanted not in self._searches
 
     def find(self, wanted: Filter) -> Message | None:
         """The newest message, where it is known; None where there is none."""
@@ -47,6 +48,15 @@ class LastValues:
 
     async def search(self, wanted: Filter) -> Message | None:
         """Look through the newest messages of the log, and remember what was found."""
+        self._searches[wanted] += 1
+        try:
+            return await self._search(wanted)
+        finally:
+            self._searches[wanted] -= 1
+            if not self._searches[wanted]:
+                del self._searches[wanted]
+
+    async def _search(self, wanted: Filter) -> Message | None:
         if wanted not in self._values:
             self._keep(wanted, None)
         below = self._log.committed_seq + 1
@@ -54,9 +64,7 @@ class LastValues:
             first = self._log.query(_WINDOW, (below, STEP))[0][0]
             if first is None:
                 break
-            found = self._log.scan(first - 1, lambda message: matches(wanted, message), STEP, max_rows=STEP)[
-                0
-            ]
+            found, _ = self._log.scan(first - 1, lambda one: matches(wanted, one), STEP, max_rows=STEP)
             newest = self._values.get(wanted)  # a commit may have been faster than the search
             if newest is None and found and found[-1].seq < below:
                 newest = found[-1]

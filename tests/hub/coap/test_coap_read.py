@@ -72,6 +72,22 @@ def test_value_of_the_last_run_is_found_also_behind_many_others(open_world: Any)
     asyncio.run(main())
 
 
+def test_who_asks_while_the_value_is_looked_for_is_not_told_that_there_is_none(open_world: Any) -> None:
+    async def main() -> None:
+        async with open_world() as world:
+            client = await world.client()
+            await client.post(b"old", fmt=42, sub="rare")
+            principal = world.hub.authenticate_thing(world.keys["b"])
+            for _ in range(600):
+                world.hub.post(principal, "http", world.channel, "often", "application/octet-stream", b"x")
+            await world.hub.log.flush()
+            for n in range(4):
+                client.request(Code.GET, sub="rare", token=bytes((n,)))
+            assert [(await client.read()).payload for _ in range(4)] == [b"old"] * 4
+
+    asyncio.run(main())
+
+
 def test_wildcards_after_messages_show_the_newest_of_all(open_world: Any) -> None:
     async def main() -> None:
         async with open_world() as world:
