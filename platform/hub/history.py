@@ -90,7 +90,7 @@ class History:
         self.lost = ""  # a sentence, where damage took what the log no longer has
         self._begin_after_log()
         self._tail = store.tail()
-        self._reader = HistoryReader(store.path, self._tail)
+        self._reader = HistoryReader(store, self._tail)
         self.used_bytes = store.used_bytes()
         self.counters = HistoryCounters(
             damaged_chunks=store.damaged_chunks, damaged_records=store.damaged_records
@@ -196,6 +196,11 @@ class History:
                 self._wake.set()
 
     # What it says about itself
+
+    @property
+    def read_only(self) -> bool:
+        """The disk takes nothing: queries see what is there and what the log has, as far as the tail reaches."""
+        return self._store.read_only
 
     @property
     def cursor(self) -> int:
@@ -307,6 +312,12 @@ class History:
             self._wake.clear()
             wait_s = HOUSEKEEPING_S
             try:
+                if self._store.read_only:
+                    async with self._lock:
+                        await self._loop.run_in_executor(self._asking, self._reader.reopen, self._store)
+                if self._store.read_only:
+                    await self._catch_up()
+                    raise OSError("the disk takes nothing")
                 await self._set_aside_damaged()
                 await self._import_old()
                 worked = await self._catch_up()
@@ -330,6 +341,8 @@ class History:
         worked = False
         while True:
             if self._due():
+                if self._store.read_only:
+                    return worked
                 await self._compact()
                 worked = True
             elif self._live:

@@ -7,6 +7,7 @@ in the same transaction how far it has come. The old file is removed when all of
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any, Final
@@ -41,7 +42,7 @@ class OldHistory:
     def adopt(cls, path: Path) -> OldHistory | None:
         """Rename the file at `path` where an earlier version made it, and open it; None where there is none."""
         aside = path.with_name(path.name + ".rows")
-        if not aside.exists() and path.exists() and _is_old(path):
+        if not aside.exists() and path.exists() and os.access(path.parent, os.W_OK) and _is_old(path):
             for suffix in ("-wal", "-shm"):  # moved into the file by the last connection, if it could
                 part = path.with_name(path.name + suffix)
                 if part.exists():

@@ -12,12 +12,10 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from .database import open_reader
 from .errors import Invalid
 from .history_chunks import HOUR_S, Hour, read_hours, total
 from .history_merge import Slice, Span, merge
@@ -32,6 +30,7 @@ from .history_model import (
     read_token,
     write_token,
 )
+from .history_store import HistoryStore
 from .history_tail import Tail
 from .history_view import ChunkCache, Seen, View, Window
 from .message import JSON
@@ -62,14 +61,22 @@ class Bucket(NamedTuple):
 class HistoryReader:
     """Answers from chunks and tail. `damaged` gathers chunks that did not decode, for the store to set aside."""
 
-    def __init__(self, path: Path, tail: Tail) -> None:
-        self._conn = open_reader(path)
+    def __init__(self, store: HistoryStore, tail: Tail) -> None:
+        self._conn = store.reader()
         self._tail = tail
         self._cache = ChunkCache()
         self.damaged: set[int] = set()
 
     def close(self) -> None:
         self._conn.close()
+
+    def reopen(self, store: HistoryStore) -> None:
+        """Have the store try to write again; in the thread of queries, so that none is under way."""
+        self._conn.close()
+        try:
+            store.reopen()
+        finally:
+            self._conn = store.reader()
 
     def page(self, query: Query, corrections: Sequence[Correction]) -> HistoryPage:
         """The page asked for, newest first. Raises Invalid for values outside their limits."""

@@ -8,28 +8,36 @@ that was cut off never happened, and one that happened is not repeated.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import time
 from array import array
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from .database import Migration, check, migrate, open_or_set_aside, open_writer
+from . import history_pieces
+from .database import (
+    Migration,
+    check,
+    migrate,
+    open_or_set_aside,
+    open_reader,
+    open_unwritten,
+    open_writer,
+    way_to_read,
+)
 from .history_chunks import ChunkDamaged, Head, Item, Values, decode, encode
 from .history_model import SeriesKey
+from .history_pieces import groups, in_order, joined, parts, turn
 from .history_tail import MAX_SERIES, Piece, Series, Tail
 from .timekeeping import Correction
 
 log = logging.getLogger("hub.history")
 
-CHUNK_POINTS: Final = 512  # records of a chunk at most
-CHUNK_BYTES: Final = 64 << 10  # of text and data in a chunk, unless one value alone is longer
-FULL_SHARE: Final = 0.75  # of CHUNK_POINTS: from there on a chunk is left alone
+FULL_SHARE: Final = 0.75  # of history_pieces.CHUNK_POINTS: from there on a chunk is left alone
 STEP_S: Final = 0.004  # a step takes on no further series after this; its commit comes on top
 STEP_POINTS: Final = 1024  # records of one series taken at once: about 1 ms
 BREATH_S: Final = 50e-6  # between two series: whoever waits for the interpreter gets it
@@ -127,12 +135,47 @@ class HistoryStore:
     def __init__(self, path: Path, done: int = 0) -> None:
         """`done`: up to which message an earlier version's file went, if there is one to import."""
         self.path = path
+        self.read_only = False  # the disk takes nothing: what is there can be read, see `reopen`
         self._suspect = path.with_name(path.name + ".suspect")
-        self._conn, self.set_aside = open_or_set_aside(path, lambda: self._open(path))
-        self._suspect.unlink(missing_ok=True)
+        self._way = ""  # of reading meanwhile
+        self.set_aside: Path | None = None
+        try:
+            self._open_to_write()
+        except (sqlite3.Error, OSError) as error:
+            log.error("%s cannot be written: %s", path.name, error)
+            self._open_to_read()
+            return
         if done and not self.done and self.imported() is None:
             self.finish(done)
             self.put({}, (0,))
+
+    def _open_to_write(self) -> None:
+        """Raises sqlite3.Error, OSError where the disk is full or takes nothing."""
+        self._conn, aside = open_or_set_aside(self.path, lambda: self._open(self.path))
+        self.set_aside = aside or self.set_aside
+        self._suspect.unlink(missing_ok=True)
+        self.read_only = False
+
+    def _open_to_read(self) -> None:
+        self.read_only = True
+        self._way = way_to_read(self.path, MIGRATIONS)
+        self._conn = open_unwritten(self._way, MIGRATIONS)
+        self._load(self._conn)
+
+    def reopen(self) -> None:
+        """Try again to write, where the disk took nothing before. No reader may be open: see `reader`."""
+        done = self.done
+        self._conn.close()
+        try:
+            self._open_to_write()
+        except (sqlite3.Error, OSError):
+            self._open_to_read()
+        if self.done != done:
+            raise sqlite3.OperationalError(f"{self.path.name} changed while it could not be written")
+
+    def reader(self) -> sqlite3.Connection:
+        """A connection for queries."""
+        return open_unwritten(self._way, MIGRATIONS) if self.read_only else open_reader(self.path)
 
     def _open(self, path: Path) -> sqlite3.Connection:
         _create(path)
@@ -195,11 +238,11 @@ class HistoryStore:
                 continue
             step.pieces.append(piece)
             more = len(one.run.seqs) > len(piece.seqs) and one.run.seqs[len(piece.seqs)] <= upto
-            for boot, turn, times, values, last_seq in _groups(piece, corrections, tail.boots):
+            for boot, side, times, values, last_seq in groups(piece, corrections, tail.boots):
                 times, values = self._with_small(
-                    one.id, boot, turn, times, values, replaced, step, corrections, tail.boots
+                    one.id, boot, side, times, values, replaced, step, corrections, tail.boots
                 )
-                for part_times, part_values in _parts(times, values):
+                for part_times, part_values in parts(times, values):
                     rows.append(_row(one.id, boot, last_seq, part_times, part_values))
             if more or (index + 1 < len(series) and time.perf_counter() - began > STEP_S):
                 step.more = more or index + 1 < len(series)
@@ -252,7 +295,7 @@ class HistoryStore:
         self,
         series: int,
         boot: int,
-        turn: int,
+        side: int,
         times: array[float],
         values: Values,
         replaced: list[int],
@@ -267,7 +310,7 @@ class HistoryStore:
         """
         conn = self._conn
         below = 1 << 62
-        while len(times) < CHUNK_POINTS:
+        while len(times) < history_pieces.CHUNK_POINTS:
             (newest,) = conn.execute(
                 "SELECT max(id) FROM chunk WHERE series = ? AND boot = ? AND id < ?", (series, boot, below)
             ).fetchone()
@@ -276,10 +319,10 @@ class HistoryStore:
             row = conn.execute(SELECT_CHUNK, (newest,)).fetchone()
             count, upto, size = row[4], row[3], len(row[11])
             if (
-                count >= CHUNK_POINTS * FULL_SHARE
+                count >= history_pieces.CHUNK_POINTS * FULL_SHARE
                 or count > 2 * len(times)
-                or size > CHUNK_BYTES // 4
-                or _turn(boot, upto, corrections, boots) != turn
+                or size > history_pieces.CHUNK_BYTES // 4
+                or turn(boot, upto, corrections, boots) != side
             ):
                 break
             below = newest
@@ -290,7 +333,7 @@ class HistoryStore:
                 step.damaged.append(newest)
                 continue
             replaced.append(newest)
-            times, values = _in_order(old_times + times, _joined(old_values, values))
+            times, values = in_order(old_times + times, joined(old_values, values))
         return times, values
 
     # Import
@@ -307,7 +350,7 @@ class HistoryStore:
         rows = []
         for series, items in records.items():
             times = array("d", [time_s for time_s, _ in items])
-            for part_times, part_values in _parts(*_in_order(times, [item for _, item in items])):
+            for part_times, part_values in parts(*in_order(times, [item for _, item in items])):
                 rows.append(_row(series.id, 0, self.done, part_times, part_values))
         conn = self._conn
         conn.execute("BEGIN IMMEDIATE")
@@ -328,7 +371,8 @@ class HistoryStore:
 
     def suspect(self) -> None:
         """Have the next start check every page."""
-        self._suspect.touch()
+        with contextlib.suppress(OSError):
+            self._suspect.touch()
 
     def set_chunk_aside(self, number: int) -> tuple[int, int]:
         """Move a damaged chunk out of the way; returns its series and how many records it said it holds."""
@@ -433,85 +477,3 @@ def _create(path: Path) -> None:
 def _row(series: int, boot: int, upto: int, times: array[float], values: Values) -> tuple[Any, ...]:
     head, hours, body = encode(series, boot, upto, times, values)
     return (series, boot, upto, head.count, head.first, head.last, head.sum, head.min, head.max, hours, body)
-
-
-def _turn(boot: int, seq: int, corrections: Sequence[Correction], boots: dict[str, int]) -> int:
-    """How many corrections of its clock come before message `seq`: a chunk never lies on both sides of one."""
-    if not boot:
-        return 0
-    return sum(
-        1 for correction in corrections if boots.get(correction.boot) == boot and correction.up_to_seq < seq
-    )
-
-
-def _groups(
-    piece: Piece, corrections: Sequence[Correction], boots: dict[str, int]
-) -> Iterator[tuple[int, int, array[float], Values, int]]:
-    """Records of one clock between two of its corrections, by time: boot, turn, times, values, last message."""
-    if piece.boots is None or not any(piece.boots):
-        times, values = _in_order(piece.times, piece.values)
-        yield 0, 0, times, values, piece.seqs[-1]
-        return
-    edges = sorted({correction.up_to_seq for correction in corrections})
-    members: dict[tuple[int, int], list[int]] = {}
-    for index, boot in enumerate(piece.boots):
-        side = bisect_left(edges, piece.seqs[index]) if boot else 0
-        members.setdefault((boot, side), []).append(index)
-    for (boot, _), indexes in members.items():
-        group_times = array("d", [piece.times[index] for index in indexes])
-        picked = [piece.values[index] for index in indexes]
-        group_values: Values = array("d", picked) if isinstance(piece.values, array) else picked
-        last_seq = piece.seqs[indexes[-1]]
-        times, values = _in_order(group_times, group_values)
-        yield boot, _turn(boot, last_seq, corrections, boots), times, values, last_seq
-
-
-def _in_order(times: array[float], values: Values) -> tuple[array[float], Values]:
-    """Both by time; equal times stay in the order of arrival. Values that are all numbers become an array."""
-    if isinstance(values, list) and all(type(value) is float for value in values):
-        values = array("d", values)
-    ascending = sorted(times)
-    if array("d", ascending) == times:
-        return times, values
-    order = sorted(range(len(times)), key=times.__getitem__)
-    picked = [values[index] for index in order]
-    return array("d", ascending), array("d", picked) if isinstance(values, array) else picked
-
-
-def _joined(old: Values, new: Values) -> Values:
-    if isinstance(old, array) and isinstance(new, array):
-        return old + new
-    return [*old, *new]
-
-
-def _parts(times: array[float], values: Values) -> Iterator[tuple[array[float], Values]]:
-    """Chunks of about equal length."""
-    count = len(times)
-    parts = -(-count // CHUNK_POINTS)
-    edges = [count * part // parts for part in range(parts + 1)]
-    if isinstance(values, list):
-        edges = _cut_by_size(values, edges)
-    for start, end in pairwise(edges):
-        part = values[start:end]
-        if isinstance(part, list) and all(type(value) is float for value in part):
-            part = array("d", part)
-        yield times[start:end], part
-
-
-def _cut_by_size(values: list[Any], edges: list[int]) -> list[int]:
-    """More edges, where text and data are long."""
-    cuts = {0, *edges}
-    size = 0
-    for index, value in enumerate(values):
-        if index in cuts:
-            size = 0
-        part = (
-            value[-1] if isinstance(value, tuple) or (isinstance(value, list) and len(value) == 2) else value
-        )
-        part = value[0] if isinstance(value, list) and len(value) == 3 else part
-        length = len(part) if isinstance(part, str | bytes) else 8
-        if size and size + length > CHUNK_BYTES:
-            cuts.add(index)
-            size = 0
-        size += length
-    return sorted(cuts)

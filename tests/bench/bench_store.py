@@ -362,7 +362,7 @@ def run(folder: Path, peer: influx.Influx | None, series: int, points: int, roun
 
     rng = random.Random(1)
     some = [rng.randrange(series) for _ in range(max(rounds, 20))]
-    reader = HistoryReader(ours.path, ours.tail)
+    reader = HistoryReader(ours.store, ours.tail)
     if peer:
         for one in some[:10]:
             compare(reader, peer, one)
@@ -379,7 +379,7 @@ def queries(
     ours: Ours, reader: HistoryReader, peer: influx.Influx | None, series: int, some: list[int], rounds: int
 ) -> None:
     def fresh(work: Callable[[HistoryReader], object], *, cold: bool) -> None:
-        one = HistoryReader(ours.path, ours.tail)
+        one = HistoryReader(ours.store, ours.tail)
         if cold:
             forget_pages(ours.path)
         began = time.perf_counter()

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from hub import history as history_module
-from hub import history_store, history_tail
+from hub import history_pieces, history_store, history_tail
 from hub.history import History
 from hub.log import Log
 from hub.message import SENML_JSON, Message
@@ -23,7 +23,7 @@ T0 = 1_700_000_000
 
 async def main(folder: Path) -> None:
     history_tail.TAIL_RECORDS = 150  # type: ignore[misc]
-    history_store.CHUNK_POINTS = 40  # type: ignore[misc]
+    history_pieces.CHUNK_POINTS = 40  # type: ignore[misc]
     history_store.STEP_S = 0.0  # type: ignore[misc]
     history_module.REST = 0.0  # type: ignore[misc]
     log = Log.open(folder / "log.db", commit_interval_s=0.02)

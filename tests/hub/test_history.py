@@ -15,7 +15,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from hub import history as history_module
-from hub import history_model, history_query, history_store, history_tail
+from hub import history_model, history_pieces, history_query, history_store, history_tail
 from hub.errors import Invalid
 from hub.history import History, HistoryPage, Query
 from hub.log import Log
@@ -428,7 +428,7 @@ def test_records_older_than_the_limit_go(tmp_path: Path, clock: float, kept: int
             await history.query(Query(CHANNEL))
             # Of one chunk all or nothing goes; here each day has its own.
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(history_store, "CHUNK_POINTS", 1)
+                patch.setattr(history_pieces, "CHUNK_POINTS", 1)
                 await history._compact()
         await history._keep_house()
         page = await history.query(Query(CHANNEL, limit=100))
@@ -595,4 +595,36 @@ def test_a_start_reads_no_more_of_the_log_back_than_the_tail_holds(
 
     run(tmp_path, fill)
     monkeypatch.setattr(history_tail, "TAIL_RECORDS", 600)
+    run(tmp_path, again)
+
+
+def test_a_disk_that_takes_nothing_leaves_the_history_readable_until_it_does(
+    tmp_path: Path, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fill(log: Log, history: History) -> None:
+        await log.append([message(b'[{"n":"a","v":%d}]' % n, at=n) for n in range(10)])
+        await history.query(Query(CHANNEL))
+        await history._compact()
+
+    def refused(*_: object, **__: object) -> None:
+        error = sqlite3.OperationalError("attempt to write a readonly database")
+        error.sqlite_errorcode = sqlite3.SQLITE_READONLY
+        raise error
+
+    async def again(log: Log, history: History) -> None:
+        assert history.read_only
+        assert history.set_aside is None
+        await log.append([message(b'[{"n":"a","v":10}]', at=10)])
+        assert (await history.query(Query(CHANNEL))).total == 11
+        await until(lambda: "the disk takes nothing" in caplog.text)
+        mocker.stop(broken)
+        history._wake.set()
+        await until(lambda: not history.read_only)
+        assert (await history.query(Query(CHANNEL))).total == 11
+        await history._compact()
+        assert (await history.query(Query(CHANNEL))).total == 11
+        assert history.tail_records == 0
+
+    run(tmp_path, fill)
+    broken = mocker.patch.object(history_store, "open_writer", side_effect=refused)
     run(tmp_path, again)

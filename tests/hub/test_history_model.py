@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hub import history_store, history_view
+from hub import history_pieces, history_store, history_view
 from hub.history_model import MESSAGES, HistoryRecord, Query, SeriesKey
 from hub.history_query import Bucket, HistoryReader
 from hub.history_store import HistoryStore
@@ -64,7 +64,7 @@ class World:
         self.store = HistoryStore(self.path)
         self.tail: Tail = self.store.tail()
         self.tail.take(self.log[self.store.done : self.store.done + read_back])
-        self.reader = HistoryReader(self.path, self.tail)
+        self.reader = HistoryReader(self.store, self.tail)
         self.upto = 0  # of the compaction under way; 0: none
 
     def close(self) -> None:
@@ -315,7 +315,7 @@ def test_every_query_says_what_the_model_says(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any]], query: Query, sum_query: Query
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(history_store, "CHUNK_POINTS", 6)
+        patch.setattr(history_pieces, "CHUNK_POINTS", 6)
         patch.setattr(history_store, "STEP_POINTS", 7)
         patch.setattr(history_store, "BREATH_S", 0)
         patch.setattr(history_view, "CACHED_POINTS", 20)
