@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 import uvloop
 
-from gateway import __version__, doors, logs
+from gateway import __version__, doors, logs, nats_parts, nats_source
 from gateway.api import Api
 from gateway.clock import SystemClock
 from gateway.commands import Commands
@@ -37,6 +37,7 @@ from gateway.lorawan.seal import SEAL_KEY_SIZE, Sealer
 from gateway.lorawan.server import NetworkServer
 from gateway.lorawan.settings import Settings
 from gateway.machine import gateway_eui
+from gateway.nats_source import NatsSource
 from gateway.oscore_api import OscoreApi
 from gateway.settings import Config, UpstreamSection
 from gateway.status import StatusFiles, StatusSource
@@ -132,6 +133,7 @@ async def opened_core(config: Config) -> AsyncIterator[Core]:
                     *HTTP_MIGRATIONS,
                     *coap.MIGRATIONS,
                     *refusals.MIGRATIONS,
+                    *nats_source.MIGRATIONS,
                 ),
                 settings=HubSettings(
                     commit_interval_s=config.hub.commit_interval_s,
@@ -173,7 +175,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         commands = Commands(server, hub.log, live, lambda: clock.now().wall_ns / 1e9)
         stack.callback(commands.close)
         eui = gateway_eui(config.gateway.eui)
-        relays = [Relay(hub.log, MqttSink(_upstream(section), eui.hex())) for section in config.upstream]
+        relays, sources = _beyond(config, hub, eui.hex())
         source = StatusSource(
             config.gateway.name,
             __version__,
@@ -185,6 +187,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             relays,
             clock.now,
             config.radio.module,
+            sources,
         )
         mqtt_door = mqtt.MqttDoor(
             hub, config.mqtt.host, config.mqtt.port, gateway=eui.hex(), version=__version__
@@ -208,6 +211,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         files = StatusFiles(Path(config.gateway.runtime_dir), source, hub.registry.claim_code)
         gateway.tasks = [
             *(asyncio.create_task(relay.run(), name=f"upstream {relay.status().name}") for relay in relays),
+            *(asyncio.create_task(each.run(), name=f"nats {each.status().name}") for each in sources),
             asyncio.create_task(files.run(), name="status files"),
             asyncio.create_task(clock.keep(), name="clock"),
             asyncio.create_task(link.expire(), name="unanswered downlinks"),
@@ -328,6 +332,24 @@ def _adr_max_dr(config: Config, region: Region) -> int | None:
         if module.role != "tx" and (rate := region.dr_of(LoRaModulation(module.sf, module.bw_hz))) is not None
     ]
     return max(heard, default=None)
+
+
+def _beyond(config: Config, hub: Hub, gateway: str) -> tuple[list[Relay], list[NatsSource]]:
+    """What carries messages to other machines, and what brings them from there. Raises StartFailed."""
+    relays = [
+        Relay(hub.log, MqttSink(_upstream(section), gateway), hold_s=section.refusal_hold_s)
+        for section in config.upstream
+    ]
+    sources = []
+    for section in config.nats:
+        try:
+            if (relay := nats_parts.nats_relay(section, hub, gateway)) is not None:
+                relays.append(relay)
+            if (source := nats_parts.nats_source(section, hub, gateway)) is not None:
+                sources.append(source)
+        except ValueError as error:
+            raise StartFailed(f"[[nats]] {section.name}: {error}") from error
+    return relays, sources
 
 
 def _upstream(section: UpstreamSection) -> UpstreamMqttConfig:

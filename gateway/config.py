@@ -15,7 +15,22 @@ from typing import Any, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from gateway.settings import TABLES, Config, ModuleSection, RadioSection, Section, UpstreamSection
+from gateway.settings import (
+    TABLES,
+    Config,
+    ModuleSection,
+    NatsSection,
+    RadioSection,
+    Section,
+    UpstreamSection,
+)
+
+# Sections that are given once for each destination, with an example of what has no default
+REPEATED: dict[str, tuple[type[Section], str, dict[str, Any]]] = {
+    "upstream": (UpstreamSection, "[[upstream]]", {"name": "cloud", "host": "broker.example"}),
+    "nats": (NatsSection, "[[nats]]", {"name": "fleet", "servers": ("nats.example",)}),
+}
+SECRET = frozenset({"password", "token"})
 
 
 class ConfigError(Exception):
@@ -56,10 +71,14 @@ def parse(text: str, path: Path | str = "configuration") -> Config:
             keys.append(unknown.group(1))
             problem = "no such setting; `fluxgate config show --defaults` lists them all"
         raise ConfigError(path, _line_of(text, keys), _spell(keys), _plain(problem)) from error
-    names = [upstream.name for upstream in config.upstream]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            keys = ["upstream", index, "name"]
+    taken: set[str] = set()
+    for kind in REPEATED:
+        for index, section in enumerate(getattr(config, kind)):
+            name = section.name
+            if name not in taken:
+                taken.add(name)
+                continue
+            keys = [kind, index, "name"]
             raise ConfigError(path, _line_of(text, keys), _spell(keys), f"{name!r} is used twice")
     return config
 
@@ -110,8 +129,8 @@ def document() -> str:
     lines = ["# Settings of Fluxgate with their defaults. A line that is left out keeps its default.", ""]
     for field in msgspec.structs.fields(Config):
         kind = get_type_hints(Config)[field.name]
-        if field.name == "upstream":
-            lines += _commented(UpstreamSection, "[[upstream]]", {"name": "cloud", "host": "broker.example"})
+        if field.name in REPEATED:
+            lines += _commented(*REPEATED[field.name])
             continue
         lines += [f"# {kind.__doc__}", f"[{field.name}]", *_settings(kind), ""]
         if kind is RadioSection:
@@ -124,9 +143,9 @@ def show(config: Config, *, secrets: bool = False) -> str:
     lines: list[str] = []
     for name in config.__struct_fields__:
         section = getattr(config, name)
-        if name == "upstream":
-            for upstream in section:
-                lines += ["[[upstream]]", *_values(upstream, secrets), ""]
+        if name in REPEATED:
+            for one in section:
+                lines += [f"[[{name}]]", *_values(one, secrets), ""]
             continue
         lines += [f"[{name}]", *_values(section, secrets), ""]
         for module in config.radio.module if name == "radio" else ():
@@ -139,8 +158,8 @@ def _values(section: Section, secrets: bool) -> Iterator[str]:
         value = getattr(section, name)
         if name in TABLES or value is None:
             continue
-        if name == "password" and value and not secrets:
-            yield "# password is set and not shown"
+        if name in SECRET and value and not secrets:
+            yield f"# {name} is set and not shown"
         else:
             yield f"{name} = {_toml(value)}"
 

@@ -22,6 +22,7 @@ from gateway.live import LiveFrames
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.device import DeviceStatus
 from gateway.lorawan.server import NetworkServer
+from gateway.nats_source import NatsSource
 from gateway.settings import ModuleSection
 from gateway.uplinks import UplinkCounters
 from gateway.upstream.relay import Relay
@@ -54,12 +55,14 @@ class StatusSource:
         relays: list[Relay],
         clock: Callable[[], Instant],
         modules: Sequence[ModuleSection] = (),
+        sources: Sequence[NatsSource] = (),
     ) -> None:
         self._name, self._version = name, version
         self._hub, self._server, self._link = hub, server, link
         self._uplinks, self._live, self._relays = uplinks, live, relays
         self._clock = clock
         self._modules = modules
+        self._sources = sources
         self._started_ns = clock().mono_ns
 
     def status(self) -> Status:
@@ -99,6 +102,7 @@ class StatusSource:
                 "series_refused": self._hub.history.series_refused,
             },
             "upstream": self.upstream(),
+            "nats": [asdict(source.status()) for source in self._sources],
             "counters": self.counters(),
         }
 
@@ -135,6 +139,15 @@ class StatusSource:
             state = relay.status()
             flat[f'fluxgate_upstream_queued{{name="{state.name}"}}'] = state.queued
             flat[f'fluxgate_upstream_delivered_total{{name="{state.name}"}}'] = state.delivered
+            flat[f'fluxgate_upstream_rejected_total{{name="{state.name}"}}'] = state.rejected
+            flat[f'fluxgate_upstream_missed_total{{name="{state.name}"}}'] = state.missed
+        for source in self._sources:
+            brought = source.status()
+            flat[f'fluxgate_nats_stored_total{{name="{brought.name}"}}'] = brought.stored
+            flat[f'fluxgate_nats_again_total{{name="{brought.name}"}}'] = brought.again
+            flat[f'fluxgate_nats_behind{{name="{brought.name}"}}'] = brought.behind
+            for reason, count in brought.passed_over.items():
+                flat[f'fluxgate_nats_passed_over_total{{name="{brought.name}",reason="{reason}"}}'] = count
         log, history = self._hub.log, self._hub.history
         flat |= {f"fluxgate_log_{name}_total": value for name, value in asdict(log.counters).items()}
         flat["fluxgate_log_messages"] = log.message_count

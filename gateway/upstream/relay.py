@@ -86,7 +86,7 @@ class Relay:
         self._suspicion = Suspicion(hold_s)
         self._under_way = 0  # number of the first message being delivered, 0 for none
         self._after_another = False  # that went through before it on this connection
-        self._corrections = list(log.corrections())  # to be told to the sink; repeated after a start
+        self._corrections: list[Correction] = []  # to be told to the sink
         self._announcing = False
         self._broken_announcements = 0
         self._paused = False
@@ -123,6 +123,7 @@ class Relay:
         """Deliver until cancelled."""
         unsubscribe = self._log.on_commit(self._committed)
         unsubscribe_corrections = self._log.on_correction(self._clock_corrected)
+        self._corrections = list(self._log.corrections())  # told again after each start
         try:
             while True:
                 await self._while_paused()

@@ -4,16 +4,24 @@ import asyncio
 import base64
 import binascii
 import json
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from gateway import nats_source
+from gateway.nats_source import NatsSource, NatsSourceConfig
 from gateway.upstream import nats_link
 from gateway.upstream.errors import SinkError, SinkOffline, SinkRefused
 from gateway.upstream.nats_config import NatsServers, NatsSinkConfig, StreamSettings
 from gateway.upstream.nats_keys import NatsKey, read_creds
+from gateway.upstream.refusals import MIGRATIONS
+from hub import wire
+from hub.hub import Hub
+from hub.message import TimeQuality
 
 GATEWAY = "0102030405060708"
 
@@ -282,6 +290,42 @@ def test_the_fewest_rights_that_serve_are_one_channel_and_its_own_inbox(
             await until(lambda: log.cursor("upstream/fleet") == seqs[-1])
         assert len(await stream_of(server, **ADMIN)) == 20
         await log.close()
+
+    asyncio.run(main())
+
+
+def test_the_rights_in_the_documentation_serve_to_send_and_to_receive(
+    start_nats, sink_to, cluster_of, open_log, relay_to, running, until, message, plain_client, tmp_path
+) -> None:
+    page = (Path(__file__).parents[4] / "docs" / "scale.md").read_text()
+    block = page[page.index("permissions: {") :].partition("```")[0].replace("0016c001f10a0b0c", GATEWAY)
+    (mine, theirs) = dict.fromkeys(re.findall(r'"channels\.([0-9a-f-]{36})"', block))
+    server = start_nats(
+        f"authorization {{ users = [ {{user: admin, password: admin}}\n{{user: gw, password: gw\n{block}}} ] }}"
+    )
+    login = {"username": "gw", "password": "gw"}
+
+    async def main() -> None:
+        hub = Hub.open(tmp_path / "hub", migrations=(*nats_source.MIGRATIONS, *MIGRATIONS))
+        for each in (mine, theirs):
+            hub.registry.create_channel(each, id=each)
+        config = NatsSourceConfig("fleet", cluster_of(server, **login))
+        source = NatsSource(hub, config, GATEWAY)
+        async with plain_client(server, **ADMIN) as client:
+            await client.jetstream().add_stream(name="channels", subjects=["channels.>"])
+            relay = relay_to(hub.log, sink_to(server, cluster=login))
+            hub.log.correct("b-1", 1, TimeQuality.NTP)
+            async with running(relay), running(source):
+                await hub.log.append([message(n, channel=mine, subtopic="a") for n in range(10)])
+                command = wire.encode(message(99, channel=theirs, seq=1), "another")
+                await client.jetstream().publish(f"channels.{theirs}", command)
+                await until(lambda: relay.status().delivered == 10 and source.status().stored == 1)
+            again = NatsSource(hub, config, GATEWAY)  # goes on with the consumer there is
+            async with running(again):
+                await until(lambda: again.status().state.value == "connected")
+            info = await client.jetstream().stream_info("channels")
+            assert info.state.messages == 12
+        await hub.close()
 
     asyncio.run(main())
 
