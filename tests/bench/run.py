@@ -1,6 +1,6 @@
 """All benchmarks of docs/performance.md, one after the other; names of some as arguments.
 
-python tests/bench/run.py [path] [log] [mqtt] [http] [hw_sim]
+python tests/bench/run.py [path] [log] [bytes] [store] [mqtt] [http] [coap] [nats] [relay] [hw_sim]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ORDER = ("path", "log", "mqtt", "http", "hw_sim")
+ORDER = ("path", "log", "bytes", "store", "mqtt", "http", "coap", "nats", "relay", "hw_sim")
 
 
 def main() -> None:
