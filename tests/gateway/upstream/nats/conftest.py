@@ -101,6 +101,24 @@ def start_nats(tmp_path: Path) -> Iterator[Callable[..., NatsServer]]:
 
 
 @pytest.fixture
+def nats_cluster(tmp_path: Path) -> Iterator[list[NatsServer]]:
+    """Three servers that replicate."""
+    ports = [free_port() for _ in range(3)]
+    routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports)
+    servers = []
+    for n, port in enumerate(ports):
+        folder = tmp_path / f"node-{n}"
+        folder.mkdir()
+        cluster = f"cluster {{ name: fleet, listen: 127.0.0.1:{port}, routes: [{routes}] }}"
+        servers.append(NatsServer(folder, (f"server_name: node-{n}", cluster)))
+    for server in servers:
+        server.start()
+    yield servers
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
 def nats_server(start_nats: Callable[..., NatsServer]) -> NatsServer:
     return start_nats()
 
