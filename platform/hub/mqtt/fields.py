@@ -87,6 +87,8 @@ def encode_length(length: int) -> bytes:
     """Write a remaining length or variable byte integer, 0..MAX_LENGTH."""
     if length < 0x80:
         return bytes((length,))
+    if length < 0x4000:
+        return bytes((length & 0x7F | 0x80, length >> 7))
     out = bytearray()
     while True:
         length, low = length >> 7, length & 0x7F

@@ -19,7 +19,7 @@ from hub.mqtt.fields import encode_binary
 from hub.mqtt.properties import Properties
 from hub.timekeeping import corrected
 
-MAX_PAIRS = 1_000  # publishers whose user property is remembered; then the memory starts afresh
+MAX_PUBLISHERS = 1_000  # whose user properties are remembered; then the memory starts afresh
 _UNSURE = frozenset({TimeQuality.UNSET, TimeQuality.RESTORED})
 
 
@@ -39,6 +39,8 @@ def message_properties(properties: Properties | None) -> MessageProperties | Non
 
 
 _NOTHING = MessageProperties()
+_SEQ = b"\x26" + encode_binary(b"seq")  # a user property without its value
+_CREATED = b"\x26" + encode_binary(b"created_ns")
 
 
 class Showing:
@@ -49,7 +51,7 @@ class Showing:
         self._clock = clock
         self._gateway = gateway
         self._gateway_pair = _pair("gateway", gateway) if gateway else b""
-        self._publishers: dict[str, bytes] = {}
+        self._around_created: dict[tuple[str, str, TimeQuality], tuple[bytes, bytes]] = {}
         self._message: Message | None = None  # of `_identity_block`
         self._identity_block = b""
         self._converted: tuple[Message, str, bytes, str] | None = None
@@ -112,25 +114,20 @@ class Showing:
         return bytes(out)
 
     def _identity(self, message: Message) -> bytes:
-        gateway, seq = self._gateway_pair, str(message.seq)
+        gateway, seq = self._gateway_pair, b"%d" % message.seq
         if message.origin:
-            name, _, seq = message.origin.rpartition("/")
-            gateway = _pair("gateway", name)
-        publisher = self._publishers.get(message.publisher)
-        if publisher is None:
-            if len(self._publishers) >= MAX_PAIRS:
-                self._publishers.clear()
-            publisher = self._publishers[message.publisher] = _pair("publisher", message.publisher)
-        return b"".join(
-            (
-                gateway,
-                _pair("seq", seq),
-                publisher,
-                _pair("protocol", message.protocol),
-                _pair("created_ns", str(message.created_ns)),
-                _pair("time", message.time.value),
-            )
-        )
+            name, _, number = message.origin.rpartition("/")
+            gateway, seq = _pair("gateway", name), number.encode()
+        key = (message.publisher, message.protocol, message.time)
+        around = self._around_created.get(key)
+        if around is None:
+            if len(self._around_created) >= MAX_PUBLISHERS:
+                self._around_created.clear()
+            before = _pair("publisher", message.publisher) + _pair("protocol", message.protocol) + _CREATED
+            around = self._around_created[key] = (before, _pair("time", message.time.value))
+        created = b"%d" % message.created_ns
+        parts = (gateway, _SEQ, encode_binary(seq), around[0], encode_binary(created), around[1])
+        return b"".join(parts)
 
     def form(self, message: Message, accept: str) -> tuple[bytes, str]:
         """The payload for a subscriber that named what it accepts, and the type it was converted to.
