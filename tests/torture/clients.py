@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Any
 
 from . import mqtt_client as wire
 from .mqtt_client import Link
@@ -37,7 +38,15 @@ class Client:
         self.link = await Link.open(self.port, self.on_packet)
         thing, key = self.book.publisher if self.publishes else self.book.subscriber
         self.send(wire.connect(self.client_id, thing, key, clean=self.clean, version=self.version))
-        return await self.connected
+        return bool(await self.answered(self.connected))
+
+    async def answered(self, answer: asyncio.Future[Any]) -> Any:
+        """What the door says. Raises ConnectionError where it ends the connection instead."""
+        assert self.link
+        await asyncio.wait({answer, self.link.lost}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ConnectionError("the door has closed the connection")
+        return answer.result()
 
     def on_packet(self, first: int, body: bytes) -> None:
         if first == wire.CONNACK:
@@ -186,7 +195,7 @@ class Subscriber(Client):
             raise SessionLost("the session of the subscriber is gone")
         if not self.book.subscribed:
             self.send(wire.subscribe(1, self.topic("load"), 2, version=self.version))
-            await self._subscribed
+            await self.answered(self._subscribed)
 
     def on_packet(self, first: int, body: bytes) -> None:
         if first >> 4 == 3:
@@ -235,7 +244,7 @@ class Retainer(Client):
             payload = b"" if is_clear(value) else f"r{self.book.label}-{address}-{value}".encode()
             self._acknowledged = loop.create_future()
             self.publish(f"retained/{address}", payload, 1, 1, retain=True)
-            await self._acknowledged
+            await self.answered(self._acknowledged)
             self.say(f"retained {address} {value}")
 
     def on_packet(self, first: int, body: bytes) -> None:
@@ -261,9 +270,9 @@ class RetainedReader(Client):
         await self.open()
         # QoS 0, so that all of it is on the way before the answer to a ping that follows the SUBACK.
         self.send(wire.subscribe(1, self.topic("retained/#"), 0, version=self.version))
-        await self._shown
+        await self.answered(self._shown)
         self.send(b"\xc0\x00")
-        await self._pinged
+        await self.answered(self._pinged)
         return {int(topic.rpartition("/")[2]): int(body.split(b"-")[2]) for topic, body in self.found.items()}
 
     def on_packet(self, first: int, body: bytes) -> None:

@@ -41,6 +41,8 @@ START_S = 10.0
 APP_KEY = AES128Key(b"k" * 16)
 OTAA = DevEUI(0x70B3D57ED0000002)
 UNTOUCHED = ("lock",)  # holds nothing
+# SQLite takes of a WAL what is whole: one that was damaged looks like one that a crash has cut.
+SILENT = ("-wal",)
 
 
 @dataclass
@@ -104,14 +106,15 @@ async def prepare(folder: Path) -> Expected:
         registry.connect([book.channel], [publisher.id, reader.id])
         user = registry.create_user("owner@example.org", "correct horse battery")
         expected.token = registry.issue_token(user.id, time.time())
+        await _radio(core, expected, device)
     async with app.running(config) as gateway:
-        await _live(gateway, expected, device)
+        await _live(gateway, expected)
         shutil.copytree(folder / "data", folder / "killed")
     return expected
 
 
-async def _live(gateway: app.Gateway, expected: Expected, device: Device) -> None:
-    core, book = gateway.core, expected.book
+async def _radio(core: app.Core, expected: Expected, device: Device) -> None:
+    """Joins and uplinks: their counters are in the second copy, at the latest when the gateway ends."""
     hub = core.hub
     for nonce in range(3):
         frame = build_join_request(APP_KEY, JoinEUI(1), OTAA, nonce)
@@ -129,6 +132,10 @@ async def _live(gateway: app.Gateway, expected: Expected, device: Device) -> Non
         expected.frames.append(frame)
     status = core.server.device(device.config().dev_eui)
     expected.fcnt_up, expected.fcnt_down = status.fcnt_up or 0, status.fcnt_down or 0
+
+
+async def _live(gateway: app.Gateway, expected: Expected) -> None:
+    book, hub = expected.book, gateway.core.hub
     subscriber = Subscriber(book, book.apply, gateway.mqtt.port)
     await subscriber.resume()
     subscriber.close()
@@ -204,8 +211,13 @@ def listening() -> Iterator[_Said]:
         root.removeHandler(said)
 
 
-async def examine(folder: Path, expected: Expected, *, single: bool) -> tuple[list[str], bool, float]:
-    """Problems of a start on damaged files, whether something was lost, and how long the start took."""
+async def examine(
+    folder: Path, expected: Expected, *, single: bool, silent: bool
+) -> tuple[list[str], bool, float]:
+    """Problems of a start on damaged files, whether something was lost, and how long the start took.
+
+    `single` where one file is damaged: identity and counters are there then. `silent` where nothing need be said.
+    """
     with listening() as said:
         began = time.monotonic()
         try:
@@ -217,7 +229,7 @@ async def examine(folder: Path, expected: Expected, *, single: bool) -> tuple[li
         if took > START_S:
             problems.append(f"took {took:.1f} s to start")
         aside = any(".damaged" in path.name for path in (folder / "data").iterdir())
-        if lost and not said.lines and not aside:
+        if lost and not said.lines and not aside and not silent:
             problems.append(f"lost without a word: {', '.join(lost)}")
     return problems, bool(lost), took
 
@@ -309,7 +321,8 @@ def run(count: int, seed: int, *, careless: bool = False, minutes: float | None 
                 for copy in (folder / "data").glob("*.copy"):
                     copy.unlink()
             what = _damage(folder / "data", rng, findings, single=(single := rng.random() < 0.8))
-            problems, lost, took = asyncio.run(examine(folder, expected, single=single))
+            silent = any(name in what for name in SILENT)
+            problems, lost, took = asyncio.run(examine(folder, expected, single=single, silent=silent))
             findings.damages += 1
             findings.losses += lost
             findings.slowest_s = max(findings.slowest_s, took)

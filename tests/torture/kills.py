@@ -32,7 +32,7 @@ from hub.message import Message
 from . import mqtt_client as wire
 from .clients import Publisher2, RetainedReader, SessionLost, Subscriber
 from .cuts import HERE, ROOT, memory_folder
-from .loads import DOORS, Account, Device, Load, Mqtt, Site, fcnt_of, gateway_config
+from .loads import DOORS, Account, Coap, Device, Load, Mqtt, Site, fcnt_of, gateway_config
 from .promises import Book, is_clear
 
 KILLS_A_DIRECTORY = 100
@@ -134,6 +134,11 @@ class Torture:
             self.site.thing, self.site.reader = ((thing.id, key) for thing, key in things)
             registry.connect([self.site.channel], [thing.id for thing, _ in things])
         self.loads = [DOORS[name](self.site, self.account, device) for name in self._doors]
+
+    def close(self) -> None:
+        for load in self.loads:
+            if isinstance(load, Coap):
+                load.close()
 
     async def life(self, serves_s: float) -> None:
         """From start to kill -9, with all loads running."""
@@ -279,7 +284,11 @@ def run(
 
     async def directory(zygote: Gateways, kills: int, number: int) -> None:
         torture = Torture(work / str(number), zygote, doors, early=early)
-        await torture.prepare()
+        with contextlib.closing(torture):
+            await torture.prepare()
+            await lives(torture, kills, number)
+
+    async def lives(torture: Torture, kills: int, number: int) -> None:
         for _ in range(kills):
             await torture.life(rng.uniform(*SERVES_S))
             findings.kills += 1

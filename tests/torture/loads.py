@@ -221,6 +221,9 @@ class Coap:
         self._socket.bind(("127.0.0.1", 0))
         self._socket.setblocking(False)
 
+    def close(self) -> None:
+        self._socket.close()
+
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         self._socket.connect(("127.0.0.1", self._port))
@@ -232,15 +235,18 @@ class Coap:
                 self._open = b"\x42\x02" + token + token + self._options + b"\xff" + body.encode(), body
             wire, body = self._open
             again = 2 if self._rng.random() < 0.2 else 1
-            for _ in range(again):
-                await loop.sock_sendall(self._socket, wire)
             try:
+                for _ in range(again):
+                    await loop.sock_sendall(self._socket, wire)
                 async with asyncio.timeout(self.RETRY_S):
                     while True:
                         answer = await loop.sock_recv(self._socket, 2048)
                         if len(answer) >= 6 and answer[4:6] == wire[4:6] and answer[1]:
                             break
             except TimeoutError:
+                continue
+            except ConnectionRefusedError:  # this door opens a moment later than others
+                await asyncio.sleep(0.01)
                 continue
             if answer[1] == 0x44:  # 2.04 Changed
                 self._account.acknowledge(self.name, body)
@@ -310,18 +316,20 @@ class Lora:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             udp.setblocking(False)
             udp.connect(("127.0.0.1", self._port))
-            await loop.sock_sendall(udp, gwmp.encode(gwmp.PullData(1, GATEWAY_EUI)))
             while True:
                 self._frame = self._frame or self._device.uplink()
                 packet = gwmp.RxPacket(
                     1_000_000, 868_100_000, 0, 0, 1, LoRaModulation(7, 125_000), -80, 7.5, self._frame
                 )
-                await loop.sock_sendall(udp, gwmp.encode(gwmp.PushData(2, GATEWAY_EUI, (packet,))))
                 try:
+                    await loop.sock_sendall(udp, gwmp.encode(gwmp.PullData(1, GATEWAY_EUI)))
+                    await loop.sock_sendall(udp, gwmp.encode(gwmp.PushData(2, GATEWAY_EUI, (packet,))))
                     async with asyncio.timeout(self.RETRY_S):
                         await self._acknowledged(loop, udp)
                 except TimeoutError:
-                    await loop.sock_sendall(udp, gwmp.encode(gwmp.PullData(1, GATEWAY_EUI)))
+                    continue
+                except ConnectionRefusedError:  # this door opens a moment later than others
+                    await asyncio.sleep(0.01)
 
     async def _acknowledged(self, loop: asyncio.AbstractEventLoop, udp: socket.socket) -> None:
         while True:

@@ -33,11 +33,6 @@ def test_control_without_waiting_for_the_disk_acknowledged_messages_are_lost() -
     assert not findings.problems["corrupt"]
 
 
-def test_control_without_any_sync_the_log_is_damaged() -> None:
-    findings = cuts.run(3000, seed=4, synchronous="OFF", until="corrupt")
-    assert findings.problems["corrupt"]
-
-
 def test_a_disk_keeps_what_was_synced_and_any_part_of_what_was_not() -> None:
     """The simulator itself: two sectors, the first synced, then both written again."""
     disk = Disk()
