@@ -21,7 +21,7 @@ from .errors import AccessDenied, HubError, LogFailed, TooLarge
 from .history import History
 from .keys import ServerKey
 from .log import MAX_BYTES, MAX_MESSAGES, MIN_FREE_BYTES, Log, Write
-from .message import Message, Properties, TimeQuality
+from .message import Message, TimeQuality
 from .registry import Registry
 from .router import Router
 from .timekeeping import TRUSTED
@@ -177,17 +177,12 @@ class Hub:
         *,
         also: Sequence[Write] = (),
         qos: int = 2,
-        properties: Properties | None = None,
-        origin: str = "",
     ) -> int:
         """Take a message in; returns its number once it is durable.
 
-        `origin` is for what another gateway took in first. Raises AccessDenied, BadMessage (TooLarge,
-        UnsupportedType), TopicError, LogFailed, WriteRefused.
+        Raises AccessDenied, BadMessage (TooLarge, UnsupportedType), TopicError, LogFailed, WriteRefused.
         """
-        message = self._admit(
-            principal, protocol, channel, subtopic, content_type, payload, qos, properties, origin
-        )
+        message = self.admit(principal, protocol, channel, subtopic, content_type, payload, qos)
         return (await self.log.append((message,), also))[0]
 
     def submit(
@@ -202,17 +197,13 @@ class Hub:
         *,
         also: Sequence[Write] = (),
         qos: int = 2,
-        properties: Properties | None = None,
-        origin: str = "",
     ) -> int:
         """As `publish`, for a door that has no task per message: `done` is called on the loop when it is
         durable.
 
         Raises what `publish` raises, and Busy.
         """
-        message = self._admit(
-            principal, protocol, channel, subtopic, content_type, payload, qos, properties, origin
-        )
+        message = self.admit(principal, protocol, channel, subtopic, content_type, payload, qos)
         return self.log.submit((message,), also, done)[0]
 
     def post(
@@ -226,19 +217,15 @@ class Hub:
         *,
         also: Sequence[Write] = (),
         qos: int = 2,
-        properties: Properties | None = None,
-        origin: str = "",
     ) -> int:
         """As `publish`, promising nothing.
 
         Durable with the next commit. Raises what `publish` raises, and Busy.
         """
-        message = self._admit(
-            principal, protocol, channel, subtopic, content_type, payload, qos, properties, origin
-        )
+        message = self.admit(principal, protocol, channel, subtopic, content_type, payload, qos)
         return self.log.post((message,), also)[0]
 
-    def _admit(
+    def admit(
         self,
         principal: Principal,
         protocol: str,
@@ -246,11 +233,12 @@ class Hub:
         subtopic: str,
         content_type: str,
         payload: bytes,
-        qos: int,
-        properties: Properties | None,
-        origin: str,
+        qos: int = 2,
     ) -> Message:
-        """The message to store, or the refusal: access first, so that a stranger learns nothing else."""
+        """The message to give to the log, or the refusal: access first, so that a stranger learns nothing else.
+
+        Raises AccessDenied, BadMessage (TooLarge, UnsupportedType), TopicError.
+        """
         decision = self.access.decide(principal, Action.PUBLISH, Resource(channel, subtopic))
         if not decision.allowed:
             self.counters.denied += 1
@@ -277,8 +265,6 @@ class Hub:
             time=quality,
             boot=self.boot,
             qos=qos,
-            properties=properties,
-            origin=origin,
         )
 
 
