@@ -180,6 +180,8 @@ class History:
 
     async def _ask(self, answer: Callable[[Query, Sequence[Correction]], T], query: Query) -> T:
         """Have `answer` called in the thread for queries, once the tail holds all that is committed now."""
+        if self._closed:
+            raise Busy("the history is closed")
         target = self._log.committed_seq
         while self._fresh and self._tail.seq < target:
             self._take_some()

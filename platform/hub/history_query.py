@@ -225,7 +225,7 @@ def _ties(view: View, seen: Seen, time: float) -> list[Span]:
     """Where a series has records at exactly `time`, in the order of arrival and unfiltered."""
     at = Window(time, math.nextafter(time, math.inf))
     spans = view.tail_spans(seen, at, filtered=False)
-    for number, upto, _, _, _, by, boot in view.headers(seen.series.id, at):
+    for number, upto, _, _, _, by, boot in view.headers(seen.series.id, at, filtered=False):
         span = view.span(seen.series, (boot, upto, number), at, by, filtered=False)
         if span is not None:
             spans.append(span)

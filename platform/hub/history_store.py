@@ -184,6 +184,9 @@ class HistoryStore:
             conn.execute("PRAGMA secure_delete = OFF")  # else removing a day writes every page of it
             check(conn, path, thorough=self._suspect.exists())
             migrate(conn, MIGRATIONS)
+            (series,) = conn.execute("SELECT count(*) FROM series").fetchone()
+            if series > MAX_SERIES // 2:  # names that nobody uses any more make room
+                conn.execute("DELETE FROM series WHERE id NOT IN (SELECT series FROM chunk)")
             self._load(conn)
         except BaseException:
             conn.close()

@@ -8,6 +8,7 @@ those of the tail that the file says it has (`upto`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from array import array
 from bisect import bisect_right
@@ -205,7 +206,10 @@ class Tail:
             return
         payloads: Sequence[bytes] = (message.payload,)
         if content_type == JSON and message.payload.lstrip()[:1] == b"[":
-            payloads = [bytes(item) for item in _decode_list(message.payload)]
+            with contextlib.suppress(
+                msgspec.MsgspecError, RecursionError
+            ):  # no JSON after all: kept as it is
+                payloads = [bytes(item) for item in _decode_list(message.payload)]
         boot = self._boot(message)
         run = series.run
         for payload in payloads:

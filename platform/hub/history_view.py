@@ -97,7 +97,7 @@ class View:
         self._cache = cache
         self._corrections = corrections
         self._pick = _pick(query)
-        self._query = query
+        self._narrow, self._limits = _narrowing(query)
         self.seen = [Seen.of(one) for one in tail.matching(query)]
         self._clocks = {number: name for name, number in dict(tail.boots).items()}
         conn.execute("BEGIN")
@@ -156,8 +156,8 @@ class View:
             else:
                 cursor = self._conn.execute(
                     "SELECT id, upto, count, first, last, 0.0 FROM chunk WHERE series = ? AND boot = ? "
-                    "AND last >= ? AND first < ? ORDER BY last DESC",
-                    (series.id, boot, window.from_s, window.to_s),
+                    f"AND last >= ? AND first < ?{self._narrow} ORDER BY last DESC",
+                    (series.id, boot, window.from_s, window.to_s, *self._limits),
                 )
                 streams.append(
                     self._sources(series, (row for row in cursor), window, newest_first, boot=boot)
@@ -180,18 +180,20 @@ class View:
             found.append(last)
 
     def _headers(
-        self, series: int, boot: int, window: Window, *, moved: bool
+        self, series: int, boot: int, window: Window, *, moved: bool, filtered: bool = True
     ) -> list[tuple[int, int, int, float, float, float, int]]:
         """Chunks of one clock that reach into the window: id, upto, count, first, last, shift, boot."""
+        narrow, limits = (self._narrow, self._limits) if filtered else ("", ())
         if moved:
             rows = self._conn.execute(
-                "SELECT id, upto, count, first, last FROM chunk WHERE series = ? AND boot = ?", (series, boot)
+                f"SELECT id, upto, count, first, last FROM chunk WHERE series = ? AND boot = ?{narrow}",
+                (series, boot, *limits),
             )
         else:
             rows = self._conn.execute(
                 "SELECT id, upto, count, first, last FROM chunk WHERE series = ? AND boot = ? "
-                "AND last >= ? AND first < ?",
-                (series, boot, window.from_s, window.to_s),
+                f"AND last >= ? AND first < ?{narrow}",
+                (series, boot, window.from_s, window.to_s, *limits),
             )
         found = []
         for number, upto, count, first, last in rows:
@@ -200,11 +202,13 @@ class View:
                 found.append((number, upto, count, first + by, last + by, by, boot))
         return found
 
-    def headers(self, series: int, window: Window) -> list[tuple[int, int, int, float, float, float, int]]:
+    def headers(
+        self, series: int, window: Window, *, filtered: bool = True
+    ) -> list[tuple[int, int, int, float, float, float, int]]:
         """Chunks of a series that reach into the window: id, upto, count, first, last, shift, boot."""
         found = []
         for boot in self._boots_of(series):
-            found += self._headers(series, boot, window, moved=boot in self._moved)
+            found += self._headers(series, boot, window, moved=boot in self._moved, filtered=filtered)
         return found
 
     def _sources(
@@ -350,6 +354,17 @@ def _picked(times: array[float], values: Values, places: Sequence[int]) -> tuple
     return array("d", [times[place] for place in places]), array("d", some) if isinstance(
         values, array
     ) else some
+
+
+def _narrowing(query: Query) -> tuple[str, tuple[float, ...]]:
+    """A condition for chunks that may hold what a filter on values wants; NULL bounds: not numbers alone."""
+    if not query.filters_values:
+        return "", ()
+    if query.v is None:
+        return " AND max IS NULL", ()
+    low = query.v if query.comparator in ("eq", "ge", "gt") else -_INF
+    high = query.v if query.comparator in ("eq", "le", "lt") else _INF
+    return " AND (max IS NULL OR (max >= ? AND min <= ?))", (low, high)
 
 
 def _pick(query: Query) -> Pick | None:

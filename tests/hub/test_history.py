@@ -16,7 +16,7 @@ from pytest_mock import MockerFixture
 
 from hub import history as history_module
 from hub import history_model, history_pieces, history_query, history_store, history_tail
-from hub.errors import Invalid
+from hub.errors import Busy, Invalid
 from hub.history import History, HistoryPage, Query
 from hub.log import Log
 from hub.message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON, Message, TimeQuality
@@ -628,3 +628,51 @@ def test_a_disk_that_takes_nothing_leaves_the_history_readable_until_it_does(
     run(tmp_path, fill)
     broken = mocker.patch.object(history_store, "open_writer", side_effect=refused)
     run(tmp_path, again)
+
+
+def test_what_says_it_is_json_and_is_not_is_kept_as_it_is(tmp_path: Path) -> None:
+    async def body(log: Log, history: History) -> None:
+        payloads = [b"[1, 2", b"[" * 5000, b'{"a"', b"[]"]
+        await log.append([message(payload, content_type=JSON) for payload in payloads])
+        page = await history.query(Query(CHANNEL, format="json"))
+        assert page.total == 3  # an empty array holds nothing
+        shown = msgspec.to_builtins(page.messages)
+        assert shown[-1]["payload"] == "WzEsIDI="
+        assert shown[-1]["content_type"] == JSON
+        await history._compact()
+        assert msgspec.to_builtins((await history.query(Query(CHANNEL, format="json"))).messages) == shown
+
+    run(tmp_path, body)
+
+
+def test_names_that_nobody_uses_make_room_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(log: Log, history: History) -> None:
+        await log.append([message(b'[{"n":"s%d","v":1}]' % n, at=n * 86_400) for n in range(20)])
+        await history.query(Query(CHANNEL))
+        await history._compact()
+        await history._drop_before(T0 + 15.5 * 86_400)
+        assert (await history.query(Query(CHANNEL))).total == 4
+
+    async def again(log: Log, history: History) -> None:
+        assert history.series == 4
+        await log.append([message(b'[{"n":"new","v":1}]', at=30 * 86_400)])
+        page = await history.query(Query(CHANNEL))
+        assert [name for name, _ in shown(page)] == ["new", "s19", "s18", "s17", "s16"]  # type: ignore[misc]
+
+    run(tmp_path, body)
+    monkeypatch.setattr(history_store, "MAX_SERIES", 10)
+    run(tmp_path, again)
+
+
+def test_a_history_that_is_closed_says_so(tmp_path: Path) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        history = History.open(tmp_path / "history.db", log)
+        await history.close()
+        with pytest.raises(Busy):
+            await history.query(Query(CHANNEL))
+        await log.close()
+
+    asyncio.run(main())
