@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ log = logging.getLogger("hub.database")
 BUSY_TIMEOUT_S = 5.0  # readers of WAL do not block; this covers a recovery by the writer at start
 WAL_BYTES = 4 << 20  # of pages, after which they are moved into the file; also what the WAL is filled up to
 KEPT_DAMAGED = 3  # damaged files kept for a technician; the oldest goes
+CHECK_S = 5.0  # a start takes no longer for looking through a file
+CHECK_TURNS = 10_000  # of SQLite's machine between two looks at the clock
 FULL_CHECK_BYTES = 64 << 20  # a file up to this size is checked page by page at each start (about 0.3 s)
 
 
@@ -142,15 +145,29 @@ def _connect_unwritten(uri: str) -> sqlite3.Connection:
     return conn
 
 
-def check(conn: sqlite3.Connection, path: Path, *, thorough: bool = False) -> None:
+def check(conn: sqlite3.Connection, path: Path, *, thorough: bool = False, patient: bool = False) -> None:
     """Raise sqlite3.DatabaseError where the file is damaged.
 
-    Page by page if small or `thorough`, else its schema.
+    Page by page if small or `thorough`, else its schema. Unless `patient` that ends after CHECK_S: a large file
+    in which damage was met (`thorough`) then counts as damaged, any other as whole as far as anybody knows.
     """
-    if not (thorough or path.stat().st_size <= FULL_CHECK_BYTES):
+    large = path.stat().st_size > FULL_CHECK_BYTES
+    if large and not thorough:
         conn.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         return
-    (answer,) = conn.execute("PRAGMA quick_check(1)").fetchone()
+    deadline = time.monotonic() + CHECK_S
+    if not patient:
+        conn.set_progress_handler(lambda: time.monotonic() > deadline, CHECK_TURNS)
+    try:
+        (answer,) = conn.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        if primary_code(error) != sqlite3.SQLITE_INTERRUPT:
+            raise
+        if large:
+            raise sqlite3.DatabaseError("damage was met in it, and looking for it takes too long") from error
+        answer = "ok"
+    finally:
+        conn.set_progress_handler(None, 0)
     if answer != "ok":
         raise sqlite3.DatabaseError(f"quick_check: {answer}")
 
@@ -176,19 +193,25 @@ def migrate(conn: sqlite3.Connection, migrations: Sequence[Migration]) -> list[s
     return done
 
 
-def open_or_set_aside(path: Path, opener: Callable[[], T]) -> tuple[T, Path | None]:
-    """What `opener` makes of the database at `path`; if that is damaged, what it makes of a fresh one.
+def open_or_set_aside(
+    path: Path, opener: Callable[[], T], between: Callable[[], None] = lambda: None
+) -> tuple[T, Path | None]:
+    """What `opener` makes of the database at `path`; if that is damaged, what it makes of another one.
 
-    Also returns the name the damaged file was given. Start equals recovery: nothing in a file keeps us from
-    it.
+    `between` may put a copy in its place; where there is none, or the copy is damaged as well, a fresh one is
+    begun. Also returns the name the damaged file was given. Start equals recovery: nothing in a file keeps us
+    from it.
     """
-    try:
-        return opener(), None
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        if is_environment(error):
-            raise
-        log.error("%s does not open: %s", path.name, error)
-    aside = set_aside(path)
+    aside: Path | None = None
+    for recover in (between, lambda: None):
+        try:
+            return opener(), aside
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if is_environment(error):
+                raise
+            log.error("%s does not open: %s", path.name, error)
+        aside = set_aside(path)
+        recover()
     return opener(), aside
 
 
@@ -256,8 +279,14 @@ def write_durably(path: Path, content: bytes, mode: int = 0o600) -> None:
     temporary = path.with_name(path.name + ".new")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
-        os.write(handle, content)
+        left = memoryview(content)
+        while left:  # a disk that becomes full takes a part first
+            left = left[os.write(handle, left) :]
         os.fsync(handle)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
     finally:
         os.close(handle)
     temporary.replace(path)

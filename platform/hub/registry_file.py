@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from .database import (
     open_writer,
     sync_directory,
     way_to_read,
+    write_durably,
 )
 from .disk import DiskState, words
 from .errors import HubError
@@ -191,20 +191,26 @@ class RegistryFile:
 
     def _open(self) -> sqlite3.Connection:
         """The file; where it is damaged or gone, its copy; where that is damaged as well, a fresh one."""
-        copy = self._copy_path()
-        gone = not self._path.exists() or not self._path.stat().st_size
-        conn, self.set_aside = open_or_set_aside(self._path, self._open_checked)
-        if (gone or self.set_aside) and copy.exists():
-            conn.close()
-            log.error("taking the copy of the registry: the last seconds' changes may be missing")
-            shutil.copyfile(copy, self._path)
-            conn, _ = open_or_set_aside(self._path, self._open_checked)
+        if not self._path.exists() or not self._path.stat().st_size:
+            self._take_copy()
+        conn, aside = open_or_set_aside(self._path, self._open_checked, between=self._take_copy)
+        self.set_aside = aside or self.set_aside
         return conn
+
+    def _take_copy(self) -> None:
+        """Put the copy, if there is one, in the place of the file: whole, or not at all."""
+        copy = self._copy_path()
+        if not copy.exists():
+            return
+        log.error("taking the copy of the registry: the last seconds' changes may be missing")
+        for suffix in ("-wal", "-shm"):  # of the lost file; they would be played into the copy
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        write_durably(self._path, copy.read_bytes())
 
     def _open_checked(self) -> sqlite3.Connection:
         conn = open_writer(self._path)
         try:
-            check(conn, self._path, thorough=True)
+            check(conn, self._path, thorough=True, patient=True)
             migrate(conn, _MIGRATIONS)
             if conn.execute("PRAGMA foreign_key_check").fetchone():
                 raise sqlite3.DatabaseError("a row points to one that is not there")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import random
 import sqlite3
 from pathlib import Path
@@ -403,6 +405,55 @@ def test_damage_found_while_running_is_looked_for_at_the_next_start(
 
     asyncio.run(main())
     assert thorough == [False, True, False]
+
+
+def test_a_large_file_is_looked_through_for_a_few_seconds_at_most(
+    tmp_path: Path, make_message: MakeMessage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where time is up, a file in which damage was met gives way, and another is taken as it is."""
+    path = tmp_path / "log.db"
+    monkeypatch.setattr(database, "CHECK_S", -1.0)
+    monkeypatch.setattr(database, "CHECK_TURNS", 1)
+    monkeypatch.setattr(database, "FULL_CHECK_BYTES", 100_000)
+
+    async def start(kept: int, aside: bool) -> None:
+        log = Log.open(path)
+        assert log.message_count == kept
+        assert (log.set_aside is not None) is aside
+        await log.append(
+            [make_message(n, payload=bytes(random.Random(n).randbytes(2_000))) for n in range(100)]
+        )
+        await log.close()
+
+    asyncio.run(start(0, False))
+    asyncio.run(start(100, False))
+    path.with_name("log.db.suspect").touch()
+    asyncio.run(start(0, True))
+    asyncio.run(start(100, False))
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may take a part of what is written, and refuse the rest."""
+    path = tmp_path / "file"
+    database.write_durably(path, b"before")
+    room = [3, 4, 0]
+    write = os.write
+
+    def scarce(handle: int, data: bytes) -> int:
+        part = room.pop(0)
+        if not part:
+            raise OSError(errno.ENOSPC, "no space left")
+        return write(handle, data[:part])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", scarce)
+        with pytest.raises(OSError, match="no space"):
+            database.write_durably(path, b"0123456789")
+        assert path.read_bytes() == b"before"
+        assert os.listdir(tmp_path) == ["file"]
+        room[:] = [3, 4, 100]
+        database.write_durably(path, b"0123456789")
+    assert path.read_bytes() == b"0123456789"
 
 
 def test_numbers_left_unused_by_a_crash_are_no_loss(tmp_path: Path, make_message: MakeMessage) -> None:

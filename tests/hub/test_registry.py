@@ -13,7 +13,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from hub import registry as registry_module
-from hub import registry_items
+from hub import registry_file, registry_items
 from hub.errors import Conflict, Invalid, NotFound
 from hub.keys import ServerKey, load_secret
 from hub.registry import Change, ChangeKind, Registry
@@ -322,6 +322,41 @@ def test_a_full_disk_keeps_no_registry_from_closing(
     assert "the last use of tokens is not kept: no room" in caplog.text
     assert "stays as it was: database or disk is full" in caplog.text
     registry = reopen(tmp_path)
+    assert registry.thing_by_key(key) == thing
+    registry.close()
+
+
+def test_the_copy_follows_a_change_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_file, "COPY_DELAY_S", 0.0)
+    registry = reopen(tmp_path)
+    thing, key = registry.create_thing("node")
+    copier = registry._file._copier
+    assert copier
+    copier.join(30)
+    (tmp_path / "registry.db").rename(tmp_path / "lost")  # while it runs; its WAL is left behind
+    registry._file.failed = True  # ends as a kill would, without another copy
+    registry.close()
+    again = reopen(tmp_path)
+    assert again.thing_by_key(key) == thing
+    again.close()
+
+
+def test_a_wal_of_a_lost_file_is_not_played_into_the_copy(tmp_path: Path) -> None:
+    registry = reopen(tmp_path)
+    thing, key = registry.create_thing("node")
+    registry.close()
+    registry = reopen(tmp_path)
+    for n in range(50):
+        registry.create_thing(f"later {n}")
+    wal = (tmp_path / "registry.db-wal").read_bytes()
+    copy = (tmp_path / "registry.db.copy").read_bytes()
+    registry.close()
+    (tmp_path / "registry.db").unlink()
+    (tmp_path / "registry.db-wal").write_bytes(wal)
+    (tmp_path / "registry.db.copy").write_bytes(copy)
+    registry = reopen(tmp_path)
+    assert registry.set_aside is None
+    assert [one.name for one in registry.things().items] == ["node"]
     assert registry.thing_by_key(key) == thing
     registry.close()
 
