@@ -9,15 +9,21 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 HERE = Path(__file__).parent
 PATIENCE_S = 60.0  # for a whole exchange on a busy machine
+both_versions = pytest.mark.parametrize(
+    "version", [pytest.param(paho.MQTTv311, id="3.1.1"), pytest.param(paho.MQTTv5, id="5.0")]
+)
 
 
 class Server:
@@ -71,13 +77,29 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 class Paho:
     """A paho client whose callbacks end in queues."""
 
-    def __init__(self, server: Server, thing: str, client_id: str = "", *, clean: bool = True) -> None:
+    def __init__(
+        self,
+        server: Server,
+        thing: str,
+        client_id: str = "",
+        *,
+        clean: bool = True,
+        version: int = paho.MQTTv311,
+    ) -> None:
         self.messages: queue.Queue[paho.MQTTMessage] = queue.Queue()
         self.granted: queue.Queue[list[int]] = queue.Queue()
         self.connected: queue.Queue[tuple[int, bool]] = queue.Queue()
         self.published: queue.Queue[int] = queue.Queue()
+        self.how: dict[str, Any] = {}
+        if version == paho.MQTTv5:
+            kept = Properties(PacketTypes.CONNECT)
+            kept.SessionExpiryInterval = 0 if clean else 3600
+            self.how = {"clean_start": clean, "properties": kept}
         self.client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean, protocol=paho.MQTTv311
+            paho.CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=None if version == paho.MQTTv5 else clean,
+            protocol=version,
         )
         self.client.username_pw_set(*server.facts[thing])
         self.client.on_connect = lambda _c, _u, flags, code, _p: self.connected.put(
@@ -89,7 +111,7 @@ class Paho:
         self.port = server.facts["port"]
 
     def __enter__(self) -> Paho:
-        self.client.connect("127.0.0.1", self.port)
+        self.client.connect("127.0.0.1", self.port, **self.how)
         self.client.loop_start()
         return self
 
@@ -155,11 +177,13 @@ def test_retained_message_and_will_reach_mosquitto_sub(server: Server) -> None:
             assert message.payload == b"on"
 
 
-def test_paho_exchanges_every_qos_and_sees_a_denied_subscription(server: Server) -> None:
-    with Paho(server, "a") as a, Paho(server, "b") as b:
+@both_versions
+def test_paho_exchanges_every_qos_and_sees_a_denied_subscription(server: Server, version: int) -> None:
+    with Paho(server, "a", version=version) as a, Paho(server, "b", version=version) as b:
         assert b.connected.get(timeout=PATIENCE_S) == (0, False)
         assert b.subscribe(f"{server.topic}/+/temp", 2) == [2]
-        assert b.subscribe("channels/elsewhere/messages", 1) == [0x80]
+        denied = 0x87 if version == paho.MQTTv5 else 0x80
+        assert b.subscribe("channels/elsewhere/messages", 1) == [denied]
         for qos in (0, 1, 2):
             a.client.publish(f"{server.topic}/r{qos}/temp", b"%d" % qos, qos).wait_for_publish(PATIENCE_S)
             message = b.messages.get(timeout=PATIENCE_S)
@@ -171,8 +195,12 @@ def test_paho_exchanges_every_qos_and_sees_a_denied_subscription(server: Server)
             )
 
 
-def test_qos_2_arrives_exactly_once_through_lost_connections(server: Server) -> None:
-    with Paho(server, "b", "keeper", clean=False) as b, Paho(server, "a", "sender", clean=False) as a:
+@both_versions
+def test_qos_2_arrives_exactly_once_through_lost_connections(server: Server, version: int) -> None:
+    with (
+        Paho(server, "b", "keeper", clean=False, version=version) as b,
+        Paho(server, "a", "sender", clean=False, version=version) as a,
+    ):
         b.subscribe(server.topic, 2)
         a.connected.get(timeout=PATIENCE_S)
         for n in range(200):
@@ -188,17 +216,20 @@ def test_qos_2_arrives_exactly_once_through_lost_connections(server: Server) -> 
         assert b.messages.empty()
 
 
-def test_kept_session_and_what_was_acknowledged_survive_kill_9_under_load(server: Server) -> None:
+@both_versions
+def test_kept_session_and_what_was_acknowledged_survive_kill_9_under_load(
+    server: Server, version: int
+) -> None:
     """Five times: publish at QoS 1, kill the hub in the middle, start it, and look for what was acknowledged."""
-    with Paho(server, "b", "keeper", clean=False) as b:
+    with Paho(server, "b", "keeper", clean=False, version=version) as b:
         b.subscribe(server.topic, 1)
     acknowledged: set[bytes] = set()
     for round_ in range(5):
-        acknowledged |= publish_until_killed(server, round_)
+        acknowledged |= publish_until_killed(server, round_, version)
         server.start()
     assert len(acknowledged) > 5 * 50
     seen: set[bytes] = set()
-    with Paho(server, "b", "keeper", clean=False) as b:
+    with Paho(server, "b", "keeper", clean=False, version=version) as b:
         assert b.connected.get(timeout=PATIENCE_S) == (0, True)
         with contextlib.suppress(queue.Empty):
             while not acknowledged <= seen:
@@ -206,9 +237,9 @@ def test_kept_session_and_what_was_acknowledged_survive_kill_9_under_load(server
     assert acknowledged - seen == set()
 
 
-def publish_until_killed(server: Server, round_: int) -> set[bytes]:
+def publish_until_killed(server: Server, round_: int, version: int) -> set[bytes]:
     """Publish as fast as acknowledgements come; after 100 of them the hub is killed in mid-flight."""
-    client = Paho(server, "a")
+    client = Paho(server, "a", version=version)
     sent: dict[int, bytes] = {}
     acknowledged: set[bytes] = set()
     enough, gone = threading.Event(), threading.Event()
@@ -221,7 +252,7 @@ def publish_until_killed(server: Server, round_: int) -> set[bytes]:
     client.client.on_publish = on_publish
     client.client.on_disconnect = lambda *_: gone.set()
     client.client.max_inflight_messages_set(0)
-    client.client.connect("127.0.0.1", client.port)
+    client.client.connect("127.0.0.1", client.port, **client.how)
     for n in range(2000):
         payload = b"%d/%d" % (round_, n)
         # Without the network thread running yet, so that `sent` knows each id before its answer comes.
@@ -234,9 +265,13 @@ def publish_until_killed(server: Server, round_: int) -> set[bytes]:
     return acknowledged
 
 
-def test_sessions_survive_kill_9_with_qos_2_in_both_directions(server: Server) -> None:
+@both_versions
+def test_sessions_survive_kill_9_with_qos_2_in_both_directions(server: Server, version: int) -> None:
     """Whatever is half done when the hub is killed is completed afterwards, once."""
-    with Paho(server, "b", "keeper", clean=False) as b, Paho(server, "a", "sender", clean=False) as a:
+    with (
+        Paho(server, "b", "keeper", clean=False, version=version) as b,
+        Paho(server, "a", "sender", clean=False, version=version) as a,
+    ):
         b.subscribe(server.topic, 2)
         for n in range(150):
             a.client.publish(server.topic, b"%d" % n, 2)
@@ -249,3 +284,30 @@ def test_sessions_survive_kill_9_with_qos_2_in_both_directions(server: Server) -
         got = [b.messages.get(timeout=PATIENCE_S).payload for _ in range(150)]
         assert sorted(got, key=int) == [b"%d" % n for n in range(150)]
         assert b.messages.empty()
+
+
+def test_shared_subscription_loses_nothing_acknowledged_through_kill_9(server: Server) -> None:
+    """Two kept members of one group: what was acknowledged arrives at one of them, at least once."""
+    group = f"$share/g/{server.topic}"
+    for name in ("m1", "m2"):
+        with Paho(server, "b", name, clean=False, version=paho.MQTTv5) as member:
+            assert member.subscribe(group, 1) == [1]
+    acknowledged: set[bytes] = set()
+    taken: list[queue.Queue[paho.MQTTMessage]] = []
+    for round_ in range(3):
+        with Paho(server, "b", "m1", clean=False, version=paho.MQTTv5) as member:
+            acknowledged |= publish_until_killed(server, round_, paho.MQTTv5)
+            server.start()
+        taken.append(member.messages)
+    with (
+        Paho(server, "b", "m1", clean=False, version=paho.MQTTv5) as one,
+        Paho(server, "b", "m2", clean=False, version=paho.MQTTv5) as two,
+    ):
+        taken += [one.messages, two.messages]
+        missing = set(acknowledged)
+        deadline = time.monotonic() + PATIENCE_S
+        while missing and time.monotonic() < deadline:
+            for messages in taken:
+                with contextlib.suppress(queue.Empty):
+                    missing.discard(messages.get(timeout=0.001).payload)
+    assert missing == set()
