@@ -332,6 +332,9 @@ class History:
                 if isinstance(error, sqlite3.Error) and is_damage(error):
                     self._store.suspect()
                 wait_s = RETRY_S
+            except Exception:
+                log.exception("the history is %d messages behind", self._messages_behind())
+                wait_s = RETRY_S
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), wait_s)
 

@@ -256,10 +256,20 @@ def compare(reader: HistoryReader, peer: influx.Influx, series: int) -> None:
         sys.exit(f"series {series}: the means differ")
 
 
-def start_with_full_tail(folder: Path) -> str:
-    """Read as many messages back from the log as a tail may hold."""
+async def lateness(until: asyncio.Future[Any] | asyncio.Task[Any]) -> list[float]:
+    """By how many ms the event loop is late for something due every 2 ms."""
+    late = []
+    while not until.done():
+        began = time.perf_counter()
+        await asyncio.sleep(0.002)
+        late.append((time.perf_counter() - began) * 1e3 - 2)
+    return sorted(late)
 
-    async def main() -> str:
+
+def beside_the_loop(folder: Path) -> None:
+    """Read as many messages back from the log as a tail may hold, then compact them beside the event loop."""
+
+    async def main() -> None:
         log = Log.open(folder / "log.db")
         batch: list[Message] = []
         for number in range(TAIL_MESSAGES - 1):
@@ -272,20 +282,28 @@ def start_with_full_tail(folder: Path) -> str:
                 batch = []
         await log.append(batch)
         took, cpu = [], []
-        for _ in range(3):
+        for last in (False, False, True):
             began, began_cpu = time.perf_counter(), time.thread_time()
             history = History.open(folder / "tail.db", log)
             took.append(time.perf_counter() - began)
             cpu.append(time.thread_time() - began_cpu)
             assert history.tail_records == TAIL_MESSAGES - 1
+            if last:
+                idle = await lateness(asyncio.ensure_future(asyncio.sleep(2)))
+                busy = await lateness(asyncio.ensure_future(history._compact()))
             await history.close()
         await log.close()
-        return (
-            f"{statistics.median(took):.2f} s ({statistics.median(cpu):.2f} s CPU) for {TAIL_MESSAGES - 1:,} "
-            "messages of one record"
+        print(
+            f"start with a full tail        {statistics.median(took):.2f} s ({statistics.median(cpu):.2f} s CPU) "
+            f"for {TAIL_MESSAGES - 1:,} messages of one record"
         )
+        for name, late in (("idle", idle), ("compacting", busy)):
+            print(
+                f"event loop late by, ms        {name}: median {statistics.median(late):.2f}, "
+                f"99 % {late[int(len(late) * 0.99)]:.2f}, worst {late[-1]:.2f}"
+            )
 
-    return asyncio.run(main())
+    asyncio.run(main())
 
 
 def main() -> None:
@@ -372,7 +390,7 @@ def run(folder: Path, peer: influx.Influx | None, series: int, points: int, roun
     print(f"drop a day, s                 history {time.perf_counter() - began:12.3f} ({removed:,} records)")
     reader.close()
     ours.store.close()
-    print(f"start with a full tail        {start_with_full_tail(folder)}")
+    beside_the_loop(folder)
 
 
 def queries(
