@@ -228,6 +228,8 @@ class Log(LogView, LogListeners):
             # The one place that gives a number; to everyone else a message never changes.
             force_setattr(message, "seq", seq)
             size += len(message.payload)
+            if message.properties is not None:
+                size += message.properties.size
             seq += 1
         self._next_seq = seq
         if not stored:

@@ -38,6 +38,12 @@ class Properties(msgspec.Struct, frozen=True, array_like=True, gc=False):
     user: tuple[tuple[str, str], ...] = ()  # in the order given, names may repeat
     content_type: str = ""  # as the publisher wrote it, where that is more than `Message.content_type` tells
 
+    @property
+    def size(self) -> int:
+        """Characters and bytes held, for whoever keeps messages within a bound."""
+        given = len(self.response_topic) + len(self.correlation_data or b"") + len(self.content_type)
+        return given + sum(len(name) + len(value) for name, value in self.user)
+
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One published message.
@@ -64,3 +70,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     properties: Properties | None = None
     origin: str = ""  # "<gateway>/<seq>" where another gateway took it in first; "" where this one did
     client: str = ""  # MQTT client id of a publisher that may not get its own messages (No Local); else ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of payload and properties, about."""
+        return len(self.payload) + (self.properties.size if self.properties is not None else 0)

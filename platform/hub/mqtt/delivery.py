@@ -159,7 +159,7 @@ class Delivery:
             if not message.qos:
                 continue
             self._tail.append(message)
-            self._tail_bytes += len(message.payload)
+            self._tail_bytes += message.size
             route = self._routes.of(message)
             for receiver in route.receivers.values():
                 if message.client:
@@ -188,14 +188,14 @@ class Delivery:
         keep = len(self._tail)
         size = 0
         for message in reversed(self._tail):
-            size += len(message.payload)
+            size += message.size
             if len(self._tail) - keep >= TAIL_MESSAGES // 2 or size > TAIL_BYTES // 2:
                 break
             keep -= 1
         if keep:
             self._tail_after = self._tail[keep - 1].seq
             del self._tail[:keep]
-            self._tail_bytes = sum(len(message.payload) for message in self._tail)
+            self._tail_bytes = sum(message.size for message in self._tail)
 
     def send(self, receiver: Receiver, message: Message, *, retained: str = "", group: str = "") -> None:
         """Put one QoS 1 or 2 message in flight; for QoS 2 of a kept session its row comes first.

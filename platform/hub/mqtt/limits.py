@@ -34,7 +34,7 @@ class Limits:
     uncommitted_bytes: int = 16 << 20  # published and not yet in the log; reading pauses: paused_reads
     uncommitted_messages: int = 50_000  # the same, for small messages
     retained_messages: int = 10_000  # delivered, not retained: refused_retained
-    retained_bytes: int = 16 << 20  # the same, by payload
+    retained_bytes: int = 16 << 20  # the same, payloads with their properties
 
 
 COUNTERS: tuple[str, ...] = (

@@ -12,7 +12,7 @@ from hub.mqtt.reasons import LEVEL_3_1_1, LEVEL_5_0
 if TYPE_CHECKING:
     from hub.mqtt.door import MqttDoor
 
-WIRE_OVERHEAD = 64  # bytes a queued packet costs beside its payload, about
+WIRE_OVERHEAD = 64  # bytes a queued packet costs beside its own, about
 
 
 class Outbox:
@@ -46,7 +46,7 @@ class Outbox:
         if not self.out_bytes:
             self._door.wants_flush(self)
         self.out += (head, payload)
-        self.out_bytes += len(payload) + WIRE_OVERHEAD
+        self.out_bytes += len(head) + len(payload) + WIRE_OVERHEAD
         if self.out_bytes > self._buffer_limit:
             self.flush()  # what the socket takes of a burst now need not wait or be dropped
 

@@ -23,7 +23,7 @@ class Retained:
         self._max_bytes = max_bytes
         self._channels: dict[str, dict[str, Message]] = {}
         self._count = 0
-        self.bytes = 0  # payload bytes held
+        self.bytes = 0  # held: payloads and properties
 
     def __len__(self) -> int:
         return self._count
@@ -53,7 +53,7 @@ class Retained:
             return store.delete_retained(message.channel, message.subtopic)
         old = self.get(key_of(message))
         count = self._count + (old is None)
-        size = self.bytes + len(message.payload) - (len(old.payload) if old else 0)
+        size = self.bytes + message.size - (old.size if old else 0)
         if count > self._max_messages or size > self._max_bytes:
             return None
         self._put(message)
@@ -96,7 +96,7 @@ class Retained:
         self._remove(message.channel, message.subtopic)
         self._channels.setdefault(message.channel, {})[message.subtopic] = message
         self._count += 1
-        self.bytes += len(message.payload)
+        self.bytes += message.size
 
     def _remove(self, channel: str, subtopic: str) -> None:
         held = self._channels.get(channel)
@@ -104,7 +104,7 @@ class Retained:
         if old is None:
             return
         self._count -= 1
-        self.bytes -= len(old.payload)
+        self.bytes -= old.size
         if not held:
             del self._channels[channel]
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hub.mqtt.connection import Connection
     from hub.mqtt.door import MqttDoor
 
+MAX_FILTER = 1280  # characters, share name included: a session's row repeats it
 MAX_ACCEPT = 256  # characters of the user property `accept`
 ACCEPT = (
     "accept"  # names the media types in which a subscriber of MQTT 5 wants payloads, as HTTP's header does
@@ -44,6 +45,8 @@ def allowed_filter(access: Access, principal: Principal, text: str) -> Filter | 
 
     Wildcards stand only below one channel's `messages`.
     """
+    if len(text) > MAX_FILTER:
+        raise Refused(Reason.TOPIC_FILTER_INVALID, f"a filter has at most {MAX_FILTER} characters")
     if system.is_system(text):
         if principal.kind != "user":
             raise Refused(Reason.NOT_AUTHORIZED, "$SYS is for administrators")

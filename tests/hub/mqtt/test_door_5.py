@@ -10,8 +10,7 @@ from typing import Any
 import cbor2
 import pytest
 
-from hub.access import Principal
-from hub.message import TimeQuality
+from hub.message import Message, TimeQuality
 from hub.mqtt.system import TOPICS, matches
 from tests.hub.mqtt.conformance import wire
 
@@ -56,9 +55,9 @@ def test_a_message_of_another_door_brings_its_content_type_and_origin(open_site:
         async with open_site() as site:
             listener = await site.client("b")
             await listener.subscribe((site.topic, 1))
-            principal = Principal("thing", site.world.ids["a"])
-            where = (site.world.channel, "", "application/senml+json", PACK)
-            await site.world.hub.publish(principal, "http", *where, origin="aa11/77")
+            who = (site.world.ids["a"], "http", "application/senml+json")
+            message = Message(site.world.channel, "", *who, PACK, 1, origin="aa11/77")
+            await site.world.hub.log.append((message,))
             found = await listener.message()
             assert found.get("content_type") == "application/senml+json"
             said = identity(found)
@@ -529,5 +528,32 @@ def test_users_kept_session_has_its_system_subscription_when_it_comes_back(open_
             site.world.hub.registry.remove_user(user_id)
             await again.closed_for(0x98)
             assert len(site.world.door.sessions) == 0
+
+    asyncio.run(main())
+
+
+def test_properties_count_towards_the_bound_of_what_is_retained(open_site: Open) -> None:
+    async def main() -> None:
+        async with open_site(retained_bytes=100_000) as site:
+            sender = await site.client("a")
+            props = [("correlation_data", bytes(40_000)), ("user_property", ("n", "v" * 8000))]
+            for n in range(4):
+                await sender.published(f"{site.topic}/{n}", b"x", retain=True, props=props)
+            assert len(site.world.door.retained) == 2
+            assert site.world.door.counters["refused_retained"] == 2
+            await sender.published(f"{site.topic}/0", b"", retain=True)
+            await sender.published(f"{site.topic}/1", b"", retain=True)
+            assert site.world.door.retained.bytes == 0
+
+    asyncio.run(main())
+
+
+def test_filters_of_any_kind_are_bounded_in_length(open_site: Open) -> None:
+    async def main() -> None:
+        async with open_site() as site:
+            long = "x" * 2000
+            user = await admin(site)
+            wanted = [f"$SYS/{long}", f"$share/{long}/{site.topic}", f"{site.topic}/{long}"]
+            assert await user.subscribe(*((text, 0) for text in wanted)) == (0x8F, 0x8F, 0x8F)
 
     asyncio.run(main())
