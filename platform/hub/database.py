@@ -127,7 +127,10 @@ def way_to_read(path: Path, schema: Sequence[Migration]) -> str:
             if all(migration.name in known for migration in schema):
                 return way
         except (sqlite3.Error, OSError) as error:
-            log.error("%s cannot be read as it is: %s", path.name, error)
+            reason = str(error)
+        else:
+            reason = "a newer version would have to change it first"
+    log.error("%s cannot be read either: %s", path.name, reason)
     return _NOTHING
 
 

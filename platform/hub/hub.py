@@ -6,15 +6,13 @@ log. The LoRaWAN server, which has checked and decoded already, asks `access` it
 
 from __future__ import annotations
 
-import logging
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from . import content, disk, senml
+from . import content, senml
 from .access import Access, Action, Principal, Resource
 from .database import Migration
 from .errors import AccessDenied, HubError, LogFailed, TooLarge
@@ -28,11 +26,6 @@ from .timekeeping import TRUSTED
 from .topics import parse_subtopic
 
 MAX_PAYLOAD = 256 * 1024  # bytes; a day of one sensor's values every minute as SenML is 60 KB
-
-MEMORY = Path("/dev/shm")
-MEMORY_BYTES = 32 << 20  # of a history that has no disk
-
-logger = logging.getLogger("hub")
 
 Clock = Callable[[], tuple[int, TimeQuality]]
 
@@ -87,7 +80,6 @@ class Hub:
         self.counters = HubCounters()
         self.clock = clock
         self.boot = boot
-        self._elsewhere: tempfile.TemporaryDirectory[str] | None = None  # of a history without a disk
 
     @classmethod
     def open(
@@ -104,7 +96,7 @@ class Hub:
 
         `migrations` are of other parts' tables in the log's file. `on_failure` is called when the log has
         failed and the process should end. `close` is awaited at the end. On a full or read-only disk the hub
-        opens all the same: see `log.state`. The history is then made of the log's newest messages, in memory.
+        opens all the same: see `log.state`.
         """
         folder = Path(data_dir)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -121,20 +113,14 @@ class Hub:
             on_failure=on_failure,
             connection=connection,
         )
-        try:
-            history, elsewhere = _open_history(folder, log, settings, clock), None
-        except (sqlite3.Error, OSError) as error:
-            if disk.trouble(error, folder) is None:
-                raise
-            elsewhere = tempfile.TemporaryDirectory(
-                dir=MEMORY if MEMORY.is_dir() else None, prefix="fluxgate-"
-            )
-            small = replace(settings, history_max_bytes=min(settings.history_max_bytes, MEMORY_BYTES))
-            history = _open_history(Path(elsewhere.name), log, small, clock)
-            logger.error("the history is kept in memory, its last part only, until the next start: %s", error)
-        hub = cls(log, registry, history, settings, clock, _boot_id())
-        hub._elsewhere = elsewhere
-        return hub
+        history = History.open(
+            folder / "history.db",
+            log,
+            max_bytes=settings.history_max_bytes,
+            max_age_s=settings.history_max_age_s,
+            clock=_trusted_s(clock),
+        )
+        return cls(log, registry, history, settings, clock, _boot_id())
 
     async def close(self) -> None:
         """Make everything taken in durable and close the files."""
@@ -145,8 +131,6 @@ class Hub:
                 await self.log.close()
             finally:
                 self.registry.close()
-                if self._elsewhere is not None:
-                    self._elsewhere.cleanup()
 
     def authenticate_thing(self, key: str) -> Principal | None:
         """The principal of the thing that holds `key`; it loses its rights when the key is replaced."""
@@ -268,19 +252,14 @@ class Hub:
         )
 
 
-def _open_history(folder: Path, log: Log, settings: HubSettings, clock: Clock) -> History:
-    def trusted_s() -> float:
-        """UTC in seconds; 1970, when nothing is too old, while the clock may be wrong."""
+def _trusted_s(clock: Clock) -> Callable[[], float]:
+    """UTC in seconds; 1970, when nothing is too old, while the clock may be wrong."""
+
+    def now_s() -> float:
         now_ns, quality = clock()
         return now_ns / 1e9 if quality in TRUSTED else 0.0
 
-    return History.open(
-        folder / "history.db",
-        log,
-        max_bytes=settings.history_max_bytes,
-        max_age_s=settings.history_max_age_s,
-        clock=trusted_s,
-    )
+    return now_s
 
 
 def _boot_id() -> str:
