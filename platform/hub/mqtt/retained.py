@@ -6,6 +6,7 @@ bytes. Who may still see a message is asked by the door at delivery.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -82,15 +83,27 @@ class Retained:
             self._remove(message.channel, message.subtopic)
         return [store.delete_retained(message.channel, message.subtopic) for message in gone]
 
+    def any(self, channel: str) -> bool:
+        """Whether a channel has any."""
+        return channel in self._channels
+
     def matching(self, wanted: Filter) -> list[Message]:
         """The retained messages a filter of one channel matches, in the order of their subtopics."""
+        held = self._channels.get(wanted.channel)
+        if held is None:
+            return []
         pattern = wanted.subtopic.split(".") if wanted.subtopic else []
-        return [
-            message
-            for subtopic, message in sorted(self._channels.get(wanted.channel, {}).items())
-            if wanted.content_type in (None, message.content_type)
-            and _matches(pattern, subtopic.split(".") if subtopic else [])
-        ]
+        literal = list(itertools.takewhile(lambda element: element not in (ANY, REST), pattern))
+        if len(literal) == len(pattern):
+            found = [held[wanted.subtopic]] if wanted.subtopic in held else []
+        else:
+            start = ".".join(literal)  # most of a full channel is passed over by its first letters
+            found = [
+                held[subtopic]
+                for subtopic in sorted(name for name in held if name.startswith(start))
+                if _matches(pattern, subtopic.split(".") if subtopic else [])
+            ]
+        return [message for message in found if wanted.content_type in (None, message.content_type)]
 
     def _put(self, message: Message) -> None:
         self._remove(message.channel, message.subtopic)

@@ -136,7 +136,7 @@ class Subscribing:
         door, connection = self._door, self._connection
         for text in system_filters:
             door.intake.then(lambda text=text: connection.show_system(text))  # type: ignore[misc]
-        shown = [interest for interest in fresh if door.retained.matching(interest.wanted)]
+        shown = [interest for interest in fresh if door.retained.any(interest.wanted.channel)]
         if shown and (connection.session.kept or any(interest.subscription.qos for interest in shown)):
             # What QoS 1 and 2 bring is durable, a message retained a moment ago included.
             door.intake.then(lambda: self._show_retained(shown))
@@ -218,11 +218,11 @@ class Subscribing:
         self._door.system.forget(self._connection)
 
     def still_allowed(self) -> bool:
-        """Whether everything it listens to is still granted."""
-        texts = list(self._connection.session.subscriptions)
-        try:
-            for text in texts:
-                allowed_filter(self._door.access, self._connection.principal, text)
-        except Refused:
-            return False
-        return True
+        """Whether everything it listens to is still granted; `$SYS` is, while its user is a user."""
+        access, principal = self._door.access, self._connection.principal
+        return all(
+            access.decide(
+                principal, Action.SUBSCRIBE, Resource(interest.wanted.channel, interest.wanted.subtopic)
+            ).allowed
+            for interest in self._connection.interests.values()
+        )
