@@ -1,4 +1,4 @@
-"""Retained messages against the plain reading of the matching rules (4.7.1), found without going through all of them."""
+"""Retained messages against the plain reading of the matching rules (4.7.1), found without going through them all."""
 
 from __future__ import annotations
 
