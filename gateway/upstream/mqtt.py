@@ -26,6 +26,7 @@ from .sink import Rejected, ignore_rejected
 log = logging.getLogger("gateway.upstream")
 
 INFLIGHT_BYTES = 256 << 10  # on a slow line, more in flight only makes every acknowledgement later
+BATCHES_AHEAD = 4  # a batch is so many windows: the line runs idle that much less often
 ACK_TIMEOUT_S = 60.0  # without a single PUBACK while some are owed
 
 
@@ -35,7 +36,8 @@ class MqttSink:
     def __init__(self, config: UpstreamMqttConfig, gateway: str) -> None:
         """`gateway` names this gateway (its EUI, 16 hex digits) in topics, user properties and client id."""
         self.name = config.name
-        self.window = config.inflight
+        self.window = config.inflight * BATCHES_AHEAD
+        self._inflight = config.inflight
         self.rejected = 0
         self.on_rejected: Rejected = ignore_rejected
         self._config = config
@@ -52,7 +54,8 @@ class MqttSink:
         client_id = self._config.client_id or f"fluxgate-{self._gateway}"
         self._link = link = MqttLink(self._config, client_id, on_puback=self._puback, on_lost=self._lost)
         await link.open()
-        self.window = min(self._config.inflight, link.receive_maximum)
+        self._inflight = min(self._config.inflight, link.receive_maximum)
+        self.window = self._inflight * BATCHES_AHEAD
 
     def check(self) -> None:
         self._connected()
@@ -70,7 +73,7 @@ class MqttSink:
         try:
             for index, message in enumerate(batch):
                 while not pipeline.has_room(
-                    len(message.payload), window=self.window, window_bytes=INFLIGHT_BYTES
+                    len(message.payload), window=self._inflight, window_bytes=INFLIGHT_BYTES
                 ):
                     await self._wait_for_progress(link)
                 self._send(link, index, message)

@@ -20,7 +20,8 @@ def ignore_rejected(message: Message, reason: str) -> None:
 class Sink(Protocol):
     """One destination. It keeps nothing across a restart: its memory is the cursor in the log.
 
-    `window` is the largest batch it wants; what an interruption can send twice is at most that much.
+    `window` is the largest batch it wants; what it has on the way at a time, and an interruption can send twice,
+    is its own, smaller affair.
     """
 
     name: str

@@ -100,13 +100,18 @@ def test_no_more_than_the_window_is_in_flight(message, stub_broker, puback, unti
     asyncio.run(main())
 
 
-def test_receive_maximum_of_the_broker_narrows_the_window(stub_broker) -> None:
+def test_receive_maximum_of_the_broker_narrows_the_window(message, stub_broker, until) -> None:
     async def main() -> None:
         broker = stub_broker(connack=b"\x20\x06\x00\x00\x03\x21\x00\x07")  # MQTT 5.0, 3.2.2.3.3
         async with broker.serving():
             sink = sink_for(broker.port)
             await sink.open(nothing)
-            assert sink.window == 7
+            delivery = asyncio.create_task(sink.deliver([message(n, seq=n) for n in range(20)]))
+            await until(lambda: len(broker.published) == 7)
+            broker.cut()
+            with pytest.raises(SinkOffline):
+                await delivery
+            assert len(broker.published) == 7
             await sink.close()
 
     asyncio.run(main())
