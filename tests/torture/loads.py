@@ -255,6 +255,23 @@ class Coap:
             self._open = None
 
 
+async def coap_post(port: int, site: Site, body: str) -> str:
+    """One confirmable POST; the code of its answer, such as "2.04", or "nothing"."""
+    loop = asyncio.get_running_loop()
+    wire = b"\x41\x02\x12\x34t" + _coap_options(site) + b"\xff" + body.encode()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.setblocking(False)
+        udp.connect(("127.0.0.1", port))
+        await loop.sock_sendall(udp, wire)
+        try:
+            async with asyncio.timeout(10):
+                while not (answer := await loop.sock_recv(udp, 2048))[1]:
+                    pass  # an empty acknowledgement: the answer comes in a message of its own
+        except TimeoutError:
+            return "nothing"
+    return f"{answer[1] >> 5}.{answer[1] & 31:02}"
+
+
 def _coap_options(site: Site) -> bytes:
     """Uri-Path channels/<id>/messages/coap, Content-Format octet-stream, Uri-Query auth=<key> (3.1, 5.10)."""
     options = [(11, part.encode()) for part in ("channels", site.channel, "messages", "coap")]

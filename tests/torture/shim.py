@@ -32,7 +32,7 @@ def build() -> Path:
     if not target.exists():
         fresh = target.with_suffix(f".{os.getpid()}")
         subprocess.run(
-            ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", fresh, SOURCE, "-ldl"],
+            ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", fresh, SOURCE],
             check=True,
         )
         fresh.replace(target)
