@@ -13,11 +13,11 @@ from typing import Any
 from gateway.codecs import CODECS, CodecError
 from gateway.lorawan.outcome import Uplink
 from hub.message import OCTET_STREAM, SENML_JSON, Message
-from hub.senml import Record, encode_json
+from hub.senml import Record, arrival_s, encode_json
+from hub.timekeeping import TRUSTED
 
 PROTOCOL = "lora"
 RAW_CODEC = "raw"
-_NS = 1e9
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class Publisher:
     def messages(self, uplink: Uplink) -> Published:
         """What an uplink has to say; one without an application payload has radio metadata only."""
         device = uplink.device
-        time_s = uplink.at.wall_ns / _NS
+        time_s = arrival_s(uplink.at.wall_ns)
         made = Published([])
         if uplink.fport:
             content_type, body = OCTET_STREAM, uplink.payload
@@ -59,13 +59,16 @@ class Publisher:
             elif codec.name != RAW_CODEC:
                 try:
                     records = codec.decode(uplink.fport, uplink.payload, time_s, device.base_name)
-                    content_type, body = SENML_JSON, encode_json(records, base_name=device.base_name)
+                    content_type = SENML_JSON
+                    # Of a clock that is not set, the records say "now": then they are corrected with the message.
+                    now_s = None if uplink.at.quality in TRUSTED else time_s
+                    body = encode_json(records, base_name=device.base_name, arrival_s=now_s)
                 except CodecError as error:
                     made.problem = f"codec {codec.name}: {error}"
                 else:
                     made.decoded, made.base_size = records, len(device.base_name)
             made.messages.append(self._message(uplink, device.topic, content_type, body))
-        radio = radio_pack(uplink, time_s)
+        radio = radio_pack(uplink, time_s if uplink.at.quality in TRUSTED else None)
         made.messages.append(self._message(uplink, device.topic + ".radio", SENML_JSON, radio))
         return made
 
@@ -84,14 +87,15 @@ class Publisher:
         )
 
 
-def radio_pack(uplink: Uplink, time_s: float) -> bytes:
-    """How the frame was heard, as a SenML pack (JSON) that shares base name and time.
+def radio_pack(uplink: Uplink, time_s: float | None) -> bytes:
+    """How the frame was heard, as a SenML pack (JSON) that shares base name and time; None: the time is "now".
 
     Written out, as it is done for every frame: all of it is numbers and one base name of harmless characters.
     """
     rx = uplink.rx
+    time = "" if time_s is None else f'"bt":{time_s!r},'
     return (
-        f'[{{"bn":"{uplink.device.base_name}","bt":{time_s!r},"n":"rssi","u":"dBm","v":{rx.rssi_dbm}}},'
+        f'[{{"bn":"{uplink.device.base_name}",{time}"n":"rssi","u":"dBm","v":{rx.rssi_dbm}}},'
         f'{{"n":"snr","u":"dB","v":{rx.lsnr_db!r}}},{{"n":"sf","v":{rx.modulation.sf}}},'
         f'{{"n":"frequency","u":"Hz","v":{rx.freq_hz}}},{{"n":"fcnt","u":"count","v":{uplink.fcnt}}}]'
     ).encode()

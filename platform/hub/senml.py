@@ -412,12 +412,14 @@ def _decode_data(index: int, text: str) -> bytes:
 # Writing
 
 
-def encode_json(records: Sequence[Record], *, base_name: str = "") -> bytes:
+def encode_json(records: Sequence[Record], *, base_name: str = "", arrival_s: float | None = None) -> bytes:
     """A JSON pack of `records`.
 
-    With `base_name`, with which each name must begin, name and time are shared.
+    With `base_name`, with which each name must begin, name and time are shared. Records of exactly `arrival_s` are
+    written without a time, which means "now" (RFC 8428, 4.5.3): so their time is corrected together with the
+    message's, where a clock that gave it turns out to have been wrong.
     """
-    return _encode(_pack(records, base_name))
+    return _encode(_pack(records, base_name, arrival_s))
 
 
 def encode_cbor(records: Sequence[Record], *, base_name: str = "") -> bytes:
@@ -448,7 +450,7 @@ def encode_pack_cbor(pack: Sequence[PackRecord]) -> bytes:
     return cbor2.dumps(maps, canonical=True)
 
 
-def _pack(records: Sequence[Record], base_name: str) -> list[PackRecord]:
+def _pack(records: Sequence[Record], base_name: str, arrival_s: float | None = None) -> list[PackRecord]:
     shared_time = bool(base_name) and all(record.time == records[0].time for record in records)
     pack = []
     for record in records:
@@ -464,12 +466,12 @@ def _pack(records: Sequence[Record], base_name: str) -> list[PackRecord]:
                 vb=record.bool_value,
                 vd=None if data is None else _octets(data),
                 s=record.sum,
-                t=None if shared_time else record.time,
+                t=None if shared_time or record.time == arrival_s else record.time,
                 ut=record.update_time,
             )
         )
     if pack and base_name:
         pack[0].bn = base_name
-        if shared_time:
+        if shared_time and records[0].time != arrival_s:
             pack[0].bt = records[0].time
     return pack

@@ -95,3 +95,16 @@ def test_a_published_message_is_decoded_once(tmp_path: Path, mocker: MockerFixtu
         await hub.close()
 
     asyncio.run(main())
+
+
+def test_records_of_the_moment_of_arrival_are_written_without_a_time() -> None:
+    """So they mean "now" (RFC 8428, 4.5.3), and follow the message when its clock is corrected."""
+    shared = [senml.Record("x:a", time=NOW, value=1.0), senml.Record("x:b", time=NOW, value=2.0)]
+    payload = senml.encode_json(shared, base_name="x:", arrival_s=NOW)
+    assert payload == b'[{"bn":"x:","n":"a","v":1.0},{"n":"b","v":2.0}]'
+    assert senml.recall(SENML_JSON, payload, NOW) == (shared, True)
+    mixed = [shared[0], senml.Record("x:b", time=NOW - 60, value=2.0)]
+    payload = senml.encode_json(mixed, base_name="x:", arrival_s=NOW)
+    records, stamped = senml.recall(SENML_JSON, payload, NOW)
+    assert (records, stamped) == ([mixed[1], mixed[0]], [False, True])
+    assert b'"bt":1700000000.0' in senml.encode_json(shared, base_name="x:", arrival_s=NOW + 1)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.lorawan.publish import Publisher
 from hub.message import OCTET_STREAM, SENML_JSON, TimeQuality
@@ -34,7 +35,7 @@ def test_values_and_radio_metadata_go_to_their_own_subtopics(made, node):
             "boot-7",
         )
     assert (values.subtopic, radio.subtopic) == ("70b3d57ed0000001", "70b3d57ed0000001.radio")
-    time_s = uplink.at.wall_ns / 1e9
+    time_s = uplink.at.wall_ns // 1000 / 1e6
     assert [(r.name, r.unit, r.value, r.time) for r in decode(SENML_JSON, values.payload, 0)] == [
         ("urn:dev:mac:70b3d57ed0000001:temperature_3", "Cel", 27.2, time_s),
         ("urn:dev:mac:70b3d57ed0000001:temperature_5", "Cel", 25.5, time_s),
@@ -54,6 +55,16 @@ def test_values_and_radio_metadata_go_to_their_own_subtopics(made, node):
         {"n": "temperature_3", "u": "Cel", "v": 27.2},
         {"n": "temperature_5", "u": "Cel", "v": 25.5},
     ]
+
+
+def test_what_a_clock_that_is_not_set_has_stamped_says_now(made):
+    """So the records are corrected together with their message, once the clock is set."""
+    uplink, _ = made(bytes.fromhex("03670110"))
+    unset = replace(uplink, at=replace(uplink.at, quality=TimeQuality.UNSET))
+    published = Publisher("boot-7").messages(unset)
+    for message in published.messages:
+        assert "bt" not in json.loads(message.payload)[0]
+        assert {record.time for record in decode(SENML_JSON, message.payload, 1.7e9)} == {1.7e9}
 
 
 def test_an_uplink_without_application_payload_has_radio_metadata_only(made):
