@@ -73,12 +73,12 @@ def decode_row(seq: int, body: bytes | None) -> Message | None:
 class LogReader:
     """Reads messages in ascending order of their numbers.
 
-    Passes over rows that are damaged and counts them.
+    Passes over rows that are damaged and reports them.
     """
 
     def __init__(self, source: ReaderSource) -> None:
         self._conn = SourcedConnection(source)
-        self.damaged = 0
+        self._report = source.report
 
     def scan(
         self,
@@ -131,10 +131,6 @@ class LogReader:
         if message is None:
             self._report(seq)
         return message
-
-    def _report(self, seq: int) -> None:
-        self.damaged += 1
-        log.error("row %d of the log is damaged and passed over", seq)
 
     def query(self, sql: str, params: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """Any reading statement over the log's file, other parts' tables included."""

@@ -7,6 +7,7 @@ that: it is held while the writer opens the file, and readers begin anew afterwa
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -14,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from .database import Migration, open_reader, open_unwritten, way_to_read
+
+log = logging.getLogger("hub.log")
+
+MAX_DAMAGED = 10_000  # numbers remembered; more damage than that is beyond counting
 
 
 class ReaderSource:
@@ -23,10 +28,17 @@ class ReaderSource:
         self.path = path
         self.lock = threading.RLock()  # held by readers only while they cannot share an index with a writer
         self.shared = True
+        self.damaged: set[int] = set()  # numbers of rows that some reader found damaged
         self.generation = 0  # a reader whose connection is of an earlier one opens another
         self._schema = schema
         self._unshared: list[sqlite3.Connection] = []
         self._way: str | None = None  # of reading without a writer, once it has been found
+
+    def report(self, seq: int) -> None:
+        """A reader has passed over row `seq`; said once, however many readers meet it."""
+        if seq not in self.damaged and len(self.damaged) < MAX_DAMAGED:
+            self.damaged.add(seq)
+            log.error("row %d of the log is damaged and passed over", seq)
 
     def cut_off(self) -> None:
         """From now on there is no writer."""

@@ -73,8 +73,8 @@ class LogView:
 
     @property
     def damaged_rows(self) -> int:
-        """Rows that this log's reader found damaged and passed over."""
-        return self._reader.damaged
+        """Rows that any reader of this log, in whatever thread, found damaged and passed over."""
+        return len(self._source.damaged)
 
     def gaps(self, name: str | None = None) -> list[Gap]:
         """What retention removed before a cursor had passed it, oldest first; of one cursor or of all."""

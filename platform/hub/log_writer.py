@@ -93,6 +93,7 @@ class LogWriter:
             self._ballast.ensure()
         self._next_look_s = 0.0
         self._inserted_s = time.monotonic()
+        self._took_s = 0.0  # the last step of tidying up
         self._more = True  # there may be something to remove or to give back
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._report: Callable[[Outcome], None] = lambda outcome: None
@@ -254,7 +255,7 @@ class LogWriter:
         """How long to wait for a batch before there is something else to do."""
         if self.state is not DiskState.OK:
             return max(0.0, self._next_probe_s - time.monotonic())
-        return IDLE_S if self._more else None
+        return max(IDLE_S, self._took_s) if self._more else None
 
     def _give_back_reservation(self) -> None:
         """After a clean end the next start goes on without a hole."""
@@ -319,6 +320,13 @@ class LogWriter:
     def _tidy(self, outcome: Outcome) -> bool:
         """One step of retention or of giving back free pages; False where there was nothing to do."""
         conn = self._open_conn()
+        start_s = time.monotonic()
+        try:
+            return self._tidy_step(conn, outcome)
+        finally:
+            self._took_s = time.monotonic() - start_s  # and as long a rest, for a card that is slow
+
+    def _tidy_step(self, conn: sqlite3.Connection, outcome: Outcome) -> bool:
         if not self._retention.behind(self.count, self.first_seq):
             self._retention.look_further(conn)
         if not self._retention.behind(self.count, self.first_seq):

@@ -507,3 +507,23 @@ def test_numbers_are_reserved_again_before_a_block_ends(
         await log.close()
 
     asyncio.run(main())
+
+
+def test_a_damaged_row_is_passed_over_by_every_reader_and_counted_once(
+    tmp_path: Path, make_message: MakeMessage, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        await log.append([make_message(n) for n in range(5)])
+        await log.write([("UPDATE log SET body = zeroblob(length(body)) WHERE seq = 3", ())])
+        other = log.reader()
+        for _ in range(2):
+            assert [message.seq for message in log.read(0)] == [1, 2, 4, 5]
+            assert [message.seq for message in other.scan(0, None, 10)[0]] == [1, 2, 4, 5]
+        assert log.read_one(3) is None
+        assert log.damaged_rows == 1
+        other.close()
+        await log.close()
+
+    asyncio.run(main())
+    assert caplog.text.count("row 3 of the log is damaged") == 1
