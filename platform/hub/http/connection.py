@@ -15,7 +15,9 @@ import time
 from collections import Counter
 from typing import Any, cast
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from hub.errors import HubError
@@ -33,7 +35,15 @@ _ACCEPTED_LINE = b"HTTP/1.1 202 Accepted\r\n"
 # What a peer sends wrongly is counted, not logged line by line, and a WebSocket's address may hold a credential; our
 # own tracebacks still pass.
 wire_log = logging.getLogger("hub.http.wire")
-wire_log.addFilter(lambda record: record.levelno >= logging.ERROR)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    kind = record.exc_info[0] if record.exc_info else None
+    stopped = kind is not None and issubclass(kind, asyncio.CancelledError)  # under way when the door closed
+    return record.levelno >= logging.ERROR and not stopped
+
+
+wire_log.addFilter(_is_ours)
 
 
 class Wire:
@@ -292,6 +302,29 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.wire.leave(self._address)
             self._address = "?"
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            super().data_received(data)
+        except Exception as error:  # the reading of a bad handshake lets out more than it means to
+            self.wire.malformed += 1
+            wire_log.debug("a WebSocket that is none: %r", error)
+            self.transport.abort()
+        else:
+            # The request came whole: what is no handshake now will never be one, and nobody else closes it.
+            if not self.handshake_initiated and not self.transport.is_closing():
+                self.wire.malformed += 1
+                detail = "this is not a WebSocket handshake"
+                self.transport.write(_problem(400, detail, {"connection": "close"}))
+                self.transport.close()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """As uvicorn, which takes an upgrade that was refused for one that was forgotten, and logs an error."""
+        if self.transport.is_closing():
+            raise ClientDisconnected
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True
 
 
 class _OneWrite:

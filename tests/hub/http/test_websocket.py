@@ -123,6 +123,34 @@ def test_no_credential_of_an_address_reaches_a_log(run: Run, caplog: pytest.LogC
     run(scenario)
 
 
+def test_an_upgrade_that_is_none_or_is_denied_is_no_line_in_the_log(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    upgrade = "GET {path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{more}\r\n"
+    right = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    cases = [
+        ("", b"HTTP/1.1 4"),
+        ("Sec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n", b"HTTP/1.1 4"),
+        (right + "Content-Length: 5\r\n", b"HTTP/1.1 400"),
+        (right + "X" * 9000 + ": a\r\n", b"HTTP/1.1 400"),
+        (right, b"HTTP/1.1 403"),
+    ]
+
+    async def scenario(site: Any) -> None:
+        for more, begin in cases:
+            reader, writer = await asyncio.open_connection("127.0.0.1", site.door.port)
+            writer.write(upgrade.format(path=site.messages, more=more).encode())
+            if "Content-Length" in more:
+                writer.write(b"hello")
+            assert (await reader.read()).startswith(begin), more[:40]
+            writer.close()
+        assert (await site.get("/health")).status_code == 200
+        assert caplog.records == []
+        assert site.door.wire.malformed > 0
+
+    run(scenario)
+
+
 def test_a_client_goes_on_where_it_was(run: Run) -> None:
     async def scenario(site: Any) -> None:
         for n in range(300):
