@@ -141,10 +141,11 @@ class SystemClock:
 
 def _both_clocks() -> tuple[int, int]:
     """CLOCK_MONOTONIC and UTC of one moment; of the last try where the machine is too busy for one."""
+    mono, wall = time.monotonic_ns(), time.time_ns()
     for _ in range(READINGS):
-        mono, wall = time.monotonic_ns(), time.time_ns()
         if time.monotonic_ns() - mono < APART_NS:
             break
+        mono, wall = time.monotonic_ns(), time.time_ns()
     return mono, wall
 
 

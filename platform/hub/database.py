@@ -119,6 +119,7 @@ def way_to_read(path: Path, schema: Sequence[Migration]) -> str:
     wal = path.with_name(path.name + "-wal")
     if not wal.exists() or not wal.stat().st_size:
         ways.append(f"{file}?mode=ro&immutable=1")
+    reason = ""
     for way in ways:
         try:
             with contextlib.closing(_connect_unwritten(way)) as conn:

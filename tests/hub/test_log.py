@@ -556,6 +556,5 @@ def test_messages_after_a_number_are_counted_exactly_with_holes_and_without(
             ):
                 assert log.count_after(seq) == len(log.read(seq, None, 1000))
             await log.close()
-        assert start == 3
 
     asyncio.run(main())
