@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from nats.aio.msg import Msg
@@ -20,7 +20,8 @@ from nats.errors import Error as NatsError
 
 from gateway.upstream import nats_words
 from gateway.upstream.errors import SinkOffline, SinkRefused
-from gateway.upstream.nats_link import ApiDenied, ApiError, NatsLink
+from gateway.upstream.nats_api import ApiDenied, ApiError, ConsumerInfo, Done, StreamInfo
+from gateway.upstream.nats_link import NatsLink
 
 log = logging.getLogger("gateway.nats")
 
@@ -29,6 +30,8 @@ BATCH = 500  # messages asked for at once, and in memory at most
 BATCH_BYTES = 4 << 20  # of them
 PULL_S = 30.0  # a request for messages stays open so long
 ACK_WAIT_S = 60.0  # the server sends again what was not acknowledged for so long: longer than any commit
+
+_T = TypeVar("_T")
 
 # How a request for messages ends without ill: none there, time is up; of 409 the description tells
 _REQUEST_OVER = frozenset({"404", "408"})
@@ -83,11 +86,11 @@ class Reading:
 
     async def stream(self) -> str:
         """When the stream was made, which tells it from an earlier one of its name. Raises SinkError."""
-        info = await self._api(f"STREAM.INFO.{self._wanted.stream}")
-        retention = (info.get("config") or {}).get("retention")
+        info = await self._api(f"STREAM.INFO.{self._wanted.stream}", StreamInfo)
+        retention = info.config.retention
         if retention != "limits":  # there, a consumer made anew would find nothing
             raise SinkRefused(f"stream {self._wanted.stream} forgets what was read (retention {retention})")
-        return str(info.get("created"))
+        return info.created
 
     async def consumer(self, position: int | None) -> int:
         """Find or make the consumer and listen; where reading begins.
@@ -97,13 +100,13 @@ class Reading:
         wanted = self._wanted
         info = await self._consumer_info()
         if info is not None and not _goes_on(info, position, wanted.filters):
-            await self._api(f"CONSUMER.DELETE.{wanted.stream}.{wanted.consumer}")
+            await self._api(f"CONSUMER.DELETE.{wanted.stream}.{wanted.consumer}", Done)
             info = None
         if info is None:
             info = await self._create(position)
-        self._expected = _delivered(info, "consumer_seq") + 1
+        self._expected = info.delivered.consumer_seq + 1
         self._inbox = await self._link.subscribe(self._heard)
-        return _floor(info) if position is None else position
+        return info.ack_floor.stream_seq if position is None else position
 
     async def next(self) -> list[Delivery]:
         """The next messages, at least one, in order. Raises SinkError when the connection ends."""
@@ -140,10 +143,10 @@ class Reading:
 
     # The consumer
 
-    async def _consumer_info(self) -> dict[str, Any] | None:
+    async def _consumer_info(self) -> ConsumerInfo | None:
         wanted = self._wanted
         try:
-            return await self._link.api(f"CONSUMER.INFO.{wanted.stream}.{wanted.consumer}")
+            return await self._link.api(f"CONSUMER.INFO.{wanted.stream}.{wanted.consumer}", ConsumerInfo)
         except ApiDenied:
             raise SinkRefused(f"this user may not use consumer {wanted.consumer}") from None
         except ApiError as error:
@@ -151,7 +154,7 @@ class Reading:
                 return None
             raise nats_words.of_api(error.code, error.description, wanted.stream) from error
 
-    async def _create(self, position: int | None) -> dict[str, Any]:
+    async def _create(self, position: int | None) -> ConsumerInfo:
         wanted = self._wanted
         config: dict[str, Any] = {
             "name": wanted.consumer,
@@ -166,11 +169,11 @@ class Reading:
         if position is not None:
             config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": position + 1}
         body = {"stream_name": wanted.stream, "config": config}
-        return await self._api(f"CONSUMER.CREATE.{wanted.stream}.{wanted.consumer}", body)
+        return await self._api(f"CONSUMER.CREATE.{wanted.stream}.{wanted.consumer}", ConsumerInfo, body)
 
-    async def _api(self, call: str, body: object = None) -> dict[str, Any]:
+    async def _api(self, call: str, kind: type[_T], body: object = None) -> _T:
         try:
-            return await self._link.api(call, body)
+            return await self._link.api(call, kind, body)
         except ApiDenied:
             raise SinkRefused(f"this user may not ask JetStream for {call}") from None
         except ApiError as error:
@@ -229,26 +232,12 @@ class Reading:
         return delivery
 
 
-def _goes_on(info: dict[str, Any], position: int | None, filters: Sequence[str]) -> bool:
+def _goes_on(info: ConsumerInfo, position: int | None, filters: Sequence[str]) -> bool:
     """Whether what a consumer sends next is what this hub wants next.
 
     Not with something on the way, nor where it is ahead: then this hub's store was restored from a backup.
     """
-    on_the_way = int(info.get("num_ack_pending") or 0)
-    ahead = max(_floor(info), _delivered(info, "stream_seq")) > (position or 0)
-    return not on_the_way and not ahead and set(_filters(info)) == set(filters)
-
-
-def _delivered(info: dict[str, Any], name: str) -> int:
-    return int((info.get("delivered") or {}).get(name) or 0)
-
-
-def _floor(info: dict[str, Any]) -> int:
-    """Number up to which the consumer has everything acknowledged."""
-    return int((info.get("ack_floor") or {}).get("stream_seq") or 0)
-
-
-def _filters(info: dict[str, Any]) -> list[str]:
-    config = info.get("config") or {}
-    one = config.get("filter_subject")
-    return [one] if one else list(config.get("filter_subjects") or [])
+    ahead = max(info.ack_floor.stream_seq, info.delivered.stream_seq) > (position or 0)
+    one = info.config.filter_subject
+    asked_for = {one} if one else set(info.config.filter_subjects or ())
+    return not info.num_ack_pending and not ahead and asked_for == set(filters)

@@ -24,8 +24,9 @@ from hub.timekeeping import Correction
 from . import corrections, nats_words
 from .absolute import absolute
 from .errors import SinkError, SinkHeld, SinkOffline, SinkRefused
+from .nats_api import ApiError, check_acknowledgement
 from .nats_config import NatsSinkConfig
-from .nats_link import ApiError, NatsLink, decode_reply
+from .nats_link import NatsLink
 from .nats_stream import ensure_stream
 from .pipeline import Pipeline
 from .refusals import Refusals
@@ -170,7 +171,7 @@ class NatsSink:
             self._end(SinkHeld(nats_words.missing_stream(self._config.stream.stream)))
             return
         try:
-            decode_reply(msg.data)
+            check_acknowledgement(msg.data)
         except ApiError as error:
             if error.code in nats_words.TOO_LARGE:
                 self._reject(owed.place, error.description)

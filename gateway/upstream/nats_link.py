@@ -21,6 +21,7 @@ from nats.errors import NoRespondersError
 
 from . import nats_words
 from .errors import SinkError, SinkOffline, SinkRefused
+from .nats_api import ApiDenied, ApiError, decode_reply
 from .nats_config import NatsServers
 from .nats_keys import NatsKey, read_creds, read_seed
 from .tls import client_context
@@ -35,19 +36,6 @@ CANCELS = 3  # nats-py lets a cancellation pass by where it flushes
 _T = TypeVar("_T")
 
 _DENIED = re.compile(r"permissions violation for (?:publish|subscription) to \"([^\"]*)\"")
-
-
-class ApiError(Exception):
-    """JetStream's API said no. `code` is its `err_code`."""
-
-    def __init__(self, code: int, description: str) -> None:
-        super().__init__(f"{description} ({code})")
-        self.code = code
-        self.description = description
-
-
-class ApiDenied(Exception):
-    """This user may not call that part of JetStream's API."""
 
 
 class _Client(Client):
@@ -173,8 +161,11 @@ class NatsLink:
             self.lost = reason
             self._on_lost()
 
-    async def api(self, call: str, body: object = None) -> dict[str, Any]:
-        """Ask JetStream's API, `STREAM.INFO.x` and the like. Raises ApiError, ApiDenied, SinkError."""
+    async def api(self, call: str, kind: type[_T], body: object = None) -> _T:
+        """Ask JetStream's API, `STREAM.INFO.x` and the like; its answer as `kind`.
+
+        Raises ApiError, ApiDenied, SinkError.
+        """
         subject = f"{self._prefix}.{call}"
         denied = self._denied.setdefault(subject.lower(), asyncio.get_running_loop().create_future())
         request = b"" if body is None else msgspec.json.encode(body)
@@ -192,7 +183,7 @@ class NatsLink:
             self._denied.pop(subject.lower(), None)
         if answer is None:
             raise ApiDenied(call)
-        return decode_reply(answer.data)
+        return decode_reply(answer.data, kind)
 
     async def subscribe(self, handler: Callable[[Msg], Coroutine[Any, Any, None]]) -> str:
         """Have what is sent below a new inbox handed to `handler`; the inbox. Raises SinkError."""
@@ -275,20 +266,6 @@ class NatsLink:
     async def _closed(self) -> None:
         if self._open:
             self.end(SinkOffline("the connection was lost"))
-
-
-def decode_reply(data: bytes) -> dict[str, Any]:
-    """An answer of JetStream. Raises ApiError, also where it is no answer at all."""
-    try:
-        reply = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        reply = None
-    if not isinstance(reply, dict):
-        raise ApiError(0, "an answer that cannot be read")
-    error = reply.get("error")
-    if isinstance(error, dict):
-        raise ApiError(int(error.get("err_code") or error.get("code") or 0), str(error.get("description")))
-    return reply
 
 
 async def bounded(

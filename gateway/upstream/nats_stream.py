@@ -6,8 +6,9 @@ import logging
 
 from . import nats_words
 from .errors import SinkRefused
+from .nats_api import ApiDenied, ApiError, Done, StreamInfo
 from .nats_config import StreamSettings
-from .nats_link import ApiDenied, ApiError, NatsLink
+from .nats_link import NatsLink
 
 log = logging.getLogger("gateway.upstream")
 
@@ -20,7 +21,7 @@ async def ensure_stream(link: NatsLink, settings: StreamSettings, subjects: str)
     A user without the right to ask is believed: the first publish will tell.
     """
     try:
-        info = await link.api(f"STREAM.INFO.{settings.stream}")
+        info = await link.api(f"STREAM.INFO.{settings.stream}", StreamInfo)
     except ApiDenied:
         return
     except ApiError as error:
@@ -28,15 +29,10 @@ async def ensure_stream(link: NatsLink, settings: StreamSettings, subjects: str)
             raise nats_words.of_api(error.code, error.description, settings.stream) from error
         await _create(link, settings, subjects)
         return
-    config = info.get("config")
-    if not isinstance(config, dict):
-        raise SinkRefused("the server's description of the stream cannot be read")
-    taken = config.get("subjects") or []
-    if not any(_covers(str(each), subjects) for each in taken):
-        raise SinkRefused(
-            f"stream {settings.stream} takes {', '.join(map(str, taken)) or 'nothing'}, not {subjects}"
-        )
-    window_s = int(config.get("duplicate_window") or 0) / NANOSECONDS
+    taken = info.config.subjects or ()
+    if not any(_covers(each, subjects) for each in taken):
+        raise SinkRefused(f"stream {settings.stream} takes {', '.join(taken) or 'nothing'}, not {subjects}")
+    window_s = info.config.duplicate_window / NANOSECONDS
     if window_s < settings.duplicate_window_s:
         log.warning(
             "stream %s knows a message again for %d s only (duplicate_window_s = %d): after a longer outage "
@@ -49,7 +45,7 @@ async def ensure_stream(link: NatsLink, settings: StreamSettings, subjects: str)
 
 async def _create(link: NatsLink, settings: StreamSettings, subjects: str) -> None:
     try:
-        await link.api(f"STREAM.CREATE.{settings.stream}", _description(settings, subjects))
+        await link.api(f"STREAM.CREATE.{settings.stream}", Done, _description(settings, subjects))
     except ApiDenied as error:
         raise SinkRefused(nats_words.missing_stream(settings.stream)) from error
     except ApiError as error:
