@@ -69,10 +69,8 @@ def joined(old: Values, new: Values) -> Values:
 
 
 def parts(times: array[float], values: Values) -> Iterator[tuple[array[float], Values]]:
-    """Chunks of about equal length."""
-    count = len(times)
-    parts = -(-count // CHUNK_POINTS)
-    edges = [count * part // parts for part in range(parts + 1)]
+    """Full chunks, and the rest in one that the next records of the series can join."""
+    edges = [*range(0, len(times), CHUNK_POINTS), len(times)]
     if isinstance(values, list):
         edges = _cut_by_size(values, edges)
     for start, end in pairwise(edges):
