@@ -260,9 +260,16 @@ class Log(LogView, LogListeners):
         """
         self._writer.given = self._next_seq - 1
         self.counters.failed += len(messages)
+        units = self._gather.units
         if (also or done) and self._state is DiskState.FULL:
-            self._gather.units.append(Unit(first, first - 1, also, done))
-            if self._commit_timer is None:
+            if len(units) >= MAX_PENDING:
+                self.counters.busy += 1
+                raise Busy("too many writes are waiting for a disk that is full")
+            units.append(Unit(first, first - 1, also, done))
+            if len(units) >= EARLY_MESSAGES:
+                self._gather.forced = True
+                self._hand_over()
+            elif self._commit_timer is None:
                 self._commit_timer = self._loop.call_later(self.commit_interval_s, self._on_commit_timer)
         if messages:
             self._tell(self._on_append, messages)

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from hub import database, disk, log_writer
+from hub import log as log_module
 from hub.database import Migration
 from hub.disk import DiskState
-from hub.errors import LogFailed, LogFull
+from hub.errors import Busy, LogFailed, LogFull
 from hub.log import Log
 
 from .conftest import FailingDisk, MakeMessage, disk_error
@@ -151,6 +152,30 @@ def test_counters_are_still_written_where_messages_find_no_room(
         await log.write([("INSERT INTO counter VALUES (5)", ())])
         assert log.query("SELECT n FROM counter") == [(1,), (3,), (4,), (5,)]
         assert log.read(0) == []
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_writes_that_wait_for_a_full_disk_are_bounded(
+    tmp_path: Path,
+    make_message: MakeMessage,
+    failing_disk: type[FailingDisk],
+    full_error: sqlite3.OperationalError,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(log_module, "MAX_PENDING", 20)
+
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db", connection=failing_disk, commit_interval_s=3600)
+        failing_disk.fault = full_error
+        with pytest.raises(LogFull):
+            await log.append([make_message()])
+        for _ in range(20):
+            log.post([make_message()], [("DELETE FROM gap", ())])
+        with pytest.raises(Busy):
+            log.post([make_message()], [("DELETE FROM gap", ())])
+        assert log.counters.busy == 1
         await log.close()
 
     asyncio.run(main())
