@@ -27,7 +27,10 @@ from .suspicion import Suspicion
 
 log = logging.getLogger("gateway.upstream")
 
-BATCH_BYTES = 4 << 20  # payload bytes aimed at in one batch: keeps the relay small beside large messages
+BATCH_BYTES = (
+    4 << 20
+)  # payload bytes of a batch, and READ_AT_ONCE messages more at most: 8 MiB at the hub's limit
+READ_AT_ONCE = 16
 SCAN_ROWS = 1000  # looked through in one turn where only some messages are for the sink
 SAY_EVERY_S = 60.0  # a warning about messages passed over; each is counted and the latest recorded
 MAX_BROKEN_ANNOUNCEMENTS = 2  # connections that may break over a correction before none is sent any more
@@ -77,7 +80,6 @@ class Relay:
         self._match = match
         self._backoff = backoff or Backoff()
         self._cursor = log.cursor(self._cursor_name)
-        self._fitting = BATCH_BYTES  # messages of the size seen last that make a batch of BATCH_BYTES
         self._queued = log.count_after(self._cursor)  # at most: some may not be for the sink
         self._delivered = 0
         self._passed_over = 0
@@ -173,9 +175,8 @@ class Relay:
             if self._suspicion.aroused:
                 await self._examine()
                 continue
-            limit = max(1, min(self._sink.window, self._fitting))
-            batch, looked = self._log.scan(self._cursor, self._match, limit, max_rows=SCAN_ROWS)
-            caught_up = len(batch) < limit and looked >= self._log.committed_seq
+            batch, looked = self._next_batch()
+            caught_up = len(batch) < self._sink.window and looked >= self._log.committed_seq
             if caught_up:
                 self._queued = len(batch)
             if batch:
@@ -186,6 +187,22 @@ class Relay:
             else:
                 await self._news()
                 self._sink.check()
+
+    def _next_batch(self) -> tuple[list[Message], int]:
+        """What the sink is to be given next, and the number up to which the log was looked through for it.
+
+        Read a little at a time, for messages can be large.
+        """
+        batch: list[Message] = []
+        looked, size, window = self._cursor, 0, self._sink.window
+        while len(batch) < window and size < BATCH_BYTES:
+            wanted = min(READ_AT_ONCE, window - len(batch))
+            found, looked = self._log.scan(looked, self._match, wanted, max_rows=SCAN_ROWS)
+            batch += found
+            size += sum(len(message.payload) for message in found)
+            if len(found) < wanted:
+                break
+        return batch, looked
 
     async def _deliver(self, batch: Sequence[Message]) -> int:
         """How many arrived. Raises SinkError."""
@@ -265,8 +282,6 @@ class Relay:
         self._queued = max(0, self._queued - count)
         self._backoff.reset()
         self._suspicion.cleared()
-        largest = max(len(message.payload) for message in batch)
-        self._fitting = BATCH_BYTES // max(1, largest)
 
     def _move(self, seq: int) -> None:
         self._cursor = seq

@@ -112,13 +112,16 @@ def test_a_batch_is_never_larger_than_the_window(tmp_path, message, running, unt
 
 
 def test_large_messages_make_small_batches(tmp_path, message, running, until) -> None:
+    """Four MiB are enough for a batch; they are looked at after each 16 messages."""
+
     async def main() -> None:
         log = Log.open(tmp_path / "log.db")
-        sink = FakeSink(window=5)
-        await log.append([message(n, payload=bytes(2 << 20)) for n in range(9)])
+        sink = FakeSink(window=100)
+        sizes = [10] * 20 + [300_000] * 40
+        await log.append([message(n, payload=bytes(size)) for n, size in enumerate(sizes)])
         async with running(Relay(log, sink)):
-            await until(lambda: len(sink.got) == 9)
-        assert sink.batches == [5, 2, 2]
+            await until(lambda: len(sink.got) == 60)
+        assert sink.batches == [48, 12]
         await log.close()
 
     asyncio.run(main())
