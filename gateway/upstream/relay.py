@@ -27,9 +27,8 @@ from .suspicion import Suspicion
 
 log = logging.getLogger("gateway.upstream")
 
-BATCH_BYTES = (
-    4 << 20
-)  # payload bytes of a batch, and READ_AT_ONCE messages more at most: 8 MiB at the hub's limit
+# Payload bytes of a batch; with READ_AT_ONCE messages more it has 8 MiB at most, at the hub's limit for one
+BATCH_BYTES = 4 << 20
 READ_AT_ONCE = 16
 SCAN_ROWS = 1000  # looked through in one turn where only some messages are for the sink
 SAY_EVERY_S = 60.0  # a warning about messages passed over; each is counted and the latest recorded
