@@ -7,6 +7,7 @@ types it back becomes its owner.
 from __future__ import annotations
 
 import hmac
+import logging
 import re
 import sqlite3
 import uuid
@@ -15,9 +16,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from .errors import Conflict, Invalid, NotFound, TooManyTries
+from .errors import Conflict, HubError, Invalid, NotFound, TooManyTries
 from .keys import ServerKey, new_code, new_secret, normal_code
 from .passwords import Guard
+
+log = logging.getLogger("hub.users")
 
 Statement = tuple[str, tuple[object, ...]]
 WriteStatements = Callable[[Sequence[Statement]], None]
@@ -171,15 +174,18 @@ class Users:
         ended += [digest for _, digest in mine[: max(0, len(mine) - MAX_TOKENS + 1)]]
         secret = new_secret()
         digest = self._key.digest("token", secret)
-        self._write(
-            [
-                *(("DELETE FROM token WHERE hash = ?", (old,)) for old in ended),
-                (
-                    "INSERT INTO token(hash, user, issued_s, used_s) VALUES (?, ?, ?, ?)",
-                    (digest, user_id, now_s, now_s),
-                ),
-            ]
+        statements: list[Statement] = [("DELETE FROM token WHERE hash = ?", (old,)) for old in ended]
+        statements.append(
+            (
+                "INSERT INTO token(hash, user, issued_s, used_s) VALUES (?, ?, ?, ?)",
+                (digest, user_id, now_s, now_s),
+            )
         )
+        try:
+            self._write(statements)
+        except HubError as error:
+            # Who comes to see what is wrong with the disk must get in; such a token ends with this process.
+            log.warning("a sign-in is remembered until the next start only: %s", error.reason)
         for old in ended:
             del self._tokens[old]
         self._tokens[digest] = _Token(user_id, now_s, now_s)

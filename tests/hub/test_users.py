@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
 from hub import passwords, users
 from hub.errors import Busy, Conflict, Invalid, NotFound, TooManyTries
 from hub.keys import CROCKFORD, ServerKey, new_code, normal_code
 from hub.passwords import Guard
 from hub.registry import Registry, User
+from hub.registry_file import RegistryFailed
 
 PASSWORD = "correct horse"
 NOW = 1_700_000_000.0
@@ -323,3 +325,19 @@ def test_accounts_are_unique_bounded_and_the_last_one_stays(
 def test_addresses_are_checked(registry: Registry, email: str) -> None:
     with pytest.raises(Invalid):
         registry.create_user(email, PASSWORD)
+
+
+def test_who_signs_in_while_nothing_can_be_written_is_known_until_the_next_start(
+    registry: Registry, owner: User, tmp_path: Path, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    mocker.patch.object(registry._file, "write", side_effect=RegistryFailed("the disk is read-only"))
+    token = registry.issue_token(owner.id, NOW)
+    assert registry.user_by_token(token, NOW) == owner
+    assert "until the next start only: the disk is read-only" in caplog.text
+    with pytest.raises(RegistryFailed):
+        registry.create_thing("something that has to last")
+    mocker.stopall()
+    registry.close()
+    again = reopen(tmp_path)
+    assert again.user_by_token(token, NOW) is None
+    again.close()
