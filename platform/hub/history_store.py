@@ -234,6 +234,7 @@ class HistoryStore:
         conn = self._conn
         step = Step()
         rows: list[tuple[Any, ...]] = []
+        small: list[tuple[Any, ...]] = []  # lie together: they go together, and leave whole pages free
         replaced: list[int] = []
         for index, one in enumerate(series):
             piece = tail.piece(one, upto, STEP_POINTS)
@@ -245,8 +246,10 @@ class HistoryStore:
                 times, values = self._with_small(
                     one.id, boot, side, times, values, replaced, step, corrections, tail.boots
                 )
-                for part_times, part_values in parts(times, values):
-                    rows.append(_row(one.id, boot, last_seq, part_times, part_values))
+                part_rows = [_row(one.id, boot, last_seq, *part) for part in parts(times, values)]
+                if part_rows[-1][3] < history_pieces.CHUNK_POINTS * FULL_SHARE:
+                    small.append(part_rows.pop())
+                rows += part_rows
             if more or (index + 1 < len(series) and time.perf_counter() - began > STEP_S):
                 step.more = more or index + 1 < len(series)
                 break
@@ -256,7 +259,7 @@ class HistoryStore:
         try:
             self._save_series([piece.series for piece in step.pieces], boots)
             conn.executemany("DELETE FROM chunk WHERE id = ?", [(number,) for number in replaced])
-            conn.executemany(_INSERT, rows)
+            conn.executemany(_INSERT, rows + small)
             conn.executemany(
                 "INSERT OR REPLACE INTO ahead(series, upto) VALUES (?, ?)",
                 [(piece.series.id, piece.seqs[-1]) for piece in step.pieces],
