@@ -38,7 +38,7 @@ from gateway.settings import Config
 from radio import gwmp
 from radio.lora import LoRaModulation
 
-KILLS = int(os.environ.get("FLUXGATE_KILLS", "50"))
+KILLS = int(os.environ.get("FLUXGATE_KILLS", "12"))  # of whole processes; tests/torture forks thousands
 CONTROL_KILLS = 3
 EUI = bytes.fromhex("02f10f6a7e0000aa")
 

@@ -24,7 +24,7 @@ from torture.clients import Publisher1, Publisher2, Retainer, Subscriber
 from torture.promises import Book
 from torture.shim import Call, Shim
 
-from hub import database, log_writer
+from hub import database, disk, history_tail, log_writer
 from hub.access import Principal
 from hub.errors import HubError
 from hub.history import Query
@@ -36,6 +36,8 @@ from hub.mqtt import MIGRATIONS, MqttDoor
 TABLE = Migration("torture/1", ("CREATE TABLE torture(body TEXT PRIMARY KEY) WITHOUT ROWID",))
 SMALL_WAL = 96 << 10  # so that a short life sees several checkpoints
 SMALL_RESERVE = 256
+SMALL_BALLAST = 16 << 10
+SMALL_HISTORY = {"TAIL_RECORDS": 24, "TAIL_MESSAGES": 16}  # so that it compacts in a short life
 DEADLINE_S = 30.0
 REFUSED = 3  # exit status: an error of the disk was raised to whoever started the hub
 
@@ -56,6 +58,9 @@ def open_hub(folder: Path, order: dict[str, Any], **more: Any) -> Hub:
     if order["small"]:
         database.WAL_BYTES = SMALL_WAL
         log_writer.RESERVE = SMALL_RESERVE
+        disk.BALLAST_BYTES = SMALL_BALLAST
+        for name, value in SMALL_HISTORY.items():
+            setattr(history_tail, name, value)
     if order["synchronous"] != "FULL":
         LessSynchronous.level = order["synchronous"]
         more["connection"] = LessSynchronous
