@@ -51,6 +51,7 @@ from hub.errors import LogFailed
 from hub.http import MIGRATIONS as HTTP_MIGRATIONS
 from hub.http.app import create_app
 from hub.http.door import HttpDoor
+from hub.http.limits import Limits
 from hub.http.table import routes
 from hub.hub import Hub, HubSettings
 from hub.keys import load_secret
@@ -197,6 +198,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             hub,
             routes([*Api(hub, server, source, live).endpoints(), *OscoreApi(coap_door.contexts).endpoints()]),
             version=__version__,
+            limits=Limits(publish_rate=config.http.publish_rate, publish_burst=config.http.publish_burst),
             mqtt=websocket.asgi_app(mqtt_door),
             gateway=eui.hex(),
         )

@@ -162,6 +162,12 @@ class HttpSection(Section, frozen=True, kw_only=True):
     workshop_port: Annotated[
         int, Meta(ge=0, le=65535, description="second listener for clients of 2017; 0: none")
     ] = 0
+    publish_rate: Annotated[
+        float, Meta(ge=0, le=100_000, description="messages a second of one thing; 0: no bound")
+    ] = 0.0
+    publish_burst: Annotated[int, Meta(ge=1, le=100_000, description="messages beyond that rate at once")] = (
+        100
+    )
 
 
 class CoapSection(Section, frozen=True, kw_only=True):

@@ -61,7 +61,20 @@ class Upstream(msgspec.Struct, frozen=True):
     queued: int = 0
     delivered: int = 0
     rejected: int = 0  # refused for good by the broker
+    rejected_detail: str = ""  # why the latest was
     missed: int = 0  # removed by retention before they could be delivered
+    since: float | str | None = None  # unix seconds of the last change of state
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A NATS stream that messages come from."""
+
+    name: str
+    state: str = ""
+    detail: str = ""
+    stored: int = 0
+    behind: int = 0  # messages still to come
+    passed_over_detail: str = ""  # why the latest was not taken
     since: float | str | None = None  # unix seconds of the last change of state
 
 
@@ -89,6 +102,7 @@ class Status(msgspec.Struct, frozen=True):
     radio: RadioState = RadioState()
     store: StoreState = StoreState()
     upstream: list[Upstream] = []
+    nats: list[Source] = []
     counters: Counters = Counters()
 
 

@@ -9,7 +9,7 @@ import re
 import time as clock
 from dataclasses import dataclass
 
-from webui.client import Device, Frame, Module, Status, Upstream, Value
+from webui.client import Device, Frame, Module, Source, Status, Upstream, Value
 
 QUIET_AFTER_S = 3600  # a sensor that reports hourly is the slowest common one
 DISK_FULL_BYTES = 50_000_000  # free; below it the store's own housekeeping soon has no room
@@ -244,7 +244,7 @@ def store_lamp(status: Status) -> Lamp:
     )
 
 
-def upstream_level(sink: Upstream) -> str:
+def upstream_level(sink: Upstream | Source) -> str:
     """An outage is what the store is for, so it is amber; red is for what waiting will not cure."""
     if sink.state == "connected":
         return "ok"

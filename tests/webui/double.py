@@ -41,6 +41,7 @@ class GatewayDouble:
         self.frames: list[dict[str, Any]] = []
         self.downlinks: list[dict[str, Any]] = []
         self.upstream: list[dict[str, Any]] = []
+        self.nats: list[dict[str, Any]] = []
         self.gateways: list[dict[str, Any]] = [
             {
                 "eui": "b827ebfffe12cd34",
@@ -171,6 +172,7 @@ class GatewayDouble:
                     "set_aside": self.set_aside,
                 },
                 "upstream": self.upstream,
+                "nats": self.nats,
                 "counters": {
                     "uplinks": kinds.count("uplink"),
                     "joins": kinds.count("join"),

@@ -344,6 +344,23 @@ def test_without_upstream_the_page_says_how_to_set_one_up(person: Visitor) -> No
     assert "[[upstream]]" in person.page
 
 
+def test_upstream_shows_what_a_broker_refused_and_why(person: Visitor, site: GatewayDouble) -> None:
+    refused = "message 7: no rights to <b>channels</b>"
+    site.upstream = [{"name": "cloud", "state": "connected", "rejected": 1, "rejected_detail": refused}]
+    person.get("/upstream")
+    assert "Refused last: message 7: no rights to &lt;b&gt;" in person.page
+
+
+def test_upstream_shows_where_messages_come_from(person: Visitor, site: GatewayDouble) -> None:
+    site.nats = [
+        {"name": "fleet", "state": "connected", "stored": 12, "behind": 3, "passed_over_detail": "no channel"}
+    ]
+    person.get("/upstream")
+    assert "From <bdi>fleet</bdi>" in person.page
+    assert "Passed over last: no channel" in person.page
+    assert "[[upstream]]" not in person.page
+
+
 def test_the_token_never_reaches_a_page(person: Visitor, site: GatewayDouble) -> None:
     for path in PAGES:
         answer = person.get(path)
