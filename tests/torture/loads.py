@@ -29,6 +29,7 @@ from .promises import Book
 
 GATEWAY_EUI = bytes.fromhex("02f10f6a7e0000aa")
 ENDLESS = 1 << 40
+RX_WINDOWS_US = (1_000_000, 2_000_000)  # after the uplink (LoRaWAN 1.0.4, 3.3)
 
 
 @dataclass
@@ -336,7 +337,7 @@ class Lora:
             while True:
                 self._frame = self._frame or self._device.uplink()
                 packet = gwmp.RxPacket(
-                    1_000_000, 868_100_000, 0, 0, 1, LoRaModulation(7, 125_000), -80, 7.5, self._frame
+                    self._heard_us, 868_100_000, 0, 0, 1, LoRaModulation(7, 125_000), -80, 7.5, self._frame
                 )
                 try:
                     await loop.sock_sendall(udp, gwmp.encode(gwmp.PullData(1, GATEWAY_EUI)))
@@ -348,11 +349,18 @@ class Lora:
                 except ConnectionRefusedError:  # this door opens a moment later than others
                     await asyncio.sleep(0.01)
 
+    @property
+    def _heard_us(self) -> int:
+        """The forwarder's clock at this frame; its receive windows are never those of another one."""
+        return (self._device.fcnt + 1) * 10_000_000 % (1 << 32)
+
     async def _acknowledged(self, loop: asyncio.AbstractEventLoop, udp: socket.socket) -> None:
         while True:
             answer = gwmp.decode(await loop.sock_recv(udp, 65536))
             if isinstance(answer, gwmp.PullResp):
                 await loop.sock_sendall(udp, gwmp.encode(gwmp.TxAck(answer.token, GATEWAY_EUI)))
+                if (answer.txpk.tmst or 0) - self._heard_us not in RX_WINDOWS_US:
+                    continue  # a repeated ACK of the frame before; a device's windows are closed for it
                 if not answer.txpk.data[5] & 0x20:
                     raise AssertionError("no ACK bit in the answer to a confirmed uplink")
                 self._account.frames.add(self._device.fcnt)
