@@ -373,8 +373,8 @@ def _pick(query: Query) -> Pick | None:
         return None
     tests: list[Callable[[Any], bool]] = []
     compare = _COMPARE[query.comparator]
-    if query.v is not None:
-        limit = query.v
+    limit = query.v
+    if limit is not None:
         tests.append(lambda value: type(value) is float and compare(value, limit))
     if query.vs is not None:
         text = query.vs
@@ -385,7 +385,7 @@ def _pick(query: Query) -> Pick | None:
     if query.vd is not None:
         octets = data_bytes(query.vd)
         tests.append(lambda value: type(value) is bytes and value == octets)
-    numbers_only = query.v is not None and len(tests) == 1
+    numbers_only = limit is not None and len(tests) == 1
 
     def pick(values: Values) -> list[int]:
         if isinstance(values, array):

@@ -42,7 +42,7 @@ class Limits:
     oscore_contexts: int = 10_000  # Invalid when one more is made
 
 
-COUNTERS = (
+COUNTERS: tuple[str, ...] = (
     "datagrams",
     "malformed",
     "dropped_group",

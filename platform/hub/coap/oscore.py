@@ -17,6 +17,7 @@ from typing import NamedTuple
 import aiocoap  # type: ignore[import-untyped]
 import cbor2
 from aiocoap import oscore
+from aiocoap.error import Error as AiocoapError  # type: ignore[import-untyped]
 from aiocoap.message import Direction  # type: ignore[import-untyped]
 from aiocoap.numbers.optionnumbers import OptionNumber  # type: ignore[import-untyped]
 from cryptography.exceptions import InvalidTag
@@ -154,7 +155,7 @@ class Secured:
         options = [(int(Opt.OSCORE), bytes(outer.opt.oscore))]
         if observe is not None:
             options.insert(0, (int(Opt.OBSERVE), observe))
-        return Response(int(outer.code), tuple(options), outer.payload)
+        return Response(_code(outer), tuple(options), outer.payload)
 
 
 class Contexts:
@@ -272,8 +273,9 @@ class Contexts:
             raise _fault(Code.BAD_OPTION, "Failed to decode COSE") from None
         except oscore.ProtectionInvalid:
             raise _fault(Code.BAD_REQUEST, "Decryption failed") from None
-        except (aiocoap.error.Error, UnicodeDecodeError):  # the inside, from one who has the key
+        except (AiocoapError, UnicodeDecodeError):  # the inside, from one who has the key
             raise _fault(Code.BAD_REQUEST, "Decryption failed") from None
+        assert identifiers is not None  # of a request there always are
         return _packet_of(inner, packet), Secured(context, identifiers)
 
     def _add(self, context: Context) -> None:
@@ -326,16 +328,23 @@ def _identifiers(context: Context, outer: aiocoap.Message) -> oscore.RequestIden
         _, identifiers = context.unprotect(outer)
     except oscore.ReplayErrorWithEcho as challenge:
         return challenge.request_id
-    except (aiocoap.error.Error, UnicodeDecodeError):
+    except (AiocoapError, UnicodeDecodeError):
         raise _fault(Code.BAD_REQUEST, "Decryption failed") from None
     finally:
         context.recipient_replay_window = window
+    assert identifiers is not None  # of a request there always are
     return identifiers
+
+
+def _code(message: aiocoap.Message) -> int:
+    """The code of a message; what has been decoded or protected has one."""
+    assert message.code is not None
+    return int(message.code)
 
 
 def _packet_of(inner: aiocoap.Message, outer: Packet) -> Packet:
     options = tuple((int(option.number), option.encode()) for option in inner.opt.option_list())
-    return Packet(outer.type, int(inner.code), outer.mid, outer.token, options, inner.payload)
+    return Packet(outer.type, _code(inner), outer.mid, outer.token, options, inner.payload)
 
 
 def _fault(code: Code, words: str) -> OscoreFault:

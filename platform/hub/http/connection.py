@@ -117,7 +117,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._leaving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self.app_state = {DOOR_CLOSING: self.wire.closing}
+        self.app_state: dict[str, object] = {DOOR_CLOSING: self.wire.closing}
         certificate = transport.get_extra_info("peercert")
         if certificate:
             self.app_state[CERTIFIED] = thing_id_of(certificate) or ""

@@ -53,7 +53,7 @@ def read_query(request: Request) -> tuple[Query, dict[str, Any]]:
     }
     echo = {name: value for name, value in filters.items() if value is not None}
     tokens = {name: token for name in ("next", "previous") if (token := given.get(name))}
-    arguments = {_FIELDS.get(name, name): value for name, value in (echo | tokens).items()}
+    arguments: dict[str, Any] = {_FIELDS.get(name, name): value for name, value in (echo | tokens).items()}
     offset = optional(request, "offset", count)
     limit = optional(request, "limit", count)
     query = Query(
