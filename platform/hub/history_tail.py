@@ -31,6 +31,7 @@ MAX_SERIES = 100_000  # kept in memory at about 700 bytes each; the records of f
 TAIL_RECORDS: Final = 262_144  # that start a compaction; 28 bytes each
 TAIL_MESSAGES: Final = 65_536  # so that a start reads them back in half a second
 TAIL_BYTES: Final = 16 << 20  # of text, data and messages
+NUMBER_BYTES = 24  # of a number that is an object of its own
 MAX_TAIL = 2  # times these: then nothing more is taken until compaction gets on
 
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -39,12 +40,13 @@ _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 class Run:
     """The tail of one series, in the order of arrival."""
 
-    __slots__ = ("boots", "chunked", "seqs", "times", "values")
+    __slots__ = ("boots", "chunked", "seqs", "sizes", "times", "values")
 
     def __init__(self, chunked: int) -> None:
         self.chunked = chunked  # records of the series that are in chunks
         self.times = array("d")
         self.values: Values = array("d")
+        self.sizes = array("i")  # bytes of each value where `values` is a list, else empty
         # Whose clock gave each time, 0 where the time is right; None: all are right.
         self.boots: array[int] | None = None
         self.seqs = array("q")  # appended to last: its length is what may be read
@@ -88,6 +90,7 @@ class Tail:
         self.refused = 0  # records of series beyond MAX_SERIES
         self.skip: Mapping[int, int] = {}  # series to the message up to which chunks hold it already
         self._sources: dict[tuple[str, str, str, str], dict[tuple[str, str, str], Series]] = {}
+        self._others: dict[tuple[str, str, str, str, str], Series] = {}  # of messages that are not SenML
         self._next_id = 1
 
     # Series
@@ -192,16 +195,17 @@ class Tail:
                 self.records += 1
 
     def _take_other(self, message: Message) -> None:
-        # Mainflux names the format after the last element of the subtopic.
         content_type = message.content_type
-        name = message.subtopic.rpartition(".")[2] or ("json" if content_type == JSON else "octets")
-        key = SeriesKey(
-            message.channel, message.subtopic, message.publisher, message.protocol, name, "", content_type
-        )
-        series = self.find(key)
+        source = (message.channel, message.subtopic, message.publisher, message.protocol, content_type)
+        series = self._others.get(source)
         if series is None:
-            self.refused += 1
-            return
+            # Mainflux names the format after the last element of the subtopic.
+            name = message.subtopic.rpartition(".")[2] or ("json" if content_type == JSON else "octets")
+            series = self.find(SeriesKey(*source[:4], name, "", content_type))
+            if series is None:
+                self.refused += 1
+                return
+            self._others[source] = series
         if message.seq <= self.skip.get(series.id, 0):
             return
         payloads: Sequence[bytes] = (message.payload,)
@@ -223,10 +227,13 @@ class Tail:
     def _append_item(self, run: Run, item: Item) -> None:
         values = run.values
         if not isinstance(values, list):
-            self.size_bytes += 24 * len(values)
+            run.sizes.extend([NUMBER_BYTES] * len(values))
+            self.size_bytes += NUMBER_BYTES * len(values)
             values = run.values = list(values)
+        size = _size(item)
         values.append(item)
-        self.size_bytes += _size(item)
+        run.sizes.append(size)
+        self.size_bytes += size
 
     def _boot(self, message: Message) -> int:
         """Whose clock gave this message its time, as a number; 0 where the time can be trusted or never will."""
@@ -260,10 +267,11 @@ class Tail:
         if run.boots is not None and len(run.seqs) > count:
             rest.boots = run.boots[count:]
         rest.seqs = run.seqs[count:]
+        if type(rest.values) is list:
+            rest.sizes = run.sizes[count:]
         piece.series.run = rest
         self.records -= count
-        if type(piece.values) is list:
-            self.size_bytes -= sum(map(_size, piece.values))
+        self.size_bytes -= sum(run.sizes[:count])
 
 
 def _append_boot(run: Run, boot: int) -> None:
@@ -283,13 +291,13 @@ def _item(record: senml.Record) -> Item:
     return [value, record.sum, record.update_time]
 
 
-def _size(item: Item) -> int:
-    """Bytes that count against TAIL_BYTES."""
-    match item:
-        case str() | bytes():
-            return 50 + len(item)
-        case (int(), bytes(payload)):
-            return 120 + len(payload)
-        case [value, _, _]:
-            return 120 + _size(value)
-    return 24
+def _size(item: Any) -> int:
+    """Bytes that count against TAIL_BYTES: about what the object takes in memory."""
+    kind = type(item)
+    if kind is str or kind is bytes:
+        return 50 + len(item)
+    if kind is tuple:  # of a message that is not SenML: its time and its payload
+        return 120 + len(item[1])
+    if kind is list:  # a value with its sum and update time
+        return 120 + _size(item[0])
+    return NUMBER_BYTES
