@@ -19,7 +19,7 @@ from gateway.lorawan.outcome import Downlink, Joined, Rejected, Uplink, Writes
 from gateway.lorawan.publish import Published, Publisher
 from gateway.lorawan.server import NetworkServer
 from hub.access import Access, Action, Principal, Resource
-from hub.errors import Busy, HubError, LogFailed
+from hub.errors import Busy, HubError, LogFailed, LogFull
 from hub.log import Log
 from radio.gwmp import RxPacket, TxError
 
@@ -96,12 +96,13 @@ class Uplinks:
             self.counters.undecodable += 1
         try:
             if uplink.durable or uplink.downlink is not None:
-                self.log.submit(messages, uplink.writes, self._answer(uplink.downlink, eui))
+                self.log.submit(messages, uplink.writes, self._answer(uplink.downlink, eui, uplink))
             else:
                 self.log.post(messages, uplink.writes)
-        except Busy:
+        except (Busy, LogFull) as error:
             self.counters.store_busy += 1
-            detail = "not stored: the disk is too slow or full"
+            self.server.not_stored(uplink)
+            detail = f"not stored: {error.reason}"
         except LogFailed:
             return  # the process is about to end; the device repeats what matters to it
         else:
@@ -127,12 +128,16 @@ class Uplinks:
         self.live.add("rejected", now.wall_ns / 1e9, partial(_rejected_details, rejected))
         self._answer_now(rejected.downlink, eui)
 
-    def _answer(self, downlink: Downlink | None, eui: bytes) -> Callable[[HubError | None], None]:
+    def _answer(
+        self, downlink: Downlink | None, eui: bytes, uplink: Uplink | None = None
+    ) -> Callable[[HubError | None], None]:
         """What to do after the commit: send a downlink that waited for it, unless the commit failed."""
 
         def done(error: HubError | None) -> None:
             if error is not None:
                 log.error("no answer is sent, as the frame was not stored: %s", error)
+                if uplink is not None:
+                    self.server.not_stored(uplink)
             elif downlink is not None and downlink.after_commit:
                 self._transmit(downlink, eui)
 

@@ -93,6 +93,7 @@ class Uplink(msgspec.Struct, frozen=True, gc=False):
     downlink: Downlink | None = None
     acked: str | None = None  # id of the confirmed downlink that this uplink acknowledges
     notes: tuple[str, ...] = ()  # MAC commands and what was concluded, for the live view
+    before: int | None = None  # FCntUp of the session until this frame
 
 
 Outcome = Rejected | Joined | Uplink

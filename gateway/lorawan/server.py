@@ -142,6 +142,7 @@ class NetworkServer:
         fport = frame.fport
         payload = b"" if fport is None else session.crypto.cipher(UPLINK, fcnt, fport, frame.frm_payload)
         self._counters.uplinks += 1
+        before = session.fcnt_up
         session.fcnt_up = fcnt
         session.last_mic = frame.mic
         session.last_heard_ns = now.mono_ns
@@ -178,7 +179,14 @@ class NetworkServer:
             answer.downlink if answer else None,
             acked,
             tuple(answer.notes) if answer else (),
+            before,
         )
+
+    def not_stored(self, uplink: Uplink) -> None:
+        """The writes of `uplink` were refused: its repetition is taken as new, and not merely acknowledged."""
+        session = uplink.device.session
+        if session is not None and session.dev_addr == uplink.dev_addr and session.fcnt_up == uplink.fcnt:
+            session.fcnt_up = uplink.before
 
     def _react(
         self, session: Session, frame: DataFrame, commands: bytes, rx: RxPacket, now: Instant, writes: Writes

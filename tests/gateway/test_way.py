@@ -9,6 +9,7 @@ import pytest
 from gateway.app import _adr_max_dr
 from gateway.lorawan.errors import FrameError
 from gateway.settings import Config, LorawanSection, ModuleSection, RadioSection
+from hub.errors import LogFull
 from hub.message import OCTET_STREAM, SENML_JSON
 from radio.gwmp import TxError
 from radio.regions import get_region
@@ -60,6 +61,38 @@ def test_a_confirmed_uplink_is_acknowledged_after_its_commit(
             assert (frame.ack, fcnt, payload) == (True, 0, b"")
             assert packet.tmst == 2_000_000  # one second after the uplink's end
             await s.until(lambda: s.gateway.core.server.counters.downlinks_sent == 1)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["refused at once", "refused by the commit"])
+def test_an_uplink_that_found_no_room_is_taken_when_its_device_repeats_it(
+    site: OpenSite, device: Device, opened: Any, mocker: Any, at_once: bool
+) -> None:
+    full = LogFull("the disk is full")
+
+    def refuse(messages: Any, also: Any, done: Any) -> list[int]:
+        if at_once:
+            raise full
+        asyncio.get_running_loop().call_soon(done, full)
+        return []
+
+    async def main() -> None:
+        async with site() as s:
+            await s.add(device)
+            await s.forwarder.pull()
+            log, counters = s.gateway.core.hub.log, s.gateway.core.server.counters
+            frame = device.uplink(confirmed=True)
+            patched = mocker.patch.object(log, "submit", side_effect=refuse)
+            await s.forwarder.push(frame)
+            await s.until(lambda: patched.called)
+            mocker.stop(patched)
+            assert log.read(0) == []
+            await s.forwarder.push(frame)
+            packet = await s.forwarder.downlink()
+            assert opened(device, packet, None)[0].ack
+            assert len(log.read(0)) == 2, "acknowledged, so it is stored"
+            assert counters.uplinks == 2
 
     asyncio.run(main())
 
