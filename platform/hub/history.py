@@ -335,8 +335,10 @@ class History:
             except Exception:
                 log.exception("the history is %d messages behind", self._messages_behind())
                 wait_s = RETRY_S
+            # Not wait_for: up to Python 3.11 it loses a cancellation that comes with the wake-up (CPython #86296).
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
 
     def _messages_behind(self) -> int:
         return int(max(0, self._log.committed_seq - self._store.done))

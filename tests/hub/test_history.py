@@ -676,3 +676,20 @@ def test_a_history_that_is_closed_says_so(tmp_path: Path) -> None:
         await log.close()
 
     asyncio.run(main())
+
+
+def test_it_closes_also_when_it_is_woken_at_that_moment(tmp_path: Path) -> None:
+    """A cancellation must not be lost between the wake-up and the wait; power-cut runs met this as a hang."""
+
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        history = History.open(tmp_path / "history.db", log)
+        while "wait" not in str(history._task.get_coro().cr_await):  # type: ignore[union-attr]  # noqa: ASYNC110
+            await asyncio.sleep(0)  # until it has nothing to do
+        history._wake.set()
+        closing = asyncio.create_task(history.close())
+        await asyncio.wait({closing}, timeout=10)
+        assert closing.done()
+        await log.close()
+
+    asyncio.run(main())
