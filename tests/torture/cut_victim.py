@@ -29,9 +29,11 @@ from hub.access import Principal
 from hub.errors import HubError
 from hub.history import Query
 from hub.hub import Hub, HubSettings
+from hub.keys import ServerKey
 from hub.log import Log, Migration, Write
 from hub.message import OCTET_STREAM, SENML_JSON, Message
 from hub.mqtt import MIGRATIONS, MqttDoor
+from hub.registry import Registry
 
 TABLE = Migration("torture/1", ("CREATE TABLE torture(body TEXT PRIMARY KEY) WITHOUT ROWID",))
 SMALL_WAL = 96 << 10  # so that a short life sees several checkpoints
@@ -39,6 +41,7 @@ SMALL_RESERVE = 256
 SMALL_BALLAST = 16 << 10
 SMALL_HISTORY = {"TAIL_RECORDS": 24, "TAIL_MESSAGES": 16}  # so that it compacts in a short life
 DEADLINE_S = 30.0
+COMMIT_INTERVAL_S = 0.01
 REFUSED = 3  # exit status: an error of the disk was raised to whoever started the hub
 
 
@@ -55,6 +58,27 @@ class LessSynchronous(sqlite3.Connection):
 
 def open_hub(folder: Path, order: dict[str, Any], **more: Any) -> Hub:
     """The hub as a gateway opens it, with one more table whose rows belong to messages."""
+    more |= _adapt(order)
+    settings = HubSettings(commit_interval_s=COMMIT_INTERVAL_S, max_messages=order["max_messages"])
+    return Hub.open(folder, migrations=(*MIGRATIONS, TABLE), settings=settings, **more)
+
+
+def open_parts(folder: Path, order: dict[str, Any]) -> tuple[Registry, Log]:
+    """Registry and log alone, as the hub opens them."""
+    more = _adapt(order)
+    registry = Registry.open(folder / "registry.db", ServerKey.load(folder / "server.key"))
+    log = Log.open(
+        folder / "log.db",
+        migrations=(*MIGRATIONS, TABLE),
+        commit_interval_s=COMMIT_INTERVAL_S,
+        max_messages=order["max_messages"],
+        **more,
+    )
+    return registry, log
+
+
+def _adapt(order: dict[str, Any]) -> dict[str, Any]:
+    """Set the bounds of this life; returns further arguments for the log."""
     if order["small"]:
         database.WAL_BYTES = SMALL_WAL
         log_writer.RESERVE = SMALL_RESERVE
@@ -63,9 +87,8 @@ def open_hub(folder: Path, order: dict[str, Any], **more: Any) -> Hub:
             setattr(history_tail, name, value)
     if order["synchronous"] != "FULL":
         LessSynchronous.level = order["synchronous"]
-        more["connection"] = LessSynchronous
-    settings = HubSettings(commit_interval_s=0.01, max_messages=order["max_messages"])
-    return Hub.open(folder, migrations=(*MIGRATIONS, TABLE), settings=settings, **more)
+        return {"connection": LessSynchronous}
+    return {}
 
 
 class Life:
