@@ -42,7 +42,7 @@ GATEWAY_EUI = bytes.fromhex("02f10f6a7e0000aa")
 TEMPERATURE_AND_HUMIDITY = bytes.fromhex("0167010d02685a")  # Cayenne LPP: 26.9 Cel on 1, 45 %RH on 2
 T = TypeVar("T")
 DEADLINE_S = 60.0
-LISTENING = re.compile(r"MQTT on port (\d+), HTTP on (\d+), GWMP on (\d+)")
+LISTENING = re.compile(r"MQTT on (\d+), HTTP on (\d+), .*GWMP on (\d+)")
 
 
 class Sensor:
