@@ -169,7 +169,10 @@ class LogWriter:
         (reserved,) = conn.execute(
             "SELECT CAST(sum(value) AS INTEGER) FROM state WHERE name = 'reserved'"
         ).fetchone()
-        ended: int = max(reserved or 0, self._read_mark(), self.last_seq, self.given)
+        mark = self._read_mark()
+        if mark and not reserved:
+            log.error("%s is new, but an earlier one held messages: what it held is lost", self._path.name)
+        ended: int = max(reserved or 0, mark, self.last_seq, self.given)
         if ended > MAX_SEQ:
             raise sqlite3.DatabaseError(f"number {ended} is out of range")
         self.first_seq = self.first_seq or ended + 1

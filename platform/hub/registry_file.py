@@ -211,6 +211,9 @@ class RegistryFile:
         conn = open_writer(self._path)
         try:
             check(conn, self._path, thorough=True, patient=True)
+            tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+            if tables - {"migration"} and "thing" not in tables:
+                raise sqlite3.DatabaseError("it is some other database")
             migrate(conn, _MIGRATIONS)
             if conn.execute("PRAGMA foreign_key_check").fetchone():
                 raise sqlite3.DatabaseError("a row points to one that is not there")

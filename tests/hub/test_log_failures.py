@@ -348,6 +348,24 @@ def test_an_empty_file_is_a_new_log(tmp_path: Path, make_message: MakeMessage) -
     asyncio.run(main())
 
 
+def test_a_log_that_is_gone_is_said_so(
+    tmp_path: Path, make_message: MakeMessage, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        (last,) = await log.append([make_message()])
+        await log.close()
+        assert "what it held is lost" not in caplog.text
+        (tmp_path / "log.db").unlink()
+        log = Log.open(tmp_path / "log.db")
+        assert "what it held is lost" in caplog.text
+        (seq,) = await log.append([make_message()])
+        assert seq > last
+        await log.close()
+
+    asyncio.run(main())
+
+
 def test_only_the_last_damaged_files_are_kept(tmp_path: Path) -> None:
     async def main() -> None:
         for _ in range(database.KEPT_DAMAGED + 2):

@@ -380,6 +380,20 @@ def test_a_damaged_registry_is_set_aside_and_its_copy_taken(tmp_path: Path) -> N
     registry.close()
 
 
+def test_another_database_in_its_place_is_set_aside_and_its_copy_taken(tmp_path: Path) -> None:
+    registry = reopen(tmp_path)
+    thing, key = registry.create_thing("node")
+    registry.close()
+    (tmp_path / "registry.db").unlink()
+    other = sqlite3.connect(tmp_path / "registry.db")
+    other.execute("CREATE TABLE chunk(id INTEGER PRIMARY KEY)")
+    other.close()
+    registry = reopen(tmp_path)
+    assert registry.set_aside is not None
+    assert registry.thing_by_key(key) == thing
+    registry.close()
+
+
 def test_a_registry_damaged_with_its_copy_starts_empty(tmp_path: Path) -> None:
     reopen(tmp_path).close()
     for name in ("registry.db", "registry.db.copy"):
