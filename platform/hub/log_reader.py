@@ -19,6 +19,7 @@ from .message import Message
 log = logging.getLogger("hub.log")
 
 STEP = 256  # rows fetched at once: about 64 KiB of bodies
+FETCH_BYTES = 4 << 20  # of rows fetched at once, once their size is known; alone large ones make fewer
 
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -79,6 +80,7 @@ class LogReader:
     def __init__(self, source: ReaderSource) -> None:
         self._conn = SourcedConnection(source)
         self._report = source.report
+        self._row_bytes = 1  # of a row, on the average of the last ones read
 
     def scan(
         self,
@@ -99,11 +101,15 @@ class LogReader:
         left = max_rows if max_rows is not None else (1 << 62)
         last = up_to if up_to is not None else (1 << 62)
         while len(found) < limit and left > 0:
-            step = min(STEP, left) if match else min(STEP, left, limit - len(found))
+            step = min(STEP, left, max(1, FETCH_BYTES // self._row_bytes))
+            if not match:
+                step = min(step, limit - len(found))
             rows = self._conn.rows(
                 "SELECT seq, CAST(body AS BLOB) FROM log WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
                 (seen, last, step),
             )
+            if rows:
+                self._row_bytes = 1 + sum(len(body or b"") for _, body in rows) // len(rows)
             for seq, body in rows:
                 message = decode_row(seq, body)
                 seen = seq

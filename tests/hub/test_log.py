@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hub import log as log_module
-from hub import log_writer
+from hub import log_reader, log_writer
 from hub.database import Migration
 from hub.errors import Busy, Invalid, LogFailed, WriteRefused
 from hub.log import Gap, Log
@@ -556,5 +558,32 @@ def test_messages_after_a_number_are_counted_exactly_with_holes_and_without(
             ):
                 assert log.count_after(seq) == len(log.read(seq, None, 1000))
             await log.close()
+
+    asyncio.run(main())
+
+
+def test_large_rows_are_fetched_few_at_a_time_and_all_come(
+    tmp_path: Path, make_message: MakeMessage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        for _ in range(4):
+            await log.append([make_message(payload=os.urandom(100_000)) for _ in range(25)])
+        reader = log.reader()
+        fetched = []
+        rows = reader._conn.rows
+
+        def spy(sql: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+            found = rows(sql, params)
+            fetched.append(sum(len(row[1]) for row in found))
+            return found
+
+        monkeypatch.setattr(reader._conn, "rows", spy)
+        found, _ = reader.scan(0, None, 100)
+        again, _ = reader.scan(0, None, 100)
+        assert [message.seq for message in found] == [message.seq for message in again] == list(range(1, 101))
+        assert max(fetched[1:]) <= log_reader.FETCH_BYTES
+        reader.close()
+        await log.close()
 
     asyncio.run(main())
