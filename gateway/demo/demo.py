@@ -170,7 +170,6 @@ async def _prepare(options: Options, folder: Path) -> _Demo:
         tls=False,
         username=login[0],
         password=login[1],
-        protocol="5" if broker.mosquitto_path() else "3.1.1",
     )
     config = msgspec.structs.replace(config, upstream=(cloud,))
     (folder / "fluxgate.toml").write_text(show(config, secrets=True))
