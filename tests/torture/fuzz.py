@@ -8,6 +8,7 @@ What is taken as valid joins the pool, so that mutations pile up behind the firs
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import multiprocessing
 import random
@@ -307,18 +308,22 @@ def _job(job: tuple[str, int, int, float | None]) -> Result:
 
 
 def run_on_all_cores(
-    names: Sequence[str], count: int, seed: int, minutes: float | None = None, part: int = 250_000
+    names: Sequence[str], count: int, seed: int, minutes: float | None = None, part: int = 100_000
 ) -> Iterator[Result]:
     """`count` inputs for each target, in parts shared among processes; yields each target when it is done."""
     from .fuzz_targets import SLOW
 
-    jobs = []
+    parts = []
     for name in names:
-        size = part // 10 if name in SLOW else part
-        jobs += [
-            (name, min(size, count - done), seed * 1_000_003 + n, minutes)
-            for n, done in enumerate(range(0, count, size))
-        ]
+        size = part // 20 if name in SLOW else part
+        parts.append(
+            [
+                (name, min(size, count - done), seed * 1_000_003 + n, minutes)
+                for n, done in enumerate(range(0, count, size))
+            ]
+        )
+    # Each target in turn, so that a run that is cut short has seen all of them.
+    jobs = [job for row in itertools.zip_longest(*parts) for job in row if job]
     totals = {name: Result(name) for name in names}
     left = {name: sum(job[0] == name for job in jobs) for name in names}
     began = time.monotonic()

@@ -93,13 +93,16 @@ def fuzz(count: int, seed: int, minutes: float | None) -> bool:
     if not control.problems:
         print("the control found nothing: the harness is blind")
         return False
-    good = True
+    good, total = True, 0
     for result in fuzz.run_on_all_cores(list(TARGETS), count, seed, minutes):
         print(result, flush=True)
         for problem in result.problems:
             print(problem)
         good &= not result.problems
-    print(f"fuzz: {count} inputs a target, seed {seed}: {'no problem' if good else 'problems, see above'}")
+        total += result.inputs
+    print(
+        f"fuzz: {total} inputs for {len(TARGETS)} targets, seed {seed}: {'no problem' if good else 'problems above'}"
+    )
     return good
 
 
