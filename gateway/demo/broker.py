@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import shutil
 import socket
 import sys
@@ -15,15 +17,21 @@ MQTT_3_1_1 = MQTTProtocolVersion.MQTTv311
 MQTT_5 = MQTTProtocolVersion.MQTTv5
 
 
+LISTENING = range(20_000, 32_000)  # below what Linux gives to outgoing connections
+
+
 def free_port(wanted: int = 0, kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """`wanted` if nobody has it on loopback, else one the system chooses."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """`wanted` if nobody has it on loopback, else another one.
+
+    Not one that the system chooses: an outgoing connection could get the same while nobody listens on it.
+    """
+    for port in (wanted or random.choice(LISTENING), *random.sample(LISTENING, 100)):
+        with socket.socket(socket.AF_INET, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    raise OSError("no port is free on loopback")
 
 
 def mosquitto_path() -> str | None:

@@ -33,6 +33,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway.app import opened_core
 from gateway.config import show
+from gateway.demo.broker import free_port
 from gateway.provision import register
 from gateway.settings import Config
 from radio import gwmp
@@ -173,12 +174,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture
 def load(config: Config, device: Any, tmp_path: Path) -> Load:
-    def free(kind: socket.SocketKind) -> int:
-        with socket.socket(socket.AF_INET, kind) as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    ports = (free(socket.SOCK_DGRAM), free(socket.SOCK_STREAM), free(socket.SOCK_STREAM))
+    ports = (free_port(kind=socket.SOCK_DGRAM), free_port(), free_port())
     text = show(config).replace("commit_interval_s = 0.02", "commit_interval_s = 1.0")
     for section, port in zip(("lorawan", "mqtt", "http"), ports, strict=True):
         head, _, tail = text.partition(f"[{section}]")

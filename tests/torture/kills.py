@@ -26,6 +26,7 @@ from typing import Any
 
 from gateway.app import opened_core
 from gateway.config import parse
+from gateway.demo.broker import free_port
 from gateway.provision import register
 from hub.message import Message
 
@@ -106,18 +107,12 @@ def gateways(output: Path) -> Iterator[Gateways]:
         running.close()
 
 
-def free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Torture:
     """One data directory over its lives."""
 
     def __init__(self, folder: Path, zygote: Gateways, doors: Sequence[str], *, early: bool = False) -> None:
         tcp, udp = socket.SOCK_STREAM, socket.SOCK_DGRAM
-        self.site = Site(free_port(tcp), free_port(tcp), free_port(udp), free_port(udp))
+        self.site = Site(free_port(kind=tcp), free_port(kind=tcp), free_port(kind=udp), free_port(kind=udp))
         self.config = gateway_config(folder, self.site)
         self.account = Account()
         self.loads: list[Load] = []

@@ -8,7 +8,6 @@ import queue
 import random
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from gateway.demo.broker import free_port
 from gateway.upstream.relay import Relay
 from hub.message import OCTET_STREAM, Message
 
@@ -38,11 +38,6 @@ def new_message(n: int, *, device: str = "device-1", **changes: object) -> Messa
         "created_ns": 1_790_000_000_000_000_000 + n,
     }
     return Message(**(values | changes))  # type: ignore[arg-type]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections import defaultdict
@@ -20,6 +19,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+from gateway.demo.broker import free_port
 from gateway.upstream.backoff import Backoff
 from gateway.upstream.nats import NatsSink
 from gateway.upstream.nats_config import NatsServers, NatsSinkConfig, StreamSettings
@@ -29,11 +29,6 @@ from hub.log import Log
 
 GATEWAY = "0102030405060708"
 DEADLINE_S = 60.0  # of any single wait: reached only when something is broken
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 @dataclass
