@@ -7,6 +7,7 @@ the relay decides. A link is opened once and closed once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import re
 import ssl
@@ -149,9 +150,9 @@ class NatsLink:
         if client is None:
             return
         try:
-            await bounded(client.close(), CLOSE_TIMEOUT_S)
-        except (OSError, NatsError, RuntimeError, AttributeError):
-            pass  # it is over either way; the library trips over what it never had
+            # It is over either way; the library trips over what it never had.
+            with contextlib.suppress(OSError, NatsError, RuntimeError, AttributeError):
+                await bounded(client.close(), CLOSE_TIMEOUT_S)
         finally:
             client.cut()
 

@@ -266,8 +266,9 @@ async def coap_post(port: int, site: Site, body: str) -> str:
         await loop.sock_sendall(udp, wire)
         try:
             async with asyncio.timeout(10):
-                while not (answer := await loop.sock_recv(udp, 2048))[1]:
-                    pass  # an empty acknowledgement: the answer comes in a message of its own
+                answer = await loop.sock_recv(udp, 2048)
+                while not answer[1]:  # an empty acknowledgement: the answer comes in a message of its own
+                    answer = await loop.sock_recv(udp, 2048)
         except TimeoutError:
             return "nothing"
     return f"{answer[1] >> 5}.{answer[1] & 31:02}"

@@ -20,6 +20,7 @@ class Book:
     label: str = ""  # in all bodies and subtopics, where several books are kept of one directory
     publisher: tuple[str, str] = ("", "")  # thing id and key
     subscriber: tuple[str, str] = ("", "")
+    counted: int = 0  # calls to the disk that the fault shim has seen
     seen_seq: int = 0  # highest number that a listener was shown
     bodies: int = 0  # how many bodies were made; each is unique
     acknowledged: set[str] = field(default_factory=set)
@@ -78,7 +79,7 @@ class Book:
                 thing, key = rest.split()
                 self.keys[thing] = key
             case "counted":
-                pass  # calls that the fault shim has counted; for the harness
+                self.counted = int(rest)
             case "cursor":
                 self.cursor = max(self.cursor, int(rest))
             case _:
