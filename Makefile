@@ -29,6 +29,9 @@ PACKAGE_influxd := influxdb
 PACKAGE_strace := strace
 TEST_COMMANDS := mosquitto mosquitto_sub node npm chromium shellcheck curl systemd-analyze gcc coap-client-openssl influxd strace
 
+# SX127x drivers of others, judged against on the simulated chip; the fakes stand in for what they depend on.
+FOREIGN_DRIVERS := LoRaRF adafruit-circuitpython-rfm9x adafruit-circuitpython-busdevice
+
 .PHONY: run test check format lint types bench torture prove-install clean
 
 run: $(VENV)/.run
@@ -80,6 +83,7 @@ $(VENV)/.run: $(VENV)/bin/pip pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/bin/pip pyproject.toml constraints.txt
 	$(BIN)/pip install -q -e '.[dev]' -c constraints.txt
+	$(BIN)/pip install -q --no-deps -c constraints.txt $(FOREIGN_DRIVERS)
 	touch $@ $(VENV)/.run
 
 # Commands of Debian that the tests talk to; installed only where missing.

@@ -147,7 +147,7 @@ def _mixed(faults: Iterator[dict[str, Any]], rng: random.Random) -> list[dict[st
 def run(
     count: int | None, seed: int, *, early: bool = False, minutes: float | None = None, say: Any = None
 ) -> Findings:
-    """Every fault once, or `count` of them by chance; ends early in a control that has found something."""
+    """Every fault once, or `count` of them by chance; a control ends where it has found something lost."""
     findings = Findings()
     work = memory_folder()
     began = time.monotonic()
@@ -159,7 +159,7 @@ def run(
             for fault in faults[:count]:
                 if minutes is not None and time.monotonic() - began > minutes * 60:
                     break
-                if early and findings.problems:
+                if early and any("lost" in problem for problem in findings.problems):
                     break
                 _one(bench, fault, findings, work, rng, early=early)
                 if say and findings.faults % 200 == 0:
