@@ -1,0 +1,47 @@
+"""Counts of a measured quantity by size, as the gateway, the pages and `/metrics` show them.
+
+Written by one thread and read by others without a lock: a reader may see a value in `counts` that is not
+yet in `sum`, never a torn number.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Any
+
+
+class Histogram:
+    """How many values were at most each bound; the last count is of those above them all.
+
+    Bounds are upper ends, included (the `le` of a Prometheus bucket, which is the running sum of `counts`).
+    Raises ValueError unless they rise.
+    """
+
+    def __init__(self, bounds: Sequence[int], unit: str) -> None:
+        if not bounds or any(b <= a for a, b in zip(bounds, bounds[1:], strict=False)):
+            raise ValueError(f"histogram bounds do not rise: {list(bounds)}")
+        self.bounds = tuple(bounds)
+        self.unit = unit
+        self._counts = [0] * (len(self.bounds) + 1)
+        self._sum = 0
+        self._min: int | None = None
+        self._max: int | None = None
+
+    def add(self, value: int) -> None:
+        """Count one value, in `unit`."""
+        self._counts[bisect_left(self.bounds, value)] += 1
+        self._sum += value
+        self._min = value if self._min is None else min(self._min, value)
+        self._max = value if self._max is None else max(self._max, value)
+
+    def status(self) -> dict[str, Any]:
+        """Plain values; `min` and `max` are None while nothing was counted."""
+        counts = list(self._counts)
+        return {
+            "unit": self.unit,
+            "bounds": list(self.bounds),
+            "counts": counts,
+            "count": sum(counts),
+            "sum": self._sum,
+            "min": self._min,
+            "max": self._max,
+        }
