@@ -6,6 +6,7 @@ yet in `sum`, never a torn number.
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 
@@ -17,7 +18,7 @@ class Histogram:
     """
 
     def __init__(self, bounds: Sequence[int], unit: str) -> None:
-        if not bounds or any(b <= a for a, b in zip(bounds, bounds[1:], strict=False)):
+        if not bounds or any(b <= a for a, b in pairwise(bounds)):
             raise ValueError(f"histogram bounds do not rise: {list(bounds)}")
         self.bounds = tuple(bounds)
         self.unit = unit
