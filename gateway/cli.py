@@ -8,16 +8,14 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from gateway import __version__
+from gateway import __version__, cli_radio
 from gateway import config as configuration
+from gateway.cli_common import ConfigOption, fail, load
 from gateway.errors import StartFailed
-from gateway.settings import Config
-
-DEFAULT_CONFIG = Path("/etc/fluxgate/fluxgate.toml")
 
 app = typer.Typer(
     name="fluxgate",
@@ -26,19 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-radio_app = typer.Typer(
-    help="The radio process, and what it knows about boards.", invoke_without_command=True
-)
 config_app = typer.Typer(help="Show and check the configuration file.", no_args_is_help=True)
-app.add_typer(radio_app, name="radio")
+app.add_typer(cli_radio.app, name="radio")
 app.add_typer(config_app, name="config")
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", "-c", help=f"Configuration file; {DEFAULT_CONFIG} where it exists.", show_default=False
-    ),
-]
 
 
 def main() -> None:
@@ -46,21 +34,7 @@ def main() -> None:
     try:
         app()
     except configuration.ConfigError as error:
-        _fail(str(error))
-
-
-def _fail(message: str) -> NoReturn:
-    print(f"fluxgate: {message}", file=sys.stderr)  # noqa: T201
-    raise SystemExit(1)
-
-
-def _load(path: Path | None) -> Config:
-    if path is not None:
-        return configuration.load(path)
-    try:
-        return configuration.load(DEFAULT_CONFIG) if DEFAULT_CONFIG.exists() else Config()
-    except PermissionError:  # its folder is closed to other users, as it may hold upstream passwords
-        _fail(f"{DEFAULT_CONFIG} may only be read by root: put `sudo` in front of the command")
+        fail(str(error))
 
 
 @app.command()
@@ -75,9 +49,9 @@ def run(config: ConfigOption = None) -> None:
     from gateway import run as everything
 
     try:
-        asyncio.run(everything.run(_load(config), config))
+        asyncio.run(everything.run(load(config), config))
     except everything.RunFailed as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @app.command()
@@ -86,37 +60,15 @@ def gateway(config: ConfigOption = None) -> None:
     from gateway import app as process
 
     try:
-        process.run(_load(config))
+        process.run(load(config))
     except StartFailed as error:
-        _fail(str(error))
-
-
-@radio_app.callback()
-def radio(context: typer.Context, config: ConfigOption = None) -> None:
-    """Run the radio process, unless a command follows."""
-    if context.invoked_subcommand is not None:
-        return
-    from gateway import radio_process
-
-    try:
-        radio_process.run(_load(config))
-    except radio_process.RadioFailed as error:
-        _fail(str(error))
-
-
-@radio_app.command()
-def boards() -> None:
-    """List the boards this version knows, with their wiring."""
-    from gateway import radio_process
-
-    for line in radio_process.describe_boards():
-        typer.echo(line)
+        fail(str(error))
 
 
 @app.command()
 def webui(config: ConfigOption = None) -> None:
     """Run the admin pages, a process of its own that talks to the gateway over HTTP."""
-    settings = _load(config)
+    settings = load(config)
     page = settings.webui
     api_url = page.api_url or f"http://{settings.http.host}:{settings.http.port}"
     command = [sys.executable, "-m", "webui", "--host", page.host, "--port", str(page.port), "--api", api_url]
@@ -145,7 +97,7 @@ def demo(
     try:
         asyncio.run(demonstration.run(options))
     except demonstration.DemoFailed as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @app.command("claim-code")
@@ -153,13 +105,13 @@ def claim_code(config: ConfigOption = None) -> None:
     """Print the one-time code that makes the first visitor of the pages their owner."""
     from gateway.status import CLAIM_FILE
 
-    path = Path(_load(config).gateway.runtime_dir) / CLAIM_FILE
+    path = Path(load(config).gateway.runtime_dir) / CLAIM_FILE
     try:
         typer.echo(path.read_text().strip())
     except FileNotFoundError:
-        _fail("there is no claim code: the gateway is claimed already, or its process is not running")
+        fail("there is no claim code: the gateway is claimed already, or its process is not running")
     except PermissionError:
-        _fail(f"{path} may only be read by root: try `sudo fluxgate claim-code`")
+        fail(f"{path} may only be read by root: try `sudo fluxgate claim-code`")
 
 
 @app.command()
@@ -167,16 +119,16 @@ def status(config: ConfigOption = None) -> None:
     """Print the state of the running gateway as JSON."""
     from gateway.status import STALE_S, STATUS_FILE
 
-    path = Path(_load(config).gateway.runtime_dir) / STATUS_FILE
+    path = Path(load(config).gateway.runtime_dir) / STATUS_FILE
     try:
         typer.echo(json.dumps(json.loads(path.read_text()), indent=2))
         age_s = time.time() - path.stat().st_mtime
         if age_s > STALE_S:
-            _fail(f"this status is {age_s:.0f} s old: the gateway process is not running")
+            fail(f"this status is {age_s:.0f} s old: the gateway process is not running")
     except FileNotFoundError:
-        _fail(f"no status in {path}: is the gateway process running?")
+        fail(f"no status in {path}: is the gateway process running?")
     except PermissionError:
-        _fail(f"{path} may only be read by root: try `sudo fluxgate status`")
+        fail(f"{path} may only be read by root: try `sudo fluxgate status`")
 
 
 @config_app.command("show")
@@ -190,11 +142,11 @@ def config_show(
     if defaults:
         typer.echo(configuration.document(), nl=False)
     else:
-        typer.echo(configuration.show(_load(config)), nl=False)
+        typer.echo(configuration.show(load(config)), nl=False)
 
 
 @config_app.command("check")
 def config_check(config: ConfigOption = None) -> None:
     """Check the configuration file; names line and key of the first error."""
-    _load(config)
+    load(config)
     typer.echo("the configuration is valid")

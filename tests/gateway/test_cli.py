@@ -107,9 +107,7 @@ def test_a_status_that_a_dead_process_left_is_called_old(tmp_path: Path) -> None
 def test_a_configuration_closed_to_this_user_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mocker.patch.object(
-        cli.DEFAULT_CONFIG.__class__, "exists", side_effect=PermissionError(13, "Permission denied")
-    )
+    mocker.patch.object(Path, "exists", side_effect=PermissionError(13, "Permission denied"))
     monkeypatch.setattr(sys, "argv", ["fluxgate", "claim-code"])
     with pytest.raises(SystemExit):
         cli.main()
