@@ -151,7 +151,9 @@ def test_ids_and_keys_given_by_the_caller_are_kept_and_unique(registry: Registry
 
 
 @pytest.mark.parametrize(
-    "metadata", [{"a": "x" * registry_items.MAX_METADATA}, {"a": object()}, {1.5: 2, None: 3}], ids=str
+    "metadata",
+    [{"a": "x" * registry_items.MAX_METADATA}, {"a": object()}, {1.5: 2, None: 3}],
+    ids=["too long", "no JSON", "keys"],
 )
 def test_metadata_has_its_limits(registry: Registry, metadata: dict[str, object]) -> None:
     with pytest.raises(Invalid):
