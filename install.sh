@@ -456,10 +456,10 @@ uninstall() {
         run systemctl daemon-reload
     fi
     if ((!PURGE)); then
-        say "Settings stay in /etc/fluxgate, data in /var/lib/fluxgate (--purge removes them)."
+        say "Settings stay in /etc/fluxgate, data in /var/lib/fluxgate and /var/lib/fluxgate-radio (--purge removes them)."
         return
     fi
-    run rm -rf "$ROOT/etc/fluxgate" "$ROOT/var/lib/fluxgate"
+    run rm -rf "$ROOT/etc/fluxgate" "$ROOT/var/lib/fluxgate" "$ROOT/var/lib/fluxgate-radio"
     for unit in fluxgate-webui fluxgate-radio fluxgate; do
         asks getent passwd "$unit" >/dev/null && inside userdel "$unit"
         asks getent group "$unit" >/dev/null && inside groupdel "$unit"

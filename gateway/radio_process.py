@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 from gateway import logs
@@ -43,6 +44,8 @@ def radio_config(config: Config) -> RadioConfig:
             tx_lead_us=section.tx_lead_us,
             antenna_gain_dbi=section.antenna_gain_dbi,
             stat_interval_s=section.stat_interval_s,
+            control_socket=Path(section.control_socket) if section.control_socket else None,
+            state_dir=Path(section.state_dir) if section.state_dir else None,
         )
     except ValueError as error:
         raise RadioFailed(f"[radio]: {error}") from error

@@ -57,6 +57,14 @@ class RadioSection(Section, frozen=True, kw_only=True):
     )
     antenna_gain_dbi: Annotated[float, Meta(ge=-10, le=20)] = 0.0
     stat_interval_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+    state_dir: Annotated[
+        str,
+        Meta(description="folder for time on air and calibration, kept over restarts; empty: memory only"),
+    ] = "/var/lib/fluxgate-radio"
+    control_socket: Annotated[
+        str,
+        Meta(description="where the pages and `fluxgate radio` commands ask the radio process; empty: nowhere"),
+    ] = "/run/fluxgate-radio/radio.sock"
     module: tuple[ModuleSection, ...] = ()
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 from radio.boards import Board, ModuleWiring, get_board
@@ -95,6 +96,8 @@ class RadioConfig:
     forward_crc_errors: bool = True  # as rxpk with stat -1
     sync_word: int = SYNC_WORD_LORAWAN
     gpio: str = "auto"  # "gpiod", "rpi-gpio", or "auto": the first that works
+    state_dir: Path | None = None  # what must survive a restart; None: nothing does
+    control_socket: Path | None = None  # where the process can be asked (radio.control); None: nowhere
     _region: Region = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -149,7 +149,7 @@ async def _prepare(options: Options, folder: Path) -> _Demo:
             runtime_dir=str(folder),
             region=region,
         ),
-        radio=radio,
+        radio=msgspec.structs.replace(radio, state_dir=str(folder / "radio")),
         lorawan=LorawanSection(port=broker.free_port(1700, SOCK_DGRAM)),
         mqtt=MqttSection(port=broker.free_port(1883)),
         http=HttpSection(port=broker.free_port(8080)),

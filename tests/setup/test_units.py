@@ -11,6 +11,7 @@ import pytest
 import typer.main
 
 from gateway.cli import app
+from gateway.settings import RadioSection
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = ROOT / "systemd"
@@ -76,6 +77,12 @@ def test_only_the_radio_opens_devices() -> None:
     for unit in THRESHOLDS:
         assert ("DeviceAllow" in settings(unit)) == (unit == "fluxgate-radio")
         assert settings(unit)["DevicePolicy"] == "closed"
+
+
+def test_the_folder_the_radio_may_write_is_the_one_its_settings_name() -> None:
+    folder = settings("fluxgate-radio")["StateDirectory"]
+    assert RadioSection().state_dir == f"/var/lib/{folder}"
+    assert f"$ROOT/var/lib/{folder}" in (ROOT / "install.sh").read_text(), "--purge removes it"
 
 
 def test_the_pages_give_way_to_the_radio() -> None:
