@@ -55,6 +55,7 @@ class RxPacket(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     time_ns: int | None = None  # UTC
     foff_hz: int | None = None  # measured frequency minus nominal
+    tmms: int | None = None  # GPS milliseconds (since 6 January 1980), where the gateway has GNSS time
 
 
 class TxPacket(msgspec.Struct, frozen=True, gc=False):
@@ -131,6 +132,7 @@ _U32 = Annotated[int, msgspec.Meta(ge=0, lt=U32)]
 _MHz = Annotated[float, msgspec.Meta(gt=0, lt=10_000)]
 _Db = Annotated[float, msgspec.Meta(ge=-500, le=500)]
 _Small = Annotated[int, msgspec.Meta(ge=0, le=255)]
+_GpsMs = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_PHY_LEN)]
 
 
@@ -149,6 +151,7 @@ class _Rx(msgspec.Struct, gc=False):
     size: _Size | None = None
     time: str | None = None
     foff: Annotated[int, msgspec.Meta(ge=-10_000_000, le=10_000_000)] | None = None
+    tmms: _GpsMs | None = None
 
 
 class _StatWire(msgspec.Struct, gc=False):
@@ -176,7 +179,7 @@ class _Tx(msgspec.Struct, gc=False):
     data: bytes
     imme: bool = False
     tmst: _U32 | None = None
-    tmms: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] | None = None
+    tmms: _GpsMs | None = None
     rfch: _Small = 0
     powe: Annotated[float, msgspec.Meta(ge=-100, le=100)] = DEFAULT_TX_POWER_DBM
     modu: str = "LORA"
@@ -279,6 +282,7 @@ def _push_data(token: int, eui: bytes, body: bytes) -> PushData:
                 data,
                 None if rx.time is None else _iso_ns(rx.time),
                 rx.foff,
+                rx.tmms,
             )
         )
     return PushData(token, eui, tuple(packets), _stat(push.stat) if push.stat else None, skipped)
@@ -428,6 +432,8 @@ def _rx_json(rx: RxPacket) -> dict[str, object]:
         out["time"] = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ns // 1000:06d}Z"
     if rx.foff_hz is not None:
         out["foff"] = rx.foff_hz
+    if rx.tmms is not None:
+        out["tmms"] = rx.tmms
     return out
 
 

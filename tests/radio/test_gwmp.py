@@ -4,6 +4,7 @@ import base64
 import json
 import random
 
+import msgspec
 import pytest
 
 from radio import gwmp
@@ -198,6 +199,15 @@ def test_bad_token_or_eui_is_refused_when_encoding() -> None:
         encode(PushAck(65_536))
     with pytest.raises(GwmpError, match="8 bytes"):
         encode(PullData(1, b"short"))
+
+
+def test_gps_time_of_a_frame_runs_both_ways_and_what_only_a_concentrator_measures_is_passed_over() -> None:
+    heard = msgspec.structs.replace(RX, tmms=1_340_000_000_123)
+    assert decode(encode(PushData(1, EUI, (heard,)))) == PushData(1, EUI, (heard,))
+    wire = encode(PushData(1, EUI, (heard,))).replace(b'"rssi":', b'"ftime":123456789,"rssis":-60,"rssi":')
+    assert decode(wire) == PushData(1, EUI, (heard,))
+    order = msgspec.structs.replace(TX, tmst=None, tmms=1_340_000_001_123)
+    assert decode(encode(PullResp(2, order))) == PullResp(2, order)
 
 
 def test_damaged_datagrams_raise_only_gwmp_error() -> None:
