@@ -25,3 +25,11 @@ class ReadBackError(ChipError):
 
 class BoardError(RadioError):
     """A board description that cannot be found or does not make sense."""
+
+
+class ModemLineError(RadioError):
+    """A line no RN2483 sends; the only error `radio.rn2483_lines` raises."""
+
+
+class NmeaError(RadioError):
+    """A sentence that is not NMEA 0183, or not for us to believe; the only error `radio.gnss.nmea` raises."""

@@ -45,11 +45,26 @@ class Transmission:
         return self.start_ns + self.airtime_us * 1000
 
 
+@dataclass(frozen=True, slots=True)
+class JitTiming:
+    """What one kind of module needs around a transmission; the defaults are an SX127x's."""
+
+    arm_ns: int = ARM_NS
+    wake_ns: int = WAKE_NS
+    tail_ns: int = TAIL_NS
+
+    @property
+    def min_lead_ns(self) -> int:
+        """An order closer to its start than this is too late."""
+        return self.arm_ns + self.wake_ns
+
+
 class JitQueue:
     """Accepted transmissions in order of their start, and the one that is running."""
 
-    def __init__(self, capacity: int = CAPACITY) -> None:
+    def __init__(self, capacity: int = CAPACITY, timing: JitTiming | None = None) -> None:
         self._capacity = capacity
+        self._timing = JitTiming() if timing is None else timing
         self._waiting: list[Transmission] = []
         self._running: Transmission | None = None
 
@@ -58,33 +73,34 @@ class JitQueue:
 
     def offer(self, tx: Transmission, now_ns: int) -> TxError:
         """Accept (TxError.NONE) or refuse; a full queue is a collision, as for the reference forwarder."""
-        if tx.start_ns - now_ns < MIN_LEAD_NS:
+        if tx.start_ns - now_ns < self._timing.min_lead_ns:
             return TxError.TOO_LATE
         if tx.start_ns - now_ns > MAX_ADVANCE_NS:
             return TxError.TOO_EARLY
         if len(self._waiting) >= self._capacity:
             return TxError.COLLISION_PACKET
-        if any(_collide(tx, other) for other in self._taken()):
+        if any(self._collide(tx, other) for other in self._taken()):
             return TxError.COLLISION_PACKET
         insort(self._waiting, tx, key=lambda waiting: waiting.start_ns)
         return TxError.NONE
 
     def earliest_start(self, airtime_us: int, now_ns: int) -> int:
         """The first moment an order without a time of its own would be accepted."""
-        start_ns = now_ns + MIN_LEAD_NS
+        timing = self._timing
+        start_ns = now_ns + timing.min_lead_ns
         for other in self._taken():
-            if start_ns + airtime_us * 1000 + TAIL_NS <= other.start_ns - ARM_NS:
+            if start_ns + airtime_us * 1000 + timing.tail_ns <= other.start_ns - timing.arm_ns:
                 break
-            start_ns = max(start_ns, other.end_ns + TAIL_NS + ARM_NS)
+            start_ns = max(start_ns, other.end_ns + timing.tail_ns + timing.arm_ns)
         return start_ns
 
     def next_arm_ns(self) -> int | None:
         """When the next transmission must go into the chip, or None while nothing waits."""
-        return self._waiting[0].start_ns - ARM_NS if self._waiting else None
+        return self._waiting[0].start_ns - self._timing.arm_ns if self._waiting else None
 
     def pop(self, now_ns: int) -> Transmission | None:
         """The transmission to arm now, or None; it counts as running until `finished`."""
-        if not self._waiting or self._waiting[0].start_ns - ARM_NS > now_ns:
+        if not self._waiting or self._waiting[0].start_ns - self._timing.arm_ns > now_ns:
             return None
         self._running = self._waiting.pop(0)
         return self._running
@@ -96,6 +112,6 @@ class JitQueue:
     def _taken(self) -> list[Transmission]:
         return self._waiting if self._running is None else [self._running, *self._waiting]
 
-
-def _collide(a: Transmission, b: Transmission) -> bool:
-    return a.start_ns - ARM_NS < b.end_ns + TAIL_NS and b.start_ns - ARM_NS < a.end_ns + TAIL_NS
+    def _collide(self, a: Transmission, b: Transmission) -> bool:
+        arm_ns, tail_ns = self._timing.arm_ns, self._timing.tail_ns
+        return a.start_ns - arm_ns < b.end_ns + tail_ns and b.start_ns - arm_ns < a.end_ns + tail_ns

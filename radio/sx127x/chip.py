@@ -32,7 +32,7 @@ class Packet:
     crc_ok: bool  # True as well where there is none to check
     rssi_dbm: int
     snr_db: float
-    freq_error_hz: int  # sender minus receiver
+    freq_error_hz: int | None  # sender minus receiver; None of a modem that does not measure it
     coding_rate: int  # 1..4, from the header
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from radio.gwmp import TxError
-from radio.jit import ARM_NS, MAX_ADVANCE_NS, MIN_LEAD_NS, MS, TAIL_NS, JitQueue, Transmission
+from radio.jit import ARM_NS, MAX_ADVANCE_NS, MIN_LEAD_NS, MS, TAIL_NS, JitQueue, JitTiming, Transmission
 from radio.lora import LoRaModulation
 
 NOW = 1_000_000 * MS
@@ -84,3 +84,14 @@ def test_the_queue_is_bounded() -> None:
     for i in range(3):
         assert queue.offer(transmission(NOW + (i + 1) * 1000 * MS), NOW) is TxError.NONE
     assert queue.offer(transmission(NOW + 9000 * MS), NOW) is TxError.COLLISION_PACKET
+
+
+def test_a_slow_module_needs_a_longer_lead_and_a_wider_gap() -> None:
+    timing = JitTiming(arm_ns=250 * MS, wake_ns=10 * MS, tail_ns=80 * MS)
+    queue = JitQueue(timing=timing)
+    assert queue.offer(transmission(NOW + 259 * MS), NOW) is TxError.TOO_LATE
+    first = transmission(NOW + 260 * MS)
+    assert queue.offer(first, NOW) is TxError.NONE
+    assert queue.next_arm_ns() == NOW + 10 * MS
+    assert queue.offer(transmission(first.end_ns + 329 * MS), NOW) is TxError.COLLISION_PACKET
+    assert queue.offer(transmission(first.end_ns + 330 * MS), NOW) is TxError.NONE
