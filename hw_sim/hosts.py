@@ -294,6 +294,9 @@ class SimBus:
 class SimLines:
     """`radio.seam.Lines` without a fake module in between: every `dio` line watched for rising edges."""
 
+    backend = "sim"
+    poll_ns: int | None = None
+
     def __init__(self, host: Host, pins: Mapping[str, int]) -> None:
         self._host = host
         self._pins = dict(pins)

@@ -23,6 +23,14 @@ class ReadBackError(ChipError):
         self.read = read
 
 
+class GpioError(RadioError, OSError):
+    """The lines of a module cannot be had; the text says what each way to them lacked."""
+
+
+class BusyError(RadioError, OSError):
+    """Another process holds the SPI device or a line of a module."""
+
+
 class BoardError(RadioError):
     """A board description that cannot be found or does not make sense."""
 

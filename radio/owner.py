@@ -74,6 +74,11 @@ class ModuleOwner:
             return self._queue.earliest_start(airtime_us, now_ns)
 
     @property
+    def backend(self) -> str:
+        """What tells it of edges (`radio.seam.Lines.backend`)."""
+        return self._lines.backend
+
+    @property
     def queued(self) -> int:
         """Downlinks that wait for their time."""
         return len(self._queue)
@@ -121,7 +126,9 @@ class ModuleOwner:
         if self.modem.state is State.SENDING:
             arm_ns = None  # the queue keeps them apart; the next one comes after TxDone
         retry_ns = self._retry_ns if self.modem.state is State.DOWN else None
-        return min((t for t in (self.modem.next_deadline(), arm_ns, retry_ns) if t is not None), default=None)
+        poll_ns = None if self._lines.poll_ns is None else self.clock.now_ns() + self._lines.poll_ns
+        due = (self.modem.next_deadline(), arm_ns, retry_ns, poll_ns)
+        return min((t for t in due if t is not None), default=None)
 
     def _bring_up(self) -> None:
         """Reset and start the chip; on failure try again later, at growing intervals."""

@@ -32,6 +32,16 @@ class Bus(Protocol):
 class Lines(Protocol):
     """The wires of one module besides SPI, by name: "dio0", "dio1", "reset"."""
 
+    @property
+    def backend(self) -> str:
+        """What carries them: "gpiod", "lgpio", "rpi-gpio", "polling" or "sim"."""
+        ...
+
+    @property
+    def poll_ns(self) -> int | None:
+        """How often `read_edges` wants to be called without being asked to; None: its descriptor tells."""
+        ...
+
     def fileno(self) -> int | None:
         """A descriptor that is readable while edges are pending, or None where there is none."""
         ...

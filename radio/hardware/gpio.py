@@ -67,6 +67,9 @@ def open_lines(backend: str, board: Board, wiring: ModuleWiring, now_ns: Callabl
 class GpiodLines:
     """Lines through gpiod 2: DIO0 watched for rising edges, stamped by the kernel's monotonic clock."""
 
+    backend = "gpiod"
+    poll_ns: int | None = None
+
     def __init__(self, pins: Mapping[str, int], chip_labels: Iterable[str]) -> None:
         import gpiod
         from gpiod.line import Clock, Direction, Value
@@ -130,6 +133,9 @@ def _chip_path(gpiod: Any, labels: tuple[str, ...]) -> str:
 
 class RpiGpioLines:
     """Lines through the RPi.GPIO API: edges are stamped when their callback runs, and marked coarse."""
+
+    backend = "rpi-gpio"
+    poll_ns: int | None = None
 
     def __init__(self, pins: Mapping[str, int], now_ns: Callable[[], int]) -> None:
         from RPi import GPIO
