@@ -1,5 +1,5 @@
-"""Fake `spidev`, `gpiod`, `RPi.GPIO` and `lgpio`: the modules a driver imports on a Raspberry Pi, over a
-host.
+"""Fake `spidev`, `gpiod`, `RPi.GPIO`, `lgpio` and Blinka's modules: what a driver imports on a Raspberry Pi,
+over a host.
 
 In: the calls of an unmodified driver. Out: transfers, levels and edges of the `hw_sim.hosts.Host` that is
 installed. Not here: pyserial; ptys give real device files.
@@ -8,7 +8,7 @@ installed. Not here: pyserial; ptys give real device files.
 import sys
 from types import ModuleType
 
-from hw_sim.fakes import gpiod, gpiod_line, lgpio, machine, rpi_gpio, spidev
+from hw_sim.fakes import circuitpython, gpiod, gpiod_line, lgpio, machine, rpi_gpio, spidev
 from hw_sim.hosts import Host
 
 _replaced: dict[str, ModuleType | None] = {}
@@ -25,6 +25,7 @@ def install(host: Host) -> None:
         "RPi": rpi,
         "RPi.GPIO": rpi_gpio,
         "lgpio": lgpio,
+        **circuitpython.modules(),
     }
     if not _replaced:
         for name in fakes:
@@ -38,6 +39,7 @@ def uninstall() -> None:
     rpi_gpio.cleanup()
     gpiod.close_all()
     lgpio.close_all()
+    circuitpython.close_all()
     machine.switch_off()
     for name, module in _replaced.items():
         if module is None:
