@@ -57,12 +57,20 @@ class Lines(Protocol):
     def close(self) -> None: ...
 
 
+class Readable(Protocol):
+    """What a thread can wait for: the lines of a module, or a serial port."""
+
+    def fileno(self) -> int | None:
+        """A descriptor that is readable while something waits to be read, or None where there is none."""
+        ...
+
+
 class Clock(Protocol):
     """Monotonic time and the two ways to let it pass."""
 
     def now_ns(self) -> int: ...
 
-    def wait(self, lines: Sequence[Lines], until_ns: int | None) -> None:
+    def wait(self, lines: Sequence[Readable], until_ns: int | None) -> None:
         """Return at the first pending edge, at `wake()`, or at `until_ns` (None: no limit)."""
         ...
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from radio.seam import Lines
+from radio.seam import Readable
 
 # A sleep overshoots by scheduling latency; the rest is spun. 300 us covers an idle kernel with real-time
 # priority and costs that much of a core for each downlink.
@@ -26,7 +26,7 @@ class MonotonicClock:
     def now_ns(self) -> int:
         return time.monotonic_ns()
 
-    def wait(self, lines: Sequence[Lines], until_ns: int | None) -> None:
+    def wait(self, lines: Sequence[Readable], until_ns: int | None) -> None:
         """See `radio.seam.Clock`. Lines without a descriptor are not watched."""
         for line in lines:
             fd = line.fileno()
