@@ -39,6 +39,8 @@ from gateway.lorawan.settings import Settings
 from gateway.machine import gateway_eui
 from gateway.nats_source import NatsSource
 from gateway.oscore_api import OscoreApi
+from gateway.radio_api import RadioApi
+from gateway.radio_link import RadioLink
 from gateway.settings import Config, UpstreamSection
 from gateway.status import StatusFiles, StatusSource
 from gateway.uplinks import Uplinks
@@ -91,6 +93,7 @@ class Gateway:
     gwmp_port: int
     relays: list[Relay]
     source: StatusSource
+    radio: RadioLink
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
@@ -190,32 +193,41 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             config.radio.module,
             sources,
         )
+        radio = RadioLink(_radio_socket(config), clock.mono_ns)
         mqtt_door = mqtt.MqttDoor(
             hub, config.mqtt.host, config.mqtt.port, gateway=eui.hex(), version=__version__
         )
         coap_door = coap.CoapDoor(hub, config.coap.host, config.coap.port)
         app = create_app(
             hub,
-            routes([*Api(hub, server, source, live).endpoints(), *OscoreApi(coap_door.contexts).endpoints()]),
+            routes(
+                [
+                    *Api(hub, server, source, live).endpoints(),
+                    *OscoreApi(coap_door.contexts).endpoints(),
+                    *RadioApi(radio).endpoints(),
+                ]
+            ),
             version=__version__,
             limits=Limits(publish_rate=config.http.publish_rate, publish_burst=config.http.publish_burst),
             mqtt=websocket.asgi_app(mqtt_door),
             gateway=eui.hex(),
         )
         app.add_counters(source.metrics)
+        app.add_counters(radio.metrics)
         app.add_counters(lambda: {f"fluxgate_mqtt_{name}": n for name, n in mqtt_door.counters.items()})
         app.add_counters(lambda: {f"fluxgate_coap_{name}": n for name, n in coap_door.counters.items()})
         opened = await stack.enter_async_context(doors.opened(config, hub, app, mqtt_door, coap_door))
         with doors.address_in_use("lorawan.port", config.lorawan.port):
             gwmp_port = await link.start(config.lorawan.host, config.lorawan.port)
         stack.callback(link.close)
-        gateway = Gateway(core, uplinks, link, opened, gwmp_port, relays, source)
+        gateway = Gateway(core, uplinks, link, opened, gwmp_port, relays, source, radio)
         files = StatusFiles(Path(config.gateway.runtime_dir), source, hub.registry.claim_code)
         gateway.tasks = [
             *(asyncio.create_task(relay.run(), name=f"upstream {relay.status().name}") for relay in relays),
             *(asyncio.create_task(each.run(), name=f"nats {each.status().name}") for each in sources),
             asyncio.create_task(files.run(), name="status files"),
             asyncio.create_task(clock.keep(), name="clock"),
+            asyncio.create_task(radio.run(), name="radio process"),
             asyncio.create_task(link.expire(), name="unanswered downlinks"),
             *(asyncio.create_task(door.failed(), name="http door") for door in opened.listeners),
         ]
@@ -334,6 +346,12 @@ def _adr_max_dr(config: Config, region: Region) -> int | None:
         if module.role != "tx" and (rate := region.dr_of(LoRaModulation(module.sf, module.bw_hz))) is not None
     ]
     return max(heard, default=None)
+
+
+def _radio_socket(config: Config) -> Path | None:
+    """Where the radio process of this machine can be asked; None where none is configured."""
+    section = config.radio
+    return Path(section.control_socket) if section.module and section.control_socket else None
 
 
 def _beyond(config: Config, hub: Hub, gateway: str) -> tuple[list[Relay], list[NatsSource]]:

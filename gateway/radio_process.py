@@ -44,6 +44,7 @@ def radio_config(config: Config) -> RadioConfig:
             tx_lead_us=section.tx_lead_us,
             antenna_gain_dbi=section.antenna_gain_dbi,
             stat_interval_s=section.stat_interval_s,
+            gpio=section.gpio,
             control_socket=Path(section.control_socket) if section.control_socket else None,
             state_dir=Path(section.state_dir) if section.state_dir else None,
         )

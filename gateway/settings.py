@@ -57,6 +57,10 @@ class RadioSection(Section, frozen=True, kw_only=True):
     )
     antenna_gain_dbi: Annotated[float, Meta(ge=-10, le=20)] = 0.0
     stat_interval_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+    gpio: Annotated[
+        Literal["auto", "gpiod", "lgpio", "rpi-gpio", "polling"],
+        Meta(description="how edges of the modules are had; auto: the best way this machine offers"),
+    ] = "auto"
     state_dir: Annotated[
         str,
         Meta(description="folder for time on air and calibration, kept over restarts; empty: memory only"),

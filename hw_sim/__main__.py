@@ -38,11 +38,12 @@ def run(
     scenario: ScenarioOption = "demo",
     speed: Annotated[float, typer.Option(min=0.1, max=100, help="Virtual seconds a second.")] = 1.0,
     statistics: Annotated[Path | None, typer.Option(help="File to keep counts in, as JSON.")] = None,
+    control: Annotated[Path | None, typer.Option(help="Socket on which the radio can be asked.")] = None,
 ) -> None:
     """Run a scenario until SIGTERM: devices, air and the radio on simulated modules."""
     logging.basicConfig(level="INFO", format="%(levelname)s %(name)s: %(message)s")
     host, _, port = server.rpartition(":")
-    station.run(load(scenario), (host, int(port)), bytes.fromhex(eui), speed, statistics)
+    station.run(load(scenario), (host, int(port)), bytes.fromhex(eui), speed, statistics, control)
 
 
 def _device(node: NodeConfig) -> dict[str, str]:

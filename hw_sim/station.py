@@ -31,6 +31,7 @@ def run(
     eui: bytes,
     speed: float = 1.0,
     statistics: Path | None = None,
+    control: Path | None = None,
 ) -> None:
     """Run until SIGTERM or SIGINT; then the devices fall silent, what is on the air ends, and so does this.
 
@@ -48,6 +49,7 @@ def run(
         server_host=server[0],
         server_port=server[1],
         antenna_gain_dbi=scenario.antenna_gain_dbi,
+        control_socket=control,
     )
     platform = lockstep_on_fakes(LocalHost(kernel, world.board))
 

@@ -12,6 +12,7 @@ from radio.regions import Region, get_region
 from radio.sx127x.registers import SYNC_WORD_LORAWAN
 
 MAX_MODULES: Final = 8
+GPIO_BACKENDS: Final = ("gpiod", "lgpio", "rpi-gpio", "polling")
 
 
 class Role(StrEnum):
@@ -95,7 +96,7 @@ class RadioConfig:
     keepalive_s: float = 5.0
     forward_crc_errors: bool = True  # as rxpk with stat -1
     sync_word: int = SYNC_WORD_LORAWAN
-    gpio: str = "auto"  # "gpiod", "rpi-gpio", or "auto": the first that works
+    gpio: str = "auto"  # one of GPIO_BACKENDS, or "auto": the first of them that works
     state_dir: Path | None = None  # what must survive a restart; None: nothing does
     control_socket: Path | None = None  # where the process can be asked (radio.control); None: nowhere
     _region: Region = field(init=False, repr=False, compare=False)
@@ -125,8 +126,8 @@ class RadioConfig:
             raise ValueError(f"keepalive_s {self.keepalive_s} is not 1 to 60")
         if not 0 <= self.sync_word <= 0xFF:
             raise ValueError(f"sync_word {self.sync_word} is not one byte")
-        if self.gpio not in ("auto", "gpiod", "rpi-gpio"):
-            raise ValueError(f"gpio {self.gpio!r} is not one of auto, gpiod, rpi-gpio")
+        if self.gpio not in ("auto", *GPIO_BACKENDS):
+            raise ValueError(f"gpio {self.gpio!r} is not one of auto, {', '.join(GPIO_BACKENDS)}")
 
     @property
     def region_data(self) -> Region:

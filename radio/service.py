@@ -13,6 +13,7 @@ from typing import Any, Final
 from radio.boards import Board, ModuleWiring
 from radio.concentrator import Concentrator, TxModule, TxResult
 from radio.config import ModuleConfig, RadioConfig
+from radio.control import ControlError, ControlServer
 from radio.errors import RadioError
 from radio.forwarder import SECOND_NS, Forwarder, UdpForwarder
 from radio.gwmp import RxPacket, TxPacket
@@ -75,6 +76,7 @@ class Radio:
         self._stop = threading.Event()
         self._owners: list[ModuleOwner] = []
         self._threads: list[threading.Thread] = []
+        self._buses: list[Bus] = []
         self.concentrator = Concentrator(
             config.region_data,
             on_frame,
@@ -117,6 +119,9 @@ class Radio:
         self.ask_to_stop()
         for thread in self._threads:
             thread.join(JOIN_S)
+        for bus in self._buses:
+            if isinstance(bus, SpidevBus):
+                bus.close()
 
     def ask_to_stop(self) -> None:
         """End the threads; does not wait."""
@@ -136,6 +141,7 @@ class Radio:
                     "state": owner.modem.state.name.lower(),
                     "fault": owner.fault,
                     "queued": owner.queued,
+                    "backend": owner.backend,
                     **asdict(owner.modem.counters),
                 }
                 for owner, module in zip(self._owners, self.config.modules, strict=True)
@@ -151,8 +157,9 @@ class Radio:
         board, wiring = module.board_data, module.wiring
         clock = self._platform.clock(module.name)
         lines = self._platform.lines(board, wiring, clock)
+        self._buses.append(self._platform.bus(board, wiring))
         modem = Modem(
-            chip=Chip(self._platform.bus(board, wiring)),
+            chip=Chip(self._buses[-1]),
             receive=Settings(module.freq_hz, module.modulation, sync_word=self.config.sync_word)
             if module.role.receives
             else None,
@@ -218,6 +225,7 @@ def run_radio(config: RadioConfig, stop: threading.Event, platform: Platform | N
 
     thread = threading.Thread(target=forward, name="forwarder", daemon=True)
     radio.start()
+    control = _control(config, radio, clock)
     thread.start()
     if platform.realtime:
         realtime.prefer_process()
@@ -225,6 +233,8 @@ def run_radio(config: RadioConfig, stop: threading.Event, platform: Platform | N
         while not stop.is_set() and not radio.ended.wait(0.5):
             pass
     finally:
+        if control is not None:
+            control.close()
         radio.stop()
         ending.set()
         udp.wake()
@@ -234,3 +244,18 @@ def run_radio(config: RadioConfig, stop: threading.Event, platform: Platform | N
         raise radio.failure
     if failure:
         raise failure[0]
+
+
+def _control(config: RadioConfig, radio: Radio, clock: Clock) -> ControlServer | None:
+    """The socket on which the process can be asked. A radio that cannot be asked still does its work."""
+    if config.control_socket is None:
+        return None
+    control = ControlServer(config.control_socket)
+    control.handle("status", lambda _args: radio.status(clock.now_ns()))
+    try:
+        control.start()
+    except ControlError as error:
+        log.warning("%s", error)
+        control.close()
+        return None
+    return control

@@ -149,7 +149,9 @@ async def _prepare(options: Options, folder: Path) -> _Demo:
             runtime_dir=str(folder),
             region=region,
         ),
-        radio=msgspec.structs.replace(radio, state_dir=str(folder / "radio")),
+        radio=msgspec.structs.replace(
+            radio, state_dir=str(folder / "radio"), control_socket=str(folder / "radio.sock")
+        ),
         lorawan=LorawanSection(port=broker.free_port(1700, SOCK_DGRAM)),
         mqtt=MqttSection(port=broker.free_port(1883)),
         http=HttpSection(port=broker.free_port(8080)),
@@ -214,6 +216,7 @@ async def _start(demo: _Demo) -> None:
     simulator = [sys.executable, "-m", "hw_sim", "run", "--scenario", demo.prepared.scenario]
     simulator += ["--speed", str(demo.options.speed), "--server", f"127.0.0.1:{config.lorawan.port}"]
     simulator += ["--eui", config.gateway.eui, "--statistics", str(folder / "simulator.json")]
+    simulator += ["--control", config.radio.control_socket]
     await demo.supervisor.start(Program("simulator", simulator, folder / "simulator.log"))
 
 

@@ -19,6 +19,7 @@ import typer.main
 from gateway import __version__, config
 from gateway.api import Api, NewDevice
 from gateway.cli import app
+from gateway.radio_api import RadioApi
 from gateway.settings import Config
 from hub.http.publish import SEQ_HEADER
 from hw_sim import scenario
@@ -321,7 +322,8 @@ def test_the_boards_of_the_radio_page_are_all_there_are() -> None:
 
 def test_the_requests_documented_are_those_of_the_route_table() -> None:
     documented = re.findall(r"^\| `([A-Z]+) (/\S*)`", READABLE["api.md"], re.MULTILINE)
-    served = [(row.method, row.path) for row in Api.endpoints(Api.__new__(Api))]
+    rows = [*Api.endpoints(Api.__new__(Api)), *RadioApi.endpoints(RadioApi.__new__(RadioApi))]
+    served = [(row.method, row.path) for row in rows]
     assert sorted(documented) == sorted(served)
 
 
