@@ -16,8 +16,6 @@ from radio.regions import Region
 
 STEP_DB = 3.0
 _GROUP = 16  # channels in one ChMask
-_ALL_125K_ON = 6  # ChMaskCntl; in dynamic regions: all defined channels on
-_ALL_125K_OFF = 7  # ChMaskCntl of fixed plans; the mask then holds the 500 kHz channels
 
 
 def margin_db(best_snr_db: float, modulation: LoRaModulation, installation_margin_db: float) -> float:
@@ -63,20 +61,31 @@ def cflist(region: Region, extra_hz: Collection[int], channels: Collection[int] 
     if channels is None:
         return b""
     return (
-        b"".join(_mask(channels, group).to_bytes(2, "little") for group in range(5)).ljust(15, b"\0") + b"\1"
+        b"".join(_mask(channels, group).to_bytes(2, "little") for group in range(_groups(region))).ljust(
+            15, b"\0"
+        )
+        + b"\1"
     )
 
 
 def _masks(region: Region, channels: Collection[int] | None) -> list[tuple[int, int]]:
     """(ChMaskCntl, ChMask) pairs, in the order they have to be sent."""
-    if not region.fixed_plan:
-        return [(_ALL_125K_ON, 0)] if channels is None else [(0, _mask(channels, 0))]
-    groups_125k = (len(region.uplink_channels()) - 8) // _GROUP  # the last eight channels are 500 kHz wide
+    control = region.channel_mask
     if channels is None:
-        return [(_ALL_125K_ON, 0xFF)]
-    wide = _mask(channels, groups_125k)
+        return [(control.all_on, (1 << control.wide) - 1)]
+    if not region.fixed_plan:
+        return [(0, _mask(channels, 0))]
+    groups_125k = (len(region.uplink_channels()) - control.wide) // _GROUP
     masks = [(group, _mask(channels, group)) for group in range(groups_125k)]
-    return [(_ALL_125K_OFF, wide)] + [(group, mask) for group, mask in masks if mask]
+    if control.all_off is None:  # every group must be named, the empty ones too
+        return masks
+    return [(control.all_off, _mask(channels, groups_125k))] + [
+        (group, mask) for group, mask in masks if mask
+    ]
+
+
+def _groups(region: Region) -> int:
+    return -(-len(region.uplink_channels()) // _GROUP)
 
 
 def _mask(channels: Collection[int], group: int) -> int:

@@ -41,6 +41,16 @@ def test_steps_of_3_db_raise_the_rate_first_and_then_lower_the_power(margin, bef
         pytest.param(US915, range(8, 16), [(7, 0), (0, 0xFF00)], id="US915, sub-band 2 without 500 kHz"),
         pytest.param(US915, [*range(8, 16), 65], [(7, 0x0002), (0, 0xFF00)], id="US915, sub-band 2"),
         pytest.param(US915, [15, 16], [(7, 0), (0, 0x8000), (1, 0x0001)], id="US915, across groups"),
+        pytest.param(get_region("CN470"), None, [(6, 0)], id="CN470, all"),
+        pytest.param(
+            get_region("CN470"),
+            range(80, 88),
+            [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0x00FF)],
+            id="CN470 names every group",
+        ),
+        pytest.param(get_region("CN470-20A"), [32], [(7, 0), (2, 0x0001)], id="CN470-20A, one channel"),
+        pytest.param(get_region("CN470-26A"), None, [(3, 0)], id="CN470-26A, all"),
+        pytest.param(get_region("CN470-26B"), [0, 47], [(4, 0), (0, 1), (2, 0x8000)], id="CN470-26B, two"),
     ],
 )
 def test_channels_become_one_block_of_masks(region, channels, expected):
@@ -60,3 +70,4 @@ def test_a_cflist_of_frequencies_ends_in_type_0():
 def test_a_cflist_of_masks_ends_in_type_1():
     assert adr.cflist(US915, (), [*range(8, 16), 65]).hex() == "00ff" + 3 * "0000" + "0200" + 5 * "00" + "01"
     assert adr.cflist(US915, (), None) == b""
+    assert adr.cflist(get_region("CN470"), (), range(80, 88)).hex() == 10 * "00" + "ff00" + 3 * "00" + "01"
