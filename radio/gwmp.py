@@ -2,16 +2,18 @@
 
 Bytes in, values out, and back; both ends of the link use it. A datagram is version (2), a token of two
 bytes, a type, for some types the gateway's EUI, and JSON (packet_forwarder PROTOCOL.TXT, sections 3 to 6).
-Whatever the bytes, `decode` raises only `GwmpError`.
+Whatever the bytes, `decode` raises only `GwmpError`; of its kind is `UnsupportedOrder`, for which there is an
+answer.
 """
 
 from datetime import UTC, datetime
 from enum import StrEnum
 from math import isfinite
-from typing import Annotated, Final, Literal
+from typing import Final
 
 import msgspec
 
+from radio import gwmp_wire as wire
 from radio.errors import GwmpError
 from radio.lora import LoRaModulation
 
@@ -23,9 +25,9 @@ PULL_RESP: Final = 0x03
 PULL_ACK: Final = 0x04
 TX_ACK: Final = 0x05
 
-DEFAULT_TX_POWER_DBM: Final = 14  # where a txpk carries no `powe`
-MAX_PHY_LEN: Final = 255
-U32: Final = 1 << 32
+DEFAULT_TX_POWER_DBM: Final = wire.DEFAULT_TX_POWER_DBM
+MAX_PHY_LEN: Final = wire.MAX_PHY_LEN
+U32: Final = wire.U32
 
 
 class TxError(StrEnum):
@@ -39,6 +41,14 @@ class TxError(StrEnum):
     TX_FREQ = "TX_FREQ"
     TX_POWER = "TX_POWER"
     GPS_UNLOCKED = "GPS_UNLOCKED"
+
+
+class UnsupportedOrder(GwmpError):
+    """A whole txpk of a kind that no SX127x gateway sends (FSK, LR-FHSS, no header): to be refused by TX_ACK."""
+
+    def __init__(self, token: int, problem: str) -> None:
+        super().__init__(problem)
+        self.token = token
 
 
 class RxPacket(msgspec.Struct, frozen=True, gc=False):
@@ -96,6 +106,7 @@ class PushData(msgspec.Struct, frozen=True):
     rxpk: tuple[RxPacket, ...] = ()
     stat: Stat | None = None
     skipped: int = 0  # rxpk of a modulation that is not ours (FSK, LR-FHSS)
+    damaged: int = 0  # rxpk that cannot be used, beside others that can
 
 
 class PushAck(msgspec.Struct, frozen=True):
@@ -126,88 +137,6 @@ class TxAck(msgspec.Struct, frozen=True):
 
 Datagram = PushData | PushAck | PullData | PullAck | PullResp | TxAck
 
-# --- the JSON as it is on the wire -------------------------------------------------------------------
-
-_U32 = Annotated[int, msgspec.Meta(ge=0, lt=U32)]
-_MHz = Annotated[float, msgspec.Meta(gt=0, lt=10_000)]
-_Db = Annotated[float, msgspec.Meta(ge=-500, le=500)]
-_Small = Annotated[int, msgspec.Meta(ge=0, le=255)]
-_GpsMs = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
-_Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_PHY_LEN)]
-
-
-class _Rx(msgspec.Struct, gc=False):
-    tmst: _U32
-    freq: _MHz
-    datr: str | int
-    rssi: _Db
-    data: bytes
-    modu: str = "LORA"
-    codr: str = "4/5"
-    lsnr: _Db = 0.0
-    chan: _Small = 0
-    rfch: _Small = 0
-    stat: Literal[-1, 0, 1] = 1
-    size: _Size | None = None
-    time: str | None = None
-    foff: Annotated[int, msgspec.Meta(ge=-10_000_000, le=10_000_000)] | None = None
-    tmms: _GpsMs | None = None
-
-
-class _StatWire(msgspec.Struct, gc=False):
-    time: str | None = None
-    lati: float | None = None
-    long: float | None = None
-    alti: float | None = None
-    rxnb: int = 0
-    rxok: int = 0
-    rxfw: int = 0
-    ackr: float = 0.0
-    dwnb: int = 0
-    txnb: int = 0
-    temp: float | None = None
-
-
-class _Push(msgspec.Struct, gc=False):
-    rxpk: list[_Rx] | None = None
-    stat: _StatWire | None = None
-
-
-class _Tx(msgspec.Struct, gc=False):
-    freq: _MHz
-    datr: str | int
-    data: bytes
-    imme: bool = False
-    tmst: _U32 | None = None
-    tmms: _GpsMs | None = None
-    rfch: _Small = 0
-    powe: Annotated[float, msgspec.Meta(ge=-100, le=100)] = DEFAULT_TX_POWER_DBM
-    modu: str = "LORA"
-    codr: str = "4/5"
-    ipol: bool = False
-    ncrc: bool = False
-    prea: Annotated[int, msgspec.Meta(ge=0, le=65_535)] | None = None
-    size: _Size | None = None
-
-
-class _Resp(msgspec.Struct, gc=False):
-    txpk: _Tx
-
-
-class _AckBody(msgspec.Struct, gc=False):
-    error: TxError = TxError.NONE
-    warn: TxError | None = None
-    value: float | None = None
-
-
-class _Ack(msgspec.Struct, gc=False):
-    txpk_ack: _AckBody = msgspec.field(default_factory=_AckBody)
-
-
-_push_decoder: Final = msgspec.json.Decoder(_Push)
-_resp_decoder: Final = msgspec.json.Decoder(_Resp)
-_ack_decoder: Final = msgspec.json.Decoder(_Ack)
-_tree_decoder: Final = msgspec.json.Decoder()
 _json: Final = msgspec.json.Encoder()
 
 # --- decoding ----------------------------------------------------------------------------------------
@@ -250,10 +179,11 @@ def _eui(datagram: bytes) -> bytes:
 
 
 def _push_data(token: int, eui: bytes, body: bytes) -> PushData:
+    damaged = 0
     try:
-        push = _push_decoder.decode(body)
+        push = wire.push_decoder.decode(body)
     except msgspec.MsgspecError:
-        push = msgspec.convert(_repaired(body, "rxpk"), _Push)
+        push, damaged = wire.mended_push(body)
     packets: list[RxPacket] = []
     skipped = 0
     for rx in push.rxpk or ():
@@ -268,7 +198,8 @@ def _push_data(token: int, eui: bytes, body: bytes) -> PushData:
             continue
         data = rx.data
         if (rx.size is not None and rx.size != len(data)) or len(data) > MAX_PHY_LEN:
-            raise GwmpError(f"rxpk of size {rx.size} carries {len(data)} bytes")
+            damaged += 1
+            continue
         packets.append(
             RxPacket(
                 rx.tmst,
@@ -285,16 +216,28 @@ def _push_data(token: int, eui: bytes, body: bytes) -> PushData:
                 rx.tmms,
             )
         )
-    return PushData(token, eui, tuple(packets), _stat(push.stat) if push.stat else None, skipped)
+    if damaged and not packets and not skipped and push.stat is None:
+        raise GwmpError(
+            f"none of {damaged} rxpk can be used: a field is missing, out of range, or not of its size"
+        )
+    return PushData(token, eui, tuple(packets), _stat(push.stat) if push.stat else None, skipped, damaged)
 
 
 def _pull_resp(token: int, body: bytes) -> PullResp:
     try:
-        tx = _resp_decoder.decode(body).txpk
+        tx = wire.resp_decoder.decode(body).txpk
     except msgspec.MsgspecError:
-        tx = msgspec.convert(_repaired(body, "txpk"), _Resp).txpk
+        tx = wire.mended_resp(body).txpk
     if tx.modu != "LORA" or not isinstance(tx.datr, str):
-        raise GwmpError("txpk of a modulation that is not LoRa")
+        raise UnsupportedOrder(
+            token, f"a downlink of modulation {tx.modu[:16]!r}: this radio sends LoRa only"
+        )
+    if tx.nhdr:
+        raise UnsupportedOrder(token, "a downlink without header (nhdr), which this gateway does not send")
+    try:
+        modulation = LoRaModulation.parse(tx.datr, tx.codr)
+    except ValueError as error:
+        raise UnsupportedOrder(token, str(error)) from None
     if (tx.size is not None and tx.size != len(tx.data)) or len(tx.data) > MAX_PHY_LEN:
         raise GwmpError(f"txpk of size {tx.size} carries {len(tx.data)} bytes")
     return PullResp(
@@ -305,7 +248,7 @@ def _pull_resp(token: int, body: bytes) -> PullResp:
             freq_hz=round(tx.freq * 1_000_000),
             rfch=tx.rfch,
             powe_dbm=round(tx.powe),
-            modulation=LoRaModulation.parse(tx.datr, tx.codr),
+            modulation=modulation,
             ipol=tx.ipol,
             data=tx.data,
             ncrc=tx.ncrc,
@@ -319,26 +262,30 @@ def _tx_ack(token: int, eui: bytes, body: bytes) -> TxAck:
     body = body.rstrip(b"\0 \r\n")
     if not body:  # an empty body is the original forwarder's "sent"
         return TxAck(token, eui)
-    ack = _ack_decoder.decode(body).txpk_ack
-    value = ack.value
-    return TxAck(token, eui, ack.error, ack.warn, None if value is None else round(value))
+    ack = wire.ack_decoder.decode(body).txpk_ack
+    warn = TxError.TX_POWER if ack.warn == TxError.TX_POWER else None  # the only one there is
+    return TxAck(token, eui, _error(ack.error), warn, _warned_value(ack.value) if warn else None)
 
 
-_URL_SAFE: Final = str.maketrans("-_", "+/")
+_ERRORS: Final[dict[str, TxError]] = {each.value: each for each in TxError} | {
+    "": TxError.NONE,
+    # What ChirpStack's forwarders answer beyond the protocol's text.
+    "QUEUE_FULL": TxError.COLLISION_PACKET,
+    "DUTY_CYCLE_OVERFLOW": TxError.TX_FREQ,
+}
 
 
-def _repaired(body: bytes, key: str) -> object:
-    """The JSON tree with base64 as msgspec wants it and trailing zero bytes dropped (slow path).
+def _error(word: str) -> TxError:
+    """What a forwarder answered; a word of its own is a refusal all the same."""
+    return _ERRORS.get(word, TxError.COLLISION_PACKET)
 
-    Forwarders leave out the padding, and the protocol's own examples mix in the URL-safe alphabet.
-    """
-    tree = _tree_decoder.decode(body.rstrip(b"\0"))
-    items = tree.get(key) if isinstance(tree, dict) else None
-    for item in items if isinstance(items, list) else [items]:
-        if isinstance(item, dict) and isinstance(item.get("data"), str):
-            text = item["data"].rstrip("=").translate(_URL_SAFE)
-            item["data"] = text + "=" * (-len(text) % 4)
-    return tree
+
+def _warned_value(value: float | str | None) -> int | None:
+    """The power really used, dBm; the protocol allows a string. None where it is no number."""
+    try:
+        return None if value is None else round(float(value))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _iso_ns(text: str) -> int | None:
@@ -355,25 +302,25 @@ def _utc_ns(at: datetime) -> int:
     return round(at.timestamp() * 1_000_000) * 1000  # a double holds microseconds until the year 2255
 
 
-def _stat(wire: _StatWire) -> Stat:
+def _stat(read: wire.StatWire) -> Stat:
     time_ns = None
-    if wire.time is not None:
+    if read.time is not None:
         try:
-            time_ns = _utc_ns(datetime.strptime(wire.time, _STAT_TIME))
+            time_ns = _utc_ns(datetime.strptime(read.time, _STAT_TIME))
         except (ValueError, OverflowError):
             time_ns = None
     return Stat(
         time_ns,
-        wire.lati,
-        wire.long,
-        None if wire.alti is None or not isfinite(wire.alti) else round(wire.alti),
-        wire.rxnb,
-        wire.rxok,
-        wire.rxfw,
-        wire.ackr,
-        wire.dwnb,
-        wire.txnb,
-        wire.temp,
+        read.lati,
+        read.long,
+        None if read.alti is None or not isfinite(read.alti) else round(read.alti),
+        read.rxnb,
+        read.rxok,
+        read.rxfw,
+        read.ackr,
+        read.dwnb,
+        read.txnb,
+        read.temp,
     )
 
 

@@ -20,6 +20,7 @@ from radio.gwmp import (
     TxAck,
     TxError,
     TxPacket,
+    UnsupportedOrder,
     decode,
     encode,
 )
@@ -180,7 +181,7 @@ def test_wire_form_has_the_fields_of_the_protocol() -> None:
         pytest.param(b"\x02\x00\x00\x00" + EUI, id="no JSON"),
         pytest.param(b"\x02\x00\x00\x00" + EUI + b"[]", id="JSON of another shape"),
         pytest.param(b"\x02\x00\x00\x00" + EUI + b"[" * 100_000, id="deep JSON"),
-        pytest.param(b"\x02\x00\x00\x05" + EUI + b'{"txpk_ack":{"error":"MAYBE"}}', id="unknown error"),
+        pytest.param(b"\x02\x00\x00\x05" + EUI + b'{"txpk_ack":{"error":7}}', id="an error that is no word"),
         pytest.param(b"\x02\x00\x00\x03" + TXPK_EXAMPLE.replace(b"32", b"31"), id="size disagrees"),
         pytest.param(b"\x02\x00\x00\x03" + TXPK_EXAMPLE.replace(b"LORA", b"FSK"), id="FSK order"),
         pytest.param(b"\x02\x00\x00\x03" + TXPK_EXAMPLE.replace(b"SF11", b"SF99"), id="no such SF"),
@@ -208,6 +209,63 @@ def test_gps_time_of_a_frame_runs_both_ways_and_what_only_a_concentrator_measure
     assert decode(wire) == PushData(1, EUI, (heard,))
     order = msgspec.structs.replace(TX, tmst=None, tmms=1_340_000_001_123)
     assert decode(encode(PullResp(2, order))) == PullResp(2, order)
+
+
+def test_signal_of_several_antennas_is_that_of_the_best() -> None:
+    """A Kerlink concentrator's rxpk as the wild has it (field `jver` 2), with a second antenna added."""
+    body = (
+        b'{"rxpk":[{"time":"2023-02-22T01:53:31.306224Z","tmst":3800595284,"freq":867.1,"stat":1,"modu":"LORA",'
+        b'"datr":"SF9BW125","codr":"4/5","size":21,"data":"QKydCyYAQwMB7iu5QD6sH5u1C+Yh","jver":2,'
+        b'"rsig":[{"ant":1,"chan":9,"rssic":-90,"lsnr":-2},{"ant":0,"chan":3,"rssic":-50,"lsnr":13.2}]}]}'
+    )
+    push = decode(b"\x02\x00\x01\x00" + EUI + body)
+    assert isinstance(push, PushData)
+    (rx,) = push.rxpk
+    assert (rx.rssi_dbm, rx.lsnr_db, rx.chan, rx.data[:5].hex()) == (-50, 13.2, 3, "40ac9d0b26")
+
+
+def test_one_rxpk_that_cannot_be_used_does_not_cost_the_others() -> None:
+    good = json.loads(RXPK_EXAMPLE)["rxpk"][0]
+    items = [good, good | {"tmst": -1}, good | {"size": 3}, 7, good | {"tmst": 5}]
+    push = decode(b"\x02\x00\x01\x00" + EUI + json.dumps({"rxpk": items, "stat": {"rxnb": "x"}}).encode())
+    assert isinstance(push, PushData)
+    assert [rx.tmst for rx in push.rxpk] == [good["tmst"], 5]
+    assert (push.damaged, push.skipped, push.stat) == (3, 0, None)
+    with pytest.raises(GwmpError, match="none of 2 rxpk"):
+        decode(b"\x02\x00\x01\x00" + EUI + json.dumps({"rxpk": [good | {"size": 3}, 7]}).encode())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ((b'"LORA"', b'"FSK"'), "modulation 'FSK'"),
+        ((b'"SF11BW125"', b"50000"), "modulation 'LORA'"),
+        ((b"SF11", b"SF99"), "SF99"),
+        ((b'"ipol":false', b'"nhdr":true'), "nhdr"),
+    ],
+)
+def test_an_order_that_no_sx127x_gateway_sends_can_still_be_answered(
+    change: tuple[bytes, bytes], words: str
+) -> None:
+    with pytest.raises(UnsupportedOrder, match=words) as caught:
+        decode(b"\x02\xab\xcd\x03" + TXPK_EXAMPLE.replace(*change))
+    assert caught.value.token == 0xABCD
+
+
+@pytest.mark.parametrize(
+    ("body", "ack"),
+    [
+        (b'{"txpk_ack":{"error":""}}', TxAck(0, EUI)),
+        (b'{"txpk_ack":{"error":"DUTY_CYCLE_OVERFLOW"}}', TxAck(0, EUI, TxError.TX_FREQ)),
+        (b'{"txpk_ack":{"error":"QUEUE_FULL"}}', TxAck(0, EUI, TxError.COLLISION_PACKET)),
+        (b'{"txpk_ack":{"error":"INTERNAL_ERROR"}}', TxAck(0, EUI, TxError.COLLISION_PACKET)),
+        (b'{"txpk_ack":{"warn":"TX_POWER","value":"20"}}', TxAck(0, EUI, warn=TxError.TX_POWER, value=20)),
+        (b'{"txpk_ack":{"warn":"TX_POWER","value":"low"}}', TxAck(0, EUI, warn=TxError.TX_POWER)),
+        (b'{"txpk_ack":{"warn":"ELSE","value":3}}', TxAck(0, EUI)),
+    ],
+)
+def test_words_of_other_forwarders_in_a_tx_ack(body: bytes, ack: TxAck) -> None:
+    assert decode(b"\x02\x00\x00\x05" + EUI + body) == ack
 
 
 def test_damaged_datagrams_raise_only_gwmp_error() -> None:
