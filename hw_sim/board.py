@@ -69,6 +69,11 @@ class Board:
         for watch in tuple(self._watches):
             watch.push(line, level, t_ns)
 
+    def release(self, line: int) -> None:
+        """Drive a line no longer: a chip's own resistor pulls its reset pin up, a free line keeps its level."""
+        if line in self._resets:
+            self.set_level(line, True)
+
     def add_watch(self, watch: Watch) -> None:
         """Have edges pushed to `watch` until `remove_watch`."""
         self._watches.append(watch)

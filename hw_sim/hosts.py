@@ -15,7 +15,7 @@ from typing import Final, Protocol, TypeVar
 from hw_sim.board import Board
 from hw_sim.edges import PinEdge, Trigger, Watch
 from hw_sim.kernel import Kernel
-from radio.seam import Edge, Lines
+from radio.seam import Edge, Readable
 
 T = TypeVar("T")
 
@@ -32,6 +32,7 @@ class Host(Protocol):
     def read_pin(self, line: int) -> bool: ...
     def write_pin(self, line: int, level: bool) -> None: ...
     def set_up_pin(self, line: int, level: bool) -> None: ...
+    def release_pin(self, line: int) -> None: ...
     def watch(self, triggers: Mapping[int, Trigger]) -> Watch: ...
     def unwatch(self, watch: Watch) -> None: ...
     def take(self, watch: Watch, limit: int = 256) -> list[PinEdge]: ...
@@ -61,6 +62,11 @@ class _BoardHost:
         """Make a line an output with this level."""
         with self.kernel.mutex:
             self.board.set_level(line, level)
+
+    def release_pin(self, line: int) -> None:
+        """Make a line an input without pull resistor: what it leads to decides its level."""
+        with self.kernel.mutex:
+            self.board.release(line)
 
     def watch(self, triggers: Mapping[int, Trigger]) -> Watch:
         """Collect the edges of some lines from now on."""
@@ -245,7 +251,7 @@ class SimClock:
         """See `radio.seam.Clock`; may be read by threads outside lock-step as well."""
         return self._host.now_ns()
 
-    def wait(self, lines: Sequence[Lines], until_ns: int | None) -> None:
+    def wait(self, lines: Sequence[Readable], until_ns: int | None) -> None:
         """See `radio.seam.Clock`. Lines are told apart by their descriptor."""
         with self._lock:
             self._waker = self._host.waker() if self._waker is None else self._waker

@@ -72,6 +72,9 @@ class SocketHost:
         """Make a line an output with this level."""
         self.write_pin(line, level)
 
+    def release_pin(self, line: int) -> None:
+        """Nothing: the protocol has no word for it, and the line keeps its level."""
+
     def watch(self, triggers: Mapping[int, Trigger]) -> Watch:
         """Collect the edges of some lines from now on."""
         watch = Watch(triggers)

@@ -92,6 +92,8 @@ class LineRequest:
         for offset, settings in self._settings.items():
             if settings.direction is Direction.OUTPUT:
                 self._host.set_up_pin(offset, bool(settings.output_value) is not settings.active_low)
+            elif settings.direction is Direction.INPUT:
+                self._host.release_pin(offset)
         self._watch = self._host.watch({o: self._trigger(s) for o, s in self._settings.items()})
         self._fd = self._watch.fileno()
 

@@ -25,6 +25,7 @@ _TRIGGERS: Final = {
 
 Alert = Callable[[int, int, int, int], object]  # chip, gpio, level, tick (ns)
 
+stamp_offset_ns = 0  # kernels up to 5.6 stamp edges with the wall clock: set it to wall minus monotonic time
 _handles: set[int] = set()
 _outputs: dict[tuple[int, int], bool] = {}  # (handle, gpio) -> is an output
 _alerts: dict[tuple[int, int], int] = {}  # (handle, gpio) -> edges
@@ -64,7 +65,7 @@ class _Callback:
                     continue
                 self._last_ns = edge.t_ns
                 try:
-                    self._func(self._where[0], edge.line, int(edge.rising), edge.t_ns)
+                    self._func(self._where[0], edge.line, int(edge.rising), edge.t_ns + stamp_offset_ns)
                 except Exception:
                     log.exception("an edge callback failed")
             self._host.nudge()
@@ -90,8 +91,15 @@ def gpiochip_close(handle: int) -> int:
     return 0
 
 
+def gpio_get_chip_info(handle: int) -> list[int | str]:
+    """Status, number of lines, name and label of an open chip."""
+    _check(handle)
+    return [0, machine.LINES, "gpiochip0", machine.GPIO_CHIP_LABEL]
+
+
 def gpio_claim_input(handle: int, gpio: int, lFlags: int = 0) -> int:  # noqa: N803 - the library's name
     _claim(handle, gpio, is_output=False)
+    machine.host().release_pin(gpio)
     return 0
 
 
@@ -112,6 +120,7 @@ def gpio_claim_alert(
     if eFlags not in _TRIGGERS:
         raise error("bad event request")
     _claim(handle, gpio, is_output=False)
+    machine.host().release_pin(gpio)
     _alerts[handle, gpio] = eFlags
     return 0
 
@@ -172,5 +181,5 @@ def _claim(handle: int, gpio: int, *, is_output: bool) -> None:
     if not 0 <= gpio < machine.LINES:
         raise error("bad GPIO number")
     if any(other == gpio and owner != handle for owner, other in _outputs):
-        raise error("GPIO busy")
+        raise error("'GPIO busy'")
     _outputs[handle, gpio] = is_output

@@ -2,7 +2,7 @@
 
 All callbacks run in one thread of the module's own, one after the other; what a callback raises is logged
 and does not end it. `emulate_broken_edges` makes `add_event_detect` fail as RPi.GPIO 0.7.1 does on kernels
-from 6.6 on.
+from 6.6 on, `emulate_unknown_pi` makes `setup` fail as it does on a Pi 5.
 """
 
 import logging
@@ -38,6 +38,7 @@ Callback = Callable[[int], object]
 Channels = int | Sequence[int]
 
 emulate_broken_edges = False
+emulate_unknown_pi = False
 _mode: int | None = None
 _warn = True
 _directions: dict[int, int] = {}
@@ -137,6 +138,8 @@ def setup(
         raise ValueError("An invalid direction was passed to setup()")
     if direction == IN and initial is not None:
         raise ValueError("initial parameter is not valid for inputs")
+    if emulate_unknown_pi:
+        raise RuntimeError("Cannot determine SOC peripheral base address")
     for channel in _each(channels):
         line = _line(channel)
         if channel in _directions and _warn:
@@ -149,6 +152,8 @@ def setup(
         _directions[channel] = direction
         if initial is not None:
             machine.host().set_up_pin(line, bool(initial))
+        elif direction == IN:
+            machine.host().release_pin(line)
 
 
 def cleanup(channels: Channels | None = None) -> None:

@@ -1,5 +1,6 @@
 """The `spidev` module's surface over simulated SPI. Errors are those of the C extension."""
 
+import os
 import re
 from collections.abc import Sequence
 from types import TracebackType
@@ -26,6 +27,7 @@ class SpiDev:
         self.threewire = False
         self.read0 = False
         self._where: tuple[int, int] | None = None
+        self._fd = -1
         if bus is not None and device is not None:
             self.open(bus, device)
 
@@ -33,7 +35,9 @@ class SpiDev:
         """Raises FileNotFoundError where the machine has no such device file."""
         if not machine.host().has_spi(bus, device):
             raise FileNotFoundError(2, "No such file or directory")
+        self.close()
         self._where = (bus, device)
+        self._fd = machine.open_spi_file(bus, device)
 
     def open_path(self, path: str) -> None:
         """As `open`, by device file."""
@@ -44,10 +48,15 @@ class SpiDev:
 
     def close(self) -> None:
         self._where = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    __del__ = close  # as the extension's: a device nobody refers to any more is closed
 
     def fileno(self) -> int:
-        """A number only: there is nothing to poll on SPI."""
-        return -1 if self._where is None else 3
+        """Good for locks; there is nothing to poll on SPI."""
+        return self._fd
 
     def __enter__(self) -> "SpiDev":
         return self

@@ -1,29 +1,38 @@
-"""GPIO lines of a module: gpiod version 2 with kernel time stamps, or the RPi.GPIO API without.
+"""Which way to the GPIO lines of a module: the best that works on this machine.
 
-RPi.GPIO itself fails to watch edges on kernels from 6.6 on; `rpi-lgpio` offers the same API there. Either
-way its callbacks come without a time, so those edges are marked coarse.
+In order: gpiod version 2 and lgpio (edges with the kernel's time), the RPi.GPIO interface (edges without one),
+and polling (no edges). What each attempt lacked is said, and what the choice means for downlinks.
 """
 
-import contextlib
-import glob
 import logging
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from radio.boards import Board, ModuleWiring
-from radio.errors import RadioError
-from radio.seam import Edge, Lines
+from radio.errors import BusyError, GpioError
+from radio.hardware.gpiod_lines import GpiodLines
+from radio.hardware.lgpio_lines import LgpioLines
+from radio.hardware.polling_lines import FlagLevels, PollingLines, RpiGpioLevels
+from radio.hardware.rpi_gpio_lines import RpiGpioLines
+from radio.hardware.spi import SpidevBus
+from radio.seam import Lines
 
 log = logging.getLogger(__name__)
 
-CONSUMER: Final = "fluxgate-radio"
-MAX_EDGES: Final = 64  # read at once; a module makes two a second
-
-
-class GpioError(RadioError, OSError):
-    """The lines of a module cannot be had."""
+# What a backend means for a class A downlink, whose start is counted from the end of the frame it answers.
+TIMING: Final = {
+    "gpiod": "edges stamped by the kernel: class A downlinks at every spreading factor",
+    "lgpio": "edges stamped by the kernel: class A downlinks at every spreading factor",
+    "rpi-gpio": (
+        "edges stamped when Python gets to them, 0.1 to several ms late: class A downlinks may miss their window, "
+        "at SF7 first; install gpiod (pip install 'gpiod>=2.2')"
+    ),
+    "polling": (
+        "no edges, lines are looked at every 1 to 2 ms: class A downlinks may miss their window, at SF7 first; "
+        "install gpiod (pip install 'gpiod>=2.2')"
+    ),
+    "sim": "simulated edges",
+}
 
 
 def pins_of(wiring: ModuleWiring) -> dict[str, int]:
@@ -35,152 +44,50 @@ def pins_of(wiring: ModuleWiring) -> dict[str, int]:
 
 
 def open_lines(backend: str, board: Board, wiring: ModuleWiring, now_ns: Callable[[], int]) -> Lines:
-    """The lines of a module through `gpiod`, `rpi-gpio`, or (`auto`) the first of these that works.
+    """The lines of a module through one of `radio.config.GPIO_BACKENDS`, or (`auto`) the first of them that works.
 
-    Raises GpioError saying what each backend lacked.
+    Raises GpioError saying what each lacked, or BusyError where another program holds a line: the next backend
+    would only take it away from it.
     """
-    pins = pins_of(wiring)
+    lines, problems = open_pins(backend, board, wiring, pins_of(wiring), now_ns)
+    say = log.info if lines.backend in ("gpiod", "lgpio", "sim") else log.warning
+    say("lines through %s: %s%s", lines.backend, TIMING[lines.backend], _reasons(problems))
+    return lines
+
+
+def open_pins(
+    backend: str, board: Board, wiring: ModuleWiring, pins: Mapping[str, int], now_ns: Callable[[], int]
+) -> tuple[Lines, list[str]]:
+    """As `open_lines`, for lines of one's own choice; also what the better backends lacked."""
+    labels = board.gpio_chip_labels
     attempts: dict[str, Callable[[], Lines]] = {
-        "gpiod": lambda: GpiodLines(pins, board.gpio_chip_labels),
+        "gpiod": lambda: GpiodLines(pins, labels),
+        "lgpio": lambda: LgpioLines(pins, labels, now_ns),
         "rpi-gpio": lambda: RpiGpioLines(pins, now_ns),
+        "polling": lambda: _polling(pins, board, wiring, now_ns),
     }
-    problems = []
-    missing = True
+    problems: list[str] = []
     for name, attempt in attempts.items():
         if backend not in ("auto", name):
             continue
         try:
-            lines = attempt()
+            return attempt(), problems
+        except BusyError:
+            raise
         except (ImportError, OSError, RuntimeError) as error:
             problems.append(f"{name}: {error}")
-            missing = missing and isinstance(error, ImportError)
-            continue
-        if name == "rpi-gpio":
-            log.warning(
-                "edges carry no time stamp with %s: class A downlinks start late by milliseconds", name
-            )
-        return lines
-    hint = "; install the Raspberry Pi extra, fluxgate[pi]" if missing else ""
-    raise GpioError("; ".join(problems) + hint)
+    raise GpioError("; ".join(problems))
 
 
-class GpiodLines:
-    """Lines through gpiod 2: DIO0 watched for rising edges, stamped by the kernel's monotonic clock."""
-
-    backend = "gpiod"
-    poll_ns: int | None = None
-
-    def __init__(self, pins: Mapping[str, int], chip_labels: Iterable[str]) -> None:
-        import gpiod
-        from gpiod.line import Clock, Direction, Value
-        from gpiod.line import Edge as LineEdge
-
-        self._levels = (Value.INACTIVE, Value.ACTIVE)
-        self._pins = dict(pins)
-        self._names = {pin: name for name, pin in pins.items()}
-        config = {
-            pin: gpiod.LineSettings(direction=Direction.OUTPUT, output_value=Value.ACTIVE)
-            if name == "reset"
-            else gpiod.LineSettings(
-                direction=Direction.INPUT, edge_detection=LineEdge.RISING, event_clock=Clock.MONOTONIC
-            )
-            for name, pin in pins.items()
-        }
-        path = _chip_path(gpiod, tuple(chip_labels))
-        self._rising = gpiod.EdgeEvent.Type.RISING_EDGE
-        self._request = gpiod.request_lines(path, consumer=CONSUMER, config=config)
-
-    def fileno(self) -> int | None:
-        fd: int = self._request.fd
-        return fd
-
-    def read_edges(self) -> list[Edge]:
-        if not self._request.wait_edge_events(0):
-            return []
-        return [
-            Edge(
-                self._names[event.line_offset],
-                event.event_type == self._rising,
-                event.timestamp_ns,
-                event.line_seqno,
-            )
-            for event in self._request.read_edge_events(MAX_EDGES)
-        ]
-
-    def get(self, name: str) -> bool:
-        return bool(self._request.get_value(self._pins[name]) == self._levels[True])
-
-    def set(self, name: str, level: bool) -> None:
-        self._request.set_value(self._pins[name], self._levels[level])
-
-    def close(self) -> None:
-        self._request.release()
+def _polling(
+    pins: Mapping[str, int], board: Board, wiring: ModuleWiring, now_ns: Callable[[], int]
+) -> PollingLines:
+    try:
+        return PollingLines(pins, RpiGpioLevels(pins), now_ns)
+    except (ImportError, OSError, RuntimeError) as error:
+        log.info("no pin can be read (%s): the chip's flags are, over SPI, and there is no reset", error)
+    return PollingLines(pins, FlagLevels(SpidevBus(*wiring.spi, board.spi_hz, shared=True)), now_ns)
 
 
-def _chip_path(gpiod: Any, labels: tuple[str, ...]) -> str:
-    """The GPIO chip by its label: numbers differ between models and kernels. Raises GpioError."""
-    seen = []
-    for path in sorted(glob.glob("/dev/gpiochip*")):
-        if not gpiod.is_gpiochip_device(path):
-            continue
-        with gpiod.Chip(path) as chip:
-            label = chip.get_info().label
-        if label in labels:
-            return path
-        seen.append(label)
-    raise GpioError(f"no GPIO chip labelled {' or '.join(labels)}; found {', '.join(seen) or 'none'}")
-
-
-class RpiGpioLines:
-    """Lines through the RPi.GPIO API: edges are stamped when their callback runs, and marked coarse."""
-
-    backend = "rpi-gpio"
-    poll_ns: int | None = None
-
-    def __init__(self, pins: Mapping[str, int], now_ns: Callable[[], int]) -> None:
-        from RPi import GPIO
-
-        self._gpio = GPIO
-        self._pins = dict(pins)
-        self._now_ns = now_ns
-        self._seqno = 0
-        # Written by the library's callback thread, read by the owner; a deque hands over without a lock.
-        self._edges: deque[Edge] = deque(maxlen=MAX_EDGES)
-        self._pending = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        GPIO.setwarnings(False)
-        GPIO.setmode(GPIO.BCM)
-        try:
-            if "reset" in pins:
-                GPIO.setup(pins["reset"], GPIO.OUT, initial=GPIO.HIGH)
-            GPIO.setup(pins["dio0"], GPIO.IN)
-            GPIO.add_event_detect(pins["dio0"], GPIO.RISING, callback=self._on_edge)
-        except RuntimeError:
-            os.close(self._pending)
-            raise
-
-    def _on_edge(self, _channel: int) -> None:
-        self._seqno += 1
-        self._edges.append(Edge("dio0", True, self._now_ns(), self._seqno, coarse=True))
-        os.eventfd_write(self._pending, 1)
-
-    def fileno(self) -> int | None:
-        return self._pending
-
-    def read_edges(self) -> list[Edge]:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._pending)
-        edges = []
-        while self._edges:
-            edges.append(self._edges.popleft())
-        return edges
-
-    def get(self, name: str) -> bool:
-        return bool(self._gpio.input(self._pins[name]))
-
-    def set(self, name: str, level: bool) -> None:
-        self._gpio.output(self._pins[name], self._gpio.HIGH if level else self._gpio.LOW)
-
-    def close(self) -> None:
-        self._gpio.remove_event_detect(self._pins["dio0"])
-        self._gpio.cleanup(list(self._pins.values()))
-        os.close(self._pending)
+def _reasons(problems: list[str]) -> str:
+    return f" (without: {'; '.join(problems)})" if problems else ""

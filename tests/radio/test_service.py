@@ -149,6 +149,9 @@ def test_two_runs_of_the_same_seed_are_the_same(carrier_for: Callable[[], Carrie
 class QuietLines:
     """Lines on which nothing happens."""
 
+    backend = "sim"
+    poll_ns: int | None = None
+
     def __init__(self) -> None:
         self.closed = False
 
