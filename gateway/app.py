@@ -49,7 +49,7 @@ from gateway.upstream.config import UpstreamMqttConfig
 from gateway.upstream.mqtt import MqttSink
 from gateway.upstream.relay import Relay
 from hub import coap, mqtt
-from hub.errors import LogFailed
+from hub.errors import HubError, LogFailed
 from hub.http import MIGRATIONS as HTTP_MIGRATIONS
 from hub.http.app import create_app
 from hub.http.door import HttpDoor
@@ -57,6 +57,7 @@ from hub.http.limits import Limits
 from hub.http.table import routes
 from hub.hub import Hub, HubSettings
 from hub.keys import load_secret
+from hub.log_copy import copied_rows
 from hub.message import TimeQuality
 from hub.mqtt import websocket
 from radio.lora import LoRaModulation
@@ -160,11 +161,30 @@ async def opened_core(config: Config) -> AsyncIterator[Core]:
                 "see that it is a folder of this user with room on its disk, or set gateway.data_dir"
             ) from error
         writer = store.Store(sealer.seal, sealer.unseal)
-        with contextlib.closing(hub.log.reader()) as reader:
-            stored = writer.load(reader.connection)
-        for eui in stored.unreadable:
-            log.error("the keys of device %s cannot be opened: register it again", eui)
+        stored = await _stored(hub, writer)
         yield Core(hub, _server(config, writer, stored), failure, clock)
+
+
+async def _stored(hub: Hub, writer: store.Store) -> store.Stored:
+    """Devices and counters; a device whose keys are damaged is taken from the log's copy where that has it whole."""
+
+    def load() -> store.Stored:
+        with contextlib.closing(hub.log.reader()) as reader:
+            return writer.load(reader.connection)
+
+    stored = load()
+    if stored.unreadable and (writes := store.from_copy(stored.unreadable, copied_rows(hub.log.path))):
+        damaged = stored.unreadable
+        try:
+            await hub.log.write(writes)
+            stored = load()
+        except HubError as error:
+            log.error("damaged devices cannot be put back: %s", error)
+        for eui in set(damaged).difference(stored.unreadable):
+            log.error("the keys of device %s were damaged and are taken from the log's copy", eui)
+    for eui in stored.unreadable:
+        log.error("the keys of device %s cannot be opened: register it again", eui)
+    return stored
 
 
 @contextlib.asynccontextmanager

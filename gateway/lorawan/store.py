@@ -11,8 +11,9 @@ page, and a page is what a flash card wears out by.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from gateway.lorawan.device import (
     Activation,
@@ -101,8 +102,9 @@ COPIED = {
 
 # More than a gateway can send to one device, or in all, in the time that a copy may be late. A device takes a
 # jump of up to 16,384 (LoRaWAN 1.0.3, MAX_FCNT_GAP); a JoinNonce has 24 bits.
+JUMP_AFTER_COPY = 512
 AFTER_COPY = (
-    "UPDATE lorawan_session SET fcnt_down = fcnt_down + 512",
+    f"UPDATE lorawan_session SET fcnt_down = fcnt_down + {JUMP_AFTER_COPY}",
     "UPDATE lorawan_counter SET ceiling = ceiling + 4096",
 )
 
@@ -189,6 +191,27 @@ def device_gone(dev_eui: DevEUI) -> Writes:
         ),
         *((f"DELETE FROM {table} WHERE dev_eui = ?", eui) for table in _TABLES_OF_DEVICE),
     ]
+
+
+def from_copy(unreadable: Iterable[str], copied: Mapping[str, Sequence[Mapping[str, Any]]]) -> Writes:
+    """Put back what the log's copy still knows of devices whose own rows are damaged: keys and sessions.
+
+    Their DevNonces, orders and uplink counters are left as they are. FCntDown goes on where it cannot have been yet.
+    """
+    writes: Writes = []
+    for eui in unreadable:
+        for table in ("lorawan_device", "lorawan_session"):
+            for row in copied.get(table, ()):
+                if row.get("dev_eui") != eui:
+                    continue
+                values = dict(row)
+                if table == "lorawan_session":
+                    values["fcnt_down"] = int(values["fcnt_down"]) + JUMP_AFTER_COPY
+                names, marks = ", ".join(values), ", ".join("?" * len(values))
+                writes.append(
+                    (f"INSERT OR REPLACE INTO {table}({names}) VALUES ({marks})", tuple(values.values()))
+                )
+    return writes
 
 
 _TABLES_OF_DEVICE = ("lorawan_session", "lorawan_dev_nonce", "lorawan_downlink", "lorawan_device")

@@ -43,7 +43,7 @@ class TableCopy:
 
     def __init__(self, path: Path, migrations: Sequence[Migration]) -> None:
         self._path = path
-        self._target = path.with_name(path.name + ".copy")
+        self._target = _copy_of(path)
         self._delays = {name: delay for one in migrations for name, delay in one.copied.items()}
         self._after = [sql for one in migrations for sql in one.after_copy]
         self._delay_of: dict[str, float | None] = {}  # by statement
@@ -112,7 +112,7 @@ class TableCopy:
         (done,) = conn.execute("SELECT count(*) FROM state WHERE name = 'copy'").fetchone()
         if done:
             return 0
-        found = self._read()
+        found = _read(self._target)
         try:
             rows = self._fill(conn, found)
         except sqlite3.Error as error:
@@ -144,19 +144,6 @@ class TableCopy:
         conn.execute("COMMIT")
         return rows
 
-    def _read(self) -> dict[str, _Table]:
-        """The copy; empty where there is none or where it is damaged as well."""
-        try:
-            content = self._target.read_bytes()
-            if zlib.crc32(content[:-4]) == int.from_bytes(content[-4:], "big"):
-                return _unpack(content[:-4])
-        except FileNotFoundError:
-            return {}
-        except (OSError, msgspec.MsgspecError) as error:
-            log.error("%s: %s", self._target.name, error)
-        log.error("%s is damaged and ignored", self._target.name)
-        return {}
-
     def _inserts(
         self, conn: sqlite3.Connection, found: dict[str, _Table]
     ) -> Iterable[tuple[str, list[tuple[Any, ...]]]]:
@@ -171,6 +158,36 @@ class TableCopy:
             marks = ", ".join("?" * len(places))
             sql = f'INSERT OR REPLACE INTO "{name}"({columns}) VALUES ({marks})'
             yield sql, [tuple(row[n] for n in places) for row in table.rows]
+
+
+def copied_rows(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """What the copy of the database at `path` holds, by table and column; empty where there is none that is whole.
+
+    For rows of the database that turn out to be damaged although SQLite can read them.
+    """
+    tables = _read(_copy_of(path))
+    return {
+        name: [dict(zip(table.columns, row, strict=False)) for row in table.rows]
+        for name, table in tables.items()
+    }
+
+
+def _copy_of(path: Path) -> Path:
+    return path.with_name(path.name + ".copy")
+
+
+def _read(target: Path) -> dict[str, _Table]:
+    """The copy; empty where there is none or where it is damaged as well."""
+    try:
+        content = target.read_bytes()
+        if zlib.crc32(content[:-4]) == int.from_bytes(content[-4:], "big"):
+            return _unpack(content[:-4])
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.MsgspecError) as error:
+        log.error("%s: %s", target.name, error)
+    log.error("%s is damaged and ignored", target.name)
+    return {}
 
 
 def soonest(copy: TableCopy, writes: Iterable[Write]) -> float | None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from gateway.lorawan import store
+from gateway.settings import Config
 from hub.log import Log
 
 MAX_FCNT_GAP = 16_384  # LoRaWAN 1.0.3, 4.3.1.5: a device refuses a larger jump
@@ -34,5 +39,37 @@ def test_every_table_is_copied_and_counters_jump_by_what_a_device_takes(tmp_path
         with contextlib.closing(log.reader()) as reader:
             assert store.Store().load(reader.connection).join_nonce == 65 + 4096
         await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_device_whose_stored_keys_are_damaged_is_taken_from_the_copy(
+    site: Any, config: Config, device: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = Path(config.gateway.data_dir) / "log.db"
+
+    def damage(*wheres: str) -> None:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            for where in wheres:
+                database.execute(where)
+            database.commit()
+
+    async def main() -> None:
+        async with site() as s:
+            await s.add(device)
+            await s.forwarder.push(device.uplink())
+        damage("UPDATE lorawan_session SET nwk_s_key = zeroblob(60)")
+        async with site() as s:
+            assert "are taken from the log's copy" in caplog.text
+            counter = s.gateway.core.server.device(device.config().dev_eui).fcnt_up
+            assert counter == 0
+            await s.forwarder.push(device.uplink())
+            assert s.gateway.core.server.counters.uplinks == 1
+        caplog.clear()
+        damage("UPDATE lorawan_session SET nwk_s_key = zeroblob(60)")
+        path.with_name("log.db.copy").unlink()  # the control: nothing to take it from
+        async with site() as s:
+            assert "register it again" in caplog.text
+            assert s.gateway.core.server.devices() == []
 
     asyncio.run(main())
