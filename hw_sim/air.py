@@ -7,16 +7,16 @@ still takes it over.
 """
 
 import random
-from collections import Counter
 
 from hw_sim.errors import KernelError
-from hw_sim.interference import channels_overlap
+from hw_sim.false_headers import FalseHeaders
 from hw_sim.kernel import Kernel
-from hw_sim.links import AirSettings, Flight, Link, Links, Lock, Station
+from hw_sim.links import AirSettings, Antenna, Burst, Flight, Link, Links, Lock, Station
+from hw_sim.mobility import Way
 from hw_sim.modem import Listening, Modem, Packet
 from hw_sim.phy import MIN_PREAMBLE_SYMBOLS, Waveform
 from hw_sim.propagation import noise_floor_dbm, to_dbm, to_mw
-from hw_sim.records import Fate, FrameRecord, Reception, Records
+from hw_sim.records import Fate, FrameRecord, ListeningSpan, NoiseBurst, Reception, Records
 
 
 class Air:
@@ -29,9 +29,13 @@ class Air:
         self._stations: dict[Modem, Station] = {}
         self._listening: dict[Modem, Station] = {}
         self._active: list[Flight] = []
+        self._bursts: list[Burst] = []
         self._sent = 0
+        self._bursts_sent = 0
         self.links = Links(kernel, self.settings)
         self._noise = kernel.rng("air/noise")
+        rate = self.settings.false_headers_per_hour
+        self._false_headers = FalseHeaders(kernel, rate, self._listen_again) if rate > 0 else None
 
     def add(
         self,
@@ -40,15 +44,39 @@ class Air:
         y_m: float = 0.0,
         antenna_gain_dbi: float = 0.0,
         group: str | None = None,
+        way: Way | None = None,
     ) -> None:
-        """Put a chip's antenna at a place; chips of one `group` share a mast and deafen each other by
-        sending.
+        """Put a chip's antenna at a place or on a way; chips of one `group` share a mast, which deafens them to weak
+        frames while one of them sends.
         """
-        if chip.name in self.records.counters:
+        if chip.name in self.records:
             raise KernelError(f"there is already a chip named {chip.name!r} on the air")
-        self._stations[chip] = Station(chip, x_m, y_m, antenna_gain_dbi, group)
-        self.records.counters[chip.name] = Counter()
+        station = Station(chip.name, x_m, y_m, antenna_gain_dbi, group, way, chip=chip)
+        self._stations[chip] = station
+        self.records.add(chip.name)
         chip.medium = self
+        if self._false_headers is not None:
+            self._false_headers.add(station)
+
+    def listening_spans(self) -> list[ListeningSpan]:
+        """Receivers that are on now, up to now."""
+        return [_span(station, self.kernel.now_ns) for station in self._listening.values()]
+
+    # -- noise ---------------------------------------------------------------------------------------
+
+    def make_noise(
+        self, source: Antenna, duration_ns: int, freq_hz: float, bw_hz: int, power_dbm: float
+    ) -> None:
+        """Flat noise of so much power from a place that holds no chip, from now on."""
+        self._bursts_sent += 1
+        now = self.kernel.now_ns
+        burst = Burst(self._bursts_sent, source, now, now + duration_ns, freq_hz, bw_hz, power_dbm)
+        self._bursts.append(burst)
+        for flight in self._active:
+            flight.bursts.append(burst)
+        self.kernel.after(duration_ns, lambda: self._bursts.remove(burst))
+        for observer in self.records.noise_observers:
+            observer(NoiseBurst(source.name, now, burst.end_ns, round(freq_hz), bw_hz))
 
     # -- what chips call ---------------------------------------------------------------------------
 
@@ -73,6 +101,7 @@ class Air:
         for other in self._active:
             other.others.append(flight)
             flight.others.append(other)
+        flight.bursts.extend(self._bursts)
         self._active.append(flight)
         flight.ending = self.kernel.after(airtime_ns, lambda: self._end(flight))
         for station in self._listening.values():
@@ -95,15 +124,16 @@ class Air:
     def listen(self, chip: Modem) -> None:
         """A chip's receiver is on from now; frames under way may still have preamble enough."""
         station = self._stations[chip]
+        station.since_ns = self.kernel.now_ns
         self._listening[chip] = station
         for flight in self._active:
             self._consider(flight, station)
-        if self.settings.false_headers_per_hour > 0:
-            self._await_false_header(station)
 
     def unlisten(self, chip: Modem) -> None:
         """A chip's receiver goes off; a frame it was receiving is lost to it."""
         station = self._listening.pop(chip)
+        for observer in self.records.listening_observers:
+            observer(_span(station, self.kernel.now_ns))
         lock, station.lock = station.lock, None
         if lock is not None:
             self.kernel.cancel(lock.event)
@@ -129,12 +159,8 @@ class Air:
         """Power in a channel at this instant: noise, which flickers, and every signal in it."""
         station = self._stations[chip]
         level = to_mw(noise_floor_dbm(bw_hz) + self._noise.gauss(0, 1))
-        for flight in self._active:
-            wave = flight.wave
-            if flight.sender is not station and channels_overlap(
-                wave.freq_hz, wave.modulation.bw_hz, freq_hz, bw_hz
-            ):
-                level += to_mw(self.links.link(flight, station).power_dbm)
+        if self._active or self._bursts:
+            level += self.links.strangers_mw(self._active, self._bursts, station, freq_hz, bw_hz)
         return to_dbm(level)
 
     # -- one frame at one receiver -----------------------------------------------------------------
@@ -167,7 +193,7 @@ class Air:
             return  # it was busy until a moment ago; a later decision is queued
         current = station.lock
         if current is not None and (current.flight is None or now >= current.flight.header_start_ns):
-            self._mark(flight, station, Fate.COLLIDED)
+            self._mark(flight, station, Fate.DEAF if current.flight is None else Fate.COLLIDED)
             return
         link = self.links.link(flight, station)
         needed_db = self.links.needed_db(link, flight.wave) - self.settings.lock_margin_db
@@ -219,8 +245,8 @@ class Air:
 
     def _critical_part_lost(self, flight: Flight, station: Station, until_ns: int) -> bool:
         """Was the end of the preamble or the header drowned? Then the lock is gone."""
-        symbols = self.settings.interference.critical_symbols
-        from_ns = flight.header_start_ns - flight.wave.symbols_ns(4 * symbols)
+        critical_quarters = round(4 * self.settings.interference.critical_symbols)
+        from_ns = flight.header_start_ns - flight.wave.symbols_ns(critical_quarters)
         link = self.links.link(flight, station)
         needed_db = self.links.needed_db(link, flight.wave) - self.settings.lock_margin_db
         disturbance = self.links.disturbance(flight, station, from_ns, until_ns, needed_db)
@@ -264,9 +290,7 @@ class Air:
         body_from = (
             flight.header_start_ns if sent.implicit_header else flight.record.start_ns + sent.header_ns()
         )
-        disturbance = self.links.disturbance(flight, station, body_from, flight.end_ns, needed_db)
-        tolerated_ns = self.settings.interference.payload_symbols * sent.symbol_ns
-        return disturbance is None or disturbance[1] <= tolerated_ns
+        return self.links.payload_survives(flight, station, body_from, needed_db)
 
     def _payload_heard(self, flight: Flight, heard: Waveform, link: Link, good: bool) -> bytes:
         """The bytes as demodulated: damaged where the frame is, cut or filled to an implicit length."""
@@ -322,12 +346,12 @@ class Air:
     def _mark(self, flight: Flight, station: Station, fate: Fate) -> None:
         link = self.links.link(flight, station)
         snr_db = self.links.snr_db(link, flight.wave)
-        flight.record.receptions[station.chip.name] = Reception(fate, link.power_dbm, snr_db)
+        flight.record.receptions[station.name] = Reception(fate, link.power_dbm, snr_db)
 
     def _mark_truncated(self, flight: Flight, station: Station) -> None:
         """The sender stopped before this receiver, which waits for such frames, could lock."""
         listening = station.chip.listening
-        known = station.chip.name in flight.record.receptions
+        known = station.name in flight.record.receptions
         locked = station.lock is not None and station.lock.flight is flight
         if listening is not None and not known and not locked:
             self._mark(flight, station, Fate.TRUNCATED)
@@ -340,38 +364,8 @@ class Air:
         flight.open -= 1
         if flight.open == 0:
             flight.others.clear()  # else every frame would keep all before it alive
+            flight.bursts.clear()
             self.records.close(flight.record)
-
-    # -- noise ---------------------------------------------------------------------------------------
-
-    def _await_false_header(self, station: Station) -> None:
-        """Some time from now, noise passes for a header; the chip then reports a frame nobody sent."""
-        listening = station.chip.listening
-        hours = self._noise.expovariate(self.settings.false_headers_per_hour)
-
-        def header() -> None:
-            if listening is None or station.chip.listening is not listening:
-                return
-            length = self._noise.randrange(1, 256)
-            if station.lock is None and not listening.wave.implicit_header:
-                lock = station.lock = Lock(None, listening)
-                station.chip.preamble_locked()
-                if station.chip.header_received(length, self._noise.randrange(1, 5)):
-                    body_ns = listening.wave.airtime_ns(length) - listening.wave.header_ns()
-                    lock.event = self.kernel.after(body_ns, lambda: body(lock, length))
-                elif station.lock is lock:
-                    self._let_go(station, Fate.DEAF)
-                    station.chip.lock_lost()
-            self._await_false_header(station)
-
-        def body(lock: Lock, length: int) -> None:
-            station.lock = None
-            noise_dbm = noise_floor_dbm(lock.listening.wave.modulation.bw_hz)
-            crc_present = self._noise.random() < 0.5  # a header of noise says either
-            packet = Packet(self._noise.randbytes(length), crc_present, False, noise_dbm, -20.0, 0.0)
-            station.chip.packet_received(packet)
-
-        self.kernel.after(round(hours * 3600e9), header)
 
 
 def _chirps_match(sent: Waveform, heard: Waveform) -> bool:
@@ -388,3 +382,12 @@ def _chirps_match(sent: Waveform, heard: Waveform) -> bool:
 def _frames_match(sent: Waveform, heard: Waveform) -> bool:
     """What is agreed on beyond the chirps: sync word and frequency hopping."""
     return sent.sync_word == heard.sync_word and sent.hop_period == heard.hop_period
+
+
+def _span(station: Station, end_ns: int) -> ListeningSpan:
+    """What a station has listened to until now."""
+    assert station.chip.listening is not None
+    wave = station.chip.listening.wave
+    return ListeningSpan(
+        station.name, station.since_ns, end_ns, round(wave.freq_hz), wave.modulation, wave.iq_inverted
+    )

@@ -15,6 +15,7 @@ BEST_FIRST: Final = (
     Fate.RECEIVED,
     Fate.CRC_ERROR,
     Fate.COLLIDED,
+    Fate.JAMMED,
     Fate.BELOW_SENSITIVITY,
     Fate.TRUNCATED,
     Fate.DEAF,

@@ -2,18 +2,28 @@
 
 import math
 import random
-from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from hw_sim import registers as reg
 from hw_sim.air import Air
 from hw_sim.errors import KernelError
-from hw_sim.interference import ALOHA, CROCE, GOURSAUD, LORASIM, Interference, channels_overlap
+from hw_sim.interference import (
+    CROCE,
+    GOURSAUD,
+    LORASIM,
+    Interference,
+    PayloadRule,
+    channels_overlap,
+    selectivity_db,
+    spectral_share,
+)
 from hw_sim.kernel import Kernel
-from hw_sim.links import AirSettings
+from hw_sim.links import AirSettings, Antenna
+from hw_sim.mobility import AtEnd, Way
 from hw_sim.phy import Waveform
-from hw_sim.propagation import BOR, NS3, OULU, PathLoss, noise_floor_dbm
+from hw_sim.propagation import BOR, NS3, OULU, PathLoss, ShadowField, noise_floor_dbm
 from hw_sim.records import Fate
 from hw_sim.sx1276 import SX1276
 from radio.lora import LoRaModulation, airtime_us
@@ -275,21 +285,6 @@ def test_a_mast_mate_on_the_same_channel_is_heard_loudly(kernel, make_bench):
     assert field.air.records.frames[-1].receptions["rx1"].rssi_dbm == pytest.approx(14 - 35)
 
 
-def test_decoding_near_the_floor_is_a_logistic_curve(kernel, make_bench):
-    field = Field(kernel, make_bench, AirSettings(fading_db=0.0, decode_width_db=0.5))
-    field.listen()
-    # p = 1 / (1 + exp(-margin / width))
-    for margin_db, expected in ((-1.0, 0.119), (0.0, 0.5), (1.0, 0.881)):
-        name = f"at {margin_db}"
-        field.sender(name, noise_floor_dbm(125_000) - 7.5 + margin_db)
-        for _ in range(300):
-            field.send(name, length=4)
-            kernel.run_until(kernel.now_ns + 100 * MS)
-        counter = Counter(f.fate("rx0") for f in field.air.records.frames if f.sender == name)
-        assert counter[Fate.RECEIVED] / 300 == pytest.approx(expected, abs=0.08)
-        assert counter[Fate.CRC_ERROR] > 0 or margin_db > 0
-
-
 def test_fading_is_drawn_anew_for_every_frame_from_the_seed():
     def levels(seed):
         kernel = Kernel(seed)
@@ -377,36 +372,318 @@ def test_a_record_tells_who_sent_what_when(field):
     assert record.receptions["rx0"].snr_db == pytest.approx(27.0, abs=0.1)
 
 
-# Closed form: a frame survives if no other starts within its vulnerable time. Both overlaps count (2 T), less the three
-# first upchirps, of which a receiver needs none, and the symbol of payload it tolerates.
-@pytest.mark.parametrize("load", [0.2, 0.5, 1.0])
-def test_pure_aloha_throughput_follows_the_closed_form(load):
-    kernel = Kernel(seed=11)
-    interference = Interference(matrix=ALOHA)
-    air = Air(kernel, AirSettings(fading_db=0.0, interference=interference, keep_frames=1))
-    gateway = SX1276(kernel, "gateway")
-    air.add(gateway)
-    gateway.spi(bytes((0x81, 0x80)))
-    gateway.spi(bytes((0x81, 0x85)))
-    mod = LoRaModulation(7, 125_000)
-    wave = Waveform(434_000_000, mod, False, False, True, False, 0x12, 8, 20, 0)
-    airtime_ns = wave.airtime_ns()
-    nodes = [SX1276(kernel, f"node{i}") for i in range(40)]
-    for node in nodes:
-        air.add(node, 100.0)
-    rng = random.Random(7)
-    busy_until = {node.name: 0 for node in nodes}
-    frames = 6000
-    at_ns = MS
-    for _ in range(frames):
-        at_ns += round(rng.expovariate(load / airtime_ns))
-        free = [node for node in nodes if busy_until[node.name] < at_ns]
-        node = rng.choice(free)
-        busy_until[node.name] = at_ns + airtime_ns
-        kernel.at(at_ns, lambda node=node: air.transmit(node, wave, bytes(20), 14.0))
-    kernel.run_until(at_ns + S)
-    counter = air.records.counters["gateway"]
-    vulnerable_ns = 2 * airtime_ns - 4 * mod.symbol_ns
-    expected = math.exp(-load * vulnerable_ns / airtime_ns)
-    assert counter[Fate.RECEIVED] / frames == pytest.approx(expected, rel=0.05)
-    assert sum(counter.values()) == frames
+# -- beside the channel -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("offset_hz", "expected_db"),
+    [
+        pytest.param(10_000, 50.0, id="not less than what any neighbour loses"),
+        pytest.param(200_000, 59.0, id="the next channel"),
+        pytest.param(1_000_000, 73.0, id="where it is measured"),
+        pytest.param(-2_000_000, 79.0, id="below it as above"),
+        pytest.param(100_000_000, 95.0, id="not more than a receiver can tell"),
+    ],
+)
+def test_selectivity_grows_by_20_db_a_decade(offset_hz, expected_db):
+    assert selectivity_db(offset_hz, 73.0) == pytest.approx(expected_db, abs=0.05)
+
+
+def faintest_heard(kernel, make_bench, settings, freq_hz, power=0xFC):
+    """The weakest of a ladder of frames that a receiver decodes while its neighbour on the mast sends."""
+    field = Field(kernel, make_bench, settings, receivers=2)
+    field.rx[0].setup(freq_hz=freq_hz)
+    field.rx[0].write(reg.PA_CONFIG, power)
+    field.rx[1].write(reg.OP_MODE, 0x85)
+    levels = [dbm / 2 for dbm in range(-250, -120)]
+    for dbm in levels:
+        field.sender(f"{dbm}", dbm)
+        field.rx[0].load(bytes(60))
+        field.rx[0].write(reg.OP_MODE, 0x83)
+        field.send(f"{dbm}", after_ns=20 * MS)
+        kernel.run_until(kernel.now_ns + S)
+    heard = [float(f.sender) for f in field.air.records.frames if f.fate("rx1") is Fate.RECEIVED]
+    return min(level for level in heard)
+
+
+CALM = AirSettings(fading_db=0.0, decode_width_db=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "freq_hz", "faintest_dbm"),
+    [
+        # -21 dBm arrive; -21 - 76 dB = -97 dBm of noise, and 7.5 dB below that SF7 is still decoded
+        pytest.param(CALM, 869_525_000, -104.5, id="1.4 MHz away"),
+        pytest.param(CALM, 868_300_000, -87.5, id="on the next channel"),
+        pytest.param(replace(CALM, isolation_db=60), 869_525_000, -123.4, id="25 dB more isolation"),
+        # -11 dBm compress the amplifier by 10 dB, but the noise of 1.4 MHz away is what counts
+        pytest.param(replace(CALM, isolation_db=25), 869_525_000, -94.5, id="10 dB less isolation"),
+        # what is left where nothing leaks: 30 dB above the blocking level cost 30 dB of sensitivity
+        pytest.param(
+            replace(CALM, selectivity_db=200, isolation_db=35, blocking_dbm=-51),
+            869_525_000,
+            -94.6,
+            id="compression alone",
+        ),
+    ],
+)
+def test_a_senders_neighbour_on_the_mast_loses_so_much_sensitivity(
+    kernel, make_bench, settings, freq_hz, faintest_dbm
+):
+    assert faintest_heard(kernel, make_bench, settings, freq_hz) == pytest.approx(faintest_dbm, abs=0.8)
+
+
+def test_a_strong_stranger_beside_the_channel_deafens_as_well(field):
+    field.sender("wanted", -115.0)
+    field.sender("stranger", -30.0, freq_hz=868_300_000)
+    field.listen()
+    field.send("stranger", length=60)
+    field.send("wanted", after_ns=20 * MS)
+    assert field.fates()["wanted"] is Fate.DEAF
+
+
+def test_the_rssi_register_sees_a_neighbour_that_leaks(kernel, make_bench):
+    field = Field(kernel, make_bench, receivers=2)
+    field.rx[0].setup(freq_hz=868_300_000)
+    field.listen()
+    quiet = field.rx[1].read(reg.RSSI)
+    field.rx[0].write(reg.OP_MODE, 0x81)
+    field.rx[0].load(bytes(60))
+    field.rx[0].write(reg.OP_MODE, 0x83)
+    kernel.run_until(kernel.now_ns + 20 * MS)
+    assert field.rx[1].read(reg.RSSI) - quiet == pytest.approx(-80 + 117, abs=5)
+
+
+# -- noise --------------------------------------------------------------------------------------------
+
+
+def jammer(distance_m=1000.0):
+    return Antenna("jammer", distance_m)
+
+
+def test_noise_in_the_channel_drowns_a_frame(field):
+    field.sender("a", -100.0)
+    field.listen()
+    field.send("a", length=60)
+    field.kernel.after(60 * MS, lambda: field.air.make_noise(jammer(), 20 * MS, 868_100_000, 125_000, 40.0))
+    assert field.fates() == {"a": Fate.CRC_ERROR}
+
+
+def test_noise_in_the_preamble_keeps_a_receiver_from_locking(field):
+    field.sender("a", -100.0)
+    field.listen()
+    field.send("a", length=60)
+    field.air.make_noise(jammer(), 200 * MS, 868_100_000, 125_000, 40.0)
+    assert field.fates() == {"a": Fate.JAMMED}
+
+
+def test_only_the_share_of_the_noise_within_the_channel_counts(field):
+    """40 dBm from 1 km arrive as -89 dBm; of 10 MHz, a channel of 125 kHz gets 19 dB less."""
+    assert spectral_share(868.1e6, 125_000, 868.1e6, 10_000_000) == pytest.approx(1 / 80)
+    field.sender("a", -112.0)
+    field.sender("b", -118.0)
+    field.listen()
+    for name in "ab":
+        field.send(name)
+        field.air.make_noise(jammer(), 200 * MS, 868_100_000, 10_000_000, 40.0)
+        field.kernel.run_until(field.kernel.now_ns + S)
+    assert field.fates() == {"a": Fate.RECEIVED, "b": Fate.JAMMED}
+
+
+def test_noise_on_another_channel_does_no_harm(field):
+    field.sender("a", -110.0)
+    field.listen()
+    field.send("a", length=60)
+    field.air.make_noise(jammer(), 200 * MS, 868_500_000, 125_000, 20.0)
+    assert field.fates() == {"a": Fate.RECEIVED}
+
+
+def test_noise_is_over_when_it_is_over(field):
+    field.sender("a", -110.0)
+    field.listen()
+    field.air.make_noise(jammer(), 20 * MS, 868_100_000, 125_000, 40.0)
+    field.send("a", after_ns=30 * MS)
+    assert field.fates() == {"a": Fate.RECEIVED}
+
+
+# -- false headers --------------------------------------------------------------------------------------
+
+
+def listen_for_hours(kernel, make_bench, hours, sf=7, rate=20.0):
+    """A receiver alone with its noise."""
+    field = Field(kernel, make_bench, AirSettings(false_headers_per_hour=rate))
+    bench = field.rx[0]
+    bench.setup(sf=sf)
+    dones = []
+
+    def on_dio(line, level, t_ns):
+        if line == "dio0" and level:
+            dones.append(t_ns)
+            kernel.after(0, lambda: bench.write(reg.IRQ_FLAGS, 0xFF))
+
+    bench.chip.on_dio = on_dio
+    bench.write(reg.OP_MODE, 0x85)
+    kernel.run_until(hours * 3600 * S)
+    return dones
+
+
+def test_noise_passes_for_a_header_as_often_as_asked(kernel, make_bench):
+    dones = listen_for_hours(kernel, make_bench, 50)
+    assert len(dones) == pytest.approx(50 * 20, rel=0.1)
+
+
+def test_slower_symbols_hold_fewer_false_headers(kernel, make_bench):
+    dones = listen_for_hours(kernel, make_bench, 200, sf=10)
+    assert len(dones) == pytest.approx(200 * 20 / 8, rel=0.15)
+
+
+def test_a_false_header_blocks_the_receiver_until_its_frame_would_have_ended(kernel, make_bench):
+    field = Field(kernel, make_bench, AirSettings(fading_db=0.0, false_headers_per_hour=1e6))
+    field.sender("a", -60.0)
+    headers = []
+    field.rx[0].setup(dio=(0x01, 0))  # DIO3: ValidHeader
+    field.rx[0].chip.on_dio = lambda line, level, t_ns: (
+        headers.append(t_ns) if line == "dio3" and level else None
+    )
+    field.listen()
+    while not headers:
+        kernel.run_until(kernel.now_ns + MS)
+    field.send("a", length=1)
+    kernel.run_until(kernel.now_ns + 60 * MS)
+    if field.rx[0].read(reg.IRQ_FLAGS) & reg.RX_DONE:
+        pytest.fail("the header of this seed is too short for the test")
+    assert field.air.records.frames[-1].fate("rx0") is Fate.DEAF
+    kernel.run_until(kernel.now_ns + S)
+    assert field.rx[0].read(reg.IRQ_FLAGS) & reg.RX_DONE
+
+
+def test_without_the_knob_noise_is_noise(kernel, make_bench):
+    dones = listen_for_hours(kernel, make_bench, 50, rate=0.0)
+    assert dones == []
+
+
+# -- places -----------------------------------------------------------------------------------------------
+
+
+def test_a_shadow_is_gaussian_and_fades_with_distance():
+    """Over many fields: mean 0, deviation 1, and a correlation of 1/e where the correlation distance says so."""
+    fields = [ShadowField(random.Random(seed), 50.0) for seed in range(800)]
+    here = [field.at((0, 0), (100, 100), 0) for field in fields]
+    assert sum(here) / len(here) == pytest.approx(0, abs=0.1)
+    assert sum(x * x for x in here) / len(here) == pytest.approx(1, abs=0.1)
+    for moved_m, expected in ((5, math.exp(-0.1)), (50, math.exp(-1)), (250, math.exp(-5))):
+        there = [field.at((0, 0), (100 + moved_m, 100), 0) for field in fields]
+        together = sum(a * b for a, b in zip(here, there, strict=True)) / len(here)
+        assert together == pytest.approx(expected, abs=0.1)
+
+
+def test_a_shadow_may_change_with_time():
+    fields = [ShadowField(random.Random(seed), 50.0, lasting_s=60.0) for seed in range(800)]
+    now = [field.at((0, 0), (9, 9), 0) for field in fields]
+    for later_s, expected in ((6, math.exp(-0.1)), (60, math.exp(-1))):
+        later = [field.at((0, 0), (9, 9), later_s) for field in fields]
+        together = sum(a * b for a, b in zip(now, later, strict=True)) / len(now)
+        assert together == pytest.approx(expected, abs=0.1)
+
+
+def test_all_antennas_of_a_mast_stand_in_one_shadow(kernel, make_bench):
+    settings = AirSettings(path_loss=PathLoss(100.0, 100.0, 20.0, 6.0), fading_db=0.0)
+    field = Field(kernel, make_bench, settings, receivers=3)
+    field.listen()
+    field.sender("a", -90.0)
+    field.send("a")
+    field.fates()
+    levels = {reception.rssi_dbm for reception in field.air.records.frames[-1].receptions.values()}
+    assert len(levels) == 1
+
+
+WAY = ((0.0, 0.0), (30.0, 0.0), (30.0, 40.0))
+
+
+@pytest.mark.parametrize(
+    ("at_end", "t_s", "place"),
+    [
+        pytest.param(AtEnd.STAY, 0, (0, 0), id="before it leaves"),
+        pytest.param(AtEnd.STAY, 18, (15, 0), id="on the first leg"),
+        pytest.param(AtEnd.STAY, 48, (30, 30), id="round the corner"),
+        pytest.param(AtEnd.STAY, 500, (30, 40), id="there"),
+        pytest.param(AtEnd.RETURN, 8 + 72 / 1.5, (30, 38), id="on its way back"),
+        pytest.param(AtEnd.RETURN, 8 + 141 / 1.5, (1, 0), id="and out again"),
+        pytest.param(AtEnd.CIRCLE, 8 + 95 / 1.5, (15, 20), id="the straight way home"),
+        pytest.param(AtEnd.CIRCLE, 8 + 121 / 1.5, (1, 0), id="the second round"),
+    ],
+)
+def test_a_way(at_end, t_s, place):
+    way = Way(WAY, 1.5, at_end, leaves_s=8)
+    assert way.at(t_s) == pytest.approx((place[0], place[1]), abs=0.01)
+
+
+@pytest.mark.parametrize("wrong", [(((0.0, 0.0),), 1.0), (WAY, 0.0)], ids=["one point", "no speed"])
+def test_a_way_nobody_can_go(wrong):
+    with pytest.raises(ValueError, match=r"way|speed"):
+        Way(*wrong)
+
+
+def test_a_device_on_the_move_is_heard_as_strongly_as_where_it_is(kernel, make_bench):
+    air = Air(kernel, AirSettings(fading_db=0.0))
+    tx, rx = make_bench("tx"), make_bench("rx")
+    air.add(tx.chip, way=Way(((100.0, 0.0), (10_000.0, 0.0)), 90.0))
+    air.add(rx.chip)
+    for end in (tx, rx):
+        end.setup()
+    rx.write(reg.OP_MODE, 0x85)
+    for t_s in (0, 10, 100):
+        kernel.run_until(max(kernel.now_ns, t_s * S))
+        tx.load(b"x")
+        tx.write(reg.OP_MODE, 0x83)
+        kernel.run_until(kernel.now_ns + S)
+        expected = 14 - OULU.loss_db(100 + 90 * air.records.frames[-1].start_ns / S)
+        assert air.records.frames[-1].receptions["rx"].rssi_dbm == pytest.approx(expected)
+
+
+# -- rules ------------------------------------------------------------------------------------------------
+
+
+def test_by_the_energy_rule_a_short_overlap_needs_more_power(kernel, make_bench):
+    """10 ms of 113: an interferer as strong as the frame brings a tenth of its energy, 10 dB below it."""
+    rules = Interference(payload_rule=PayloadRule.ENERGY)
+    field = Field(kernel, make_bench, replace(CALM, interference=rules))
+    field.sender("a", -90.0)
+    field.sender("equal", -90.0)
+    field.sender("loud", -78.0)
+    field.listen()
+    ends_ns = airtime_us(LoRaModulation(7, 125_000), 60) * US
+    for name, fate in (("equal", Fate.RECEIVED), ("loud", Fate.CRC_ERROR)):
+        field.send("a", length=60)
+        field.send(name, after_ns=ends_ns - 10 * MS)
+        field.kernel.run_until(field.kernel.now_ns + S)
+        assert [f.fate("rx0") for f in field.air.records.frames if f.sender == "a"][-1] is fate
+
+
+def test_whoever_watches_is_told_when_receivers_and_noise_were_on(field):
+    spans, bursts = [], []
+    field.air.records.listening_observers.append(spans.append)
+    field.air.records.noise_observers.append(bursts.append)
+    field.listen()
+    began = field.kernel.now_ns - MS + 100 * US
+    field.air.make_noise(jammer(), 5 * MS, 868_100_000, 125_000, 0.0)
+    field.kernel.run_until(field.kernel.now_ns + 10 * MS)
+    assert [span.end_ns for span in field.air.listening_spans()] == [field.kernel.now_ns]
+    field.rx[0].write(reg.OP_MODE, 0x81)
+    (span,), (burst,) = spans, bursts
+    assert (span.receiver, span.start_ns, span.end_ns) == ("rx0", began, field.kernel.now_ns)
+    assert (burst.source, burst.end_ns - burst.start_ns) == ("jammer", 5 * MS)
+    assert field.air.listening_spans() == []
+
+
+def test_a_receiver_that_comes_later_was_not_deaf_before(kernel, make_bench):
+    field = Field(kernel, make_bench)
+    field.sender("a", -90.0)
+    field.send("a")
+    field.fates()
+    late = make_bench("late")
+    field.air.add(late.chip)
+    field.send("a")
+    field.fates()
+    assert field.air.records.counters["late"] == {Fate.DEAF: 1}
+    assert field.air.records.counters["a"] == {}
