@@ -7,6 +7,7 @@
 SHELL := /bin/bash
 VENV := .venv
 PYTHON ?= python3
+WORKERS ?= $(shell nproc)
 BIN := $(VENV)/bin
 PYRIGHT := tests/node/node_modules/.bin/pyright
 APT := $(if $(filter 0,$(shell id -u)),apt-get,sudo apt-get)
@@ -42,7 +43,7 @@ test: $(VENV)/.dev system-packages node-packages
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(PYRIGHT)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: test
 

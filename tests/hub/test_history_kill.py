@@ -46,6 +46,8 @@ async def found(folder: Path) -> tuple[Counter[float], Counter[float], int]:
     log = Log.open(folder / "log.db")
     history = History.open(folder / "history.db", log)
     cut_off = len(history._tail.skip)
+    while history.behind:  # noqa: ASYNC110  (a question waits 5 s for it, which a busy machine may need more of)
+        await asyncio.sleep(0.01)
     have: Counter[float] = Counter()
     async for part in history.export(Query("channel")):
         for record in part:
