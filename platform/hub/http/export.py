@@ -6,17 +6,21 @@ that cannot go on, or whose right has ended, is cut off: a client never takes a 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Send
 
-from hub.errors import AccessDenied, Busy
+from hub.errors import Busy
 from hub.history import History, Query
 from hub.history_export import CSV, JSON_LINES, encoder
 from hub.history_model import MESSAGES
 from hub.http.problem import Problem
 from hub.message import SENML_JSON
+
+log = logging.getLogger(__name__)
 
 MAX_EXPORTS = 4  # under way; each reads for as long as its client takes
 
@@ -65,7 +69,7 @@ async def export(
             yield begin
             async for part in parts:
                 if not allowed():
-                    raise AccessDenied("the right to this channel, or the credential, has ended")
+                    raise _Over
                 yield writer.part(part)
             yield writer.end()
         finally:
@@ -76,4 +80,18 @@ async def export(
         "cache-control": "no-store",
         "vary": "authorization, accept",
     }
-    return StreamingResponse(file(), media_type=media_type, headers=headers)
+    return _File(file(), media_type=media_type, headers=headers)
+
+
+class _Over(Exception):
+    """The right to what is being exported has ended."""
+
+
+class _File(StreamingResponse):
+    """A file that may break off. Its last part is then never sent, from which a client knows that it is not whole."""
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await super().stream_response(send)
+        except _Over:
+            log.warning("an export is cut off: the right to its channel, or its credential, has ended")

@@ -138,7 +138,9 @@ def test_an_export_that_cannot_be_is_a_problem(run: Run) -> None:
     run(scenario)
 
 
-def test_an_export_whose_right_ends_is_cut_off(run: Run, mocker: Any) -> None:
+def test_an_export_whose_right_ends_is_cut_off_and_said_in_a_line(
+    run: Run, mocker: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario(site: Any) -> None:
         await fill(site)
         export = site.hub.history.export
@@ -153,5 +155,7 @@ def test_an_export_whose_right_ends_is_cut_off(run: Run, mocker: Any) -> None:
         with pytest.raises(httpx.RemoteProtocolError):
             await site.client.get(f"{site.messages}?export=csv", headers=site.thing)
         assert site.app._starlette.state.exports == 0
+        assert "an export is cut off" in caplog.text
+        assert "Traceback" not in caplog.text
 
     run(scenario)
