@@ -99,7 +99,8 @@ async def _end(process: asyncio.subprocess.Process, name: str) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
-        await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await process.wait()
     except TimeoutError:
         log.warning("%s did not stop in %.0f s and is killed", name, STOP_TIMEOUT_S)
         process.kill()

@@ -39,7 +39,8 @@ class Webui:
     async def _page(self, scope: live.Scope, receive: live.Receive, send: live.Send) -> None:
         # The body is complete before a page thread is taken: slow senders can hold connections, not threads.
         try:
-            body = await asyncio.wait_for(_read_body(receive), BODY_S)
+            async with asyncio.timeout(BODY_S):
+                body = await _read_body(receive)
         except TimeoutError:
             return await live.answer(send, 408)
         if body is None:

@@ -231,7 +231,8 @@ async def _listening(demo: _Demo, port: int) -> None:
         if time.monotonic() > deadline:
             raise DemoFailed(f"nothing listens on port {port}{_last_words(demo.folder)}")
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(demo.supervisor.failure(), 0.1)
+            async with asyncio.timeout(0.1):
+                await demo.supervisor.failure()
 
 
 async def _watch(demo: _Demo, stop: asyncio.Event) -> None:
@@ -257,7 +258,8 @@ async def _watch(demo: _Demo, stop: asyncio.Event) -> None:
                 next_command += COMMAND_INTERVAL_S / demo.options.speed
                 _order_downlink(demo)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), 0.5)
+                async with asyncio.timeout(0.5):
+                    await stop.wait()
 
 
 def _order_downlink(demo: _Demo) -> None:
