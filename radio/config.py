@@ -9,6 +9,7 @@ from radio.boards import Board, ModuleWiring, get_board
 from radio.errors import BoardError
 from radio.lora import LoRaModulation
 from radio.regions import Region, get_region
+from radio.server_config import ServerConfig, check_servers
 from radio.sx127x.registers import SYNC_WORD_LORAWAN
 
 MAX_MODULES: Final = 8
@@ -90,6 +91,7 @@ class RadioConfig:
     region: str = "EU868"
     server_host: str = "127.0.0.1"
     server_port: int = 1700
+    servers: tuple[ServerConfig, ...] = ()  # beside the local gateway
     tx_lead_us: int = 400  # how early on purpose: devices forgive early by milliseconds, late hardly at all
     antenna_gain_dbi: float = 0.0
     stat_interval_s: float = 30.0
@@ -116,6 +118,7 @@ class RadioConfig:
             raise ValueError("server_host is empty")
         if not 1 <= self.server_port <= 65_535:
             raise ValueError(f"server_port {self.server_port} is not 1 to 65535")
+        check_servers(self.servers)
         if not -500 <= self.tx_lead_us <= 3000:
             raise ValueError(f"tx_lead_us {self.tx_lead_us} is not -500 to 3000: no device forgives more")
         if not -10 <= self.antenna_gain_dbi <= 20:

@@ -1,6 +1,6 @@
-"""The radio process: one thread per module, the concentrator over them, and the forwarder to the server.
+"""The radio process: one thread per module, the concentrator over them, and one for each server.
 
-`Radio` is everything but the forwarder and may be used without one: `on_frame` then takes the frames, and
+`Radio` is everything but the servers and may be used without one: `on_frame` then takes the frames, and
 `transmit` gives orders. `run_radio` is what the `fluxgate radio` command runs until it is told to stop.
 """
 
@@ -15,7 +15,7 @@ from radio.concentrator import Concentrator, TxModule, TxResult
 from radio.config import ModuleConfig, RadioConfig
 from radio.control import ControlError, ControlServer
 from radio.errors import RadioError
-from radio.forwarder import SECOND_NS, Forwarder, UdpForwarder
+from radio.forwarder import SECOND_NS, Forwarder
 from radio.gwmp import RxPacket, TxPacket
 from radio.hardware import realtime
 from radio.hardware.clock import MonotonicClock, utc_ns
@@ -23,9 +23,12 @@ from radio.hardware.gpio import open_lines
 from radio.hardware.spi import SpidevBus
 from radio.owner import ModuleOwner
 from radio.seam import Bus, Clock, Lines
+from radio.server_config import ServerConfig
+from radio.servers import Downlinks, Fanout, Outlet, Server, Transmit
 from radio.sx127x.chip import Chip
 from radio.sx127x.modem import Event, Modem, Sent
 from radio.sx127x.registers import Settings
+from radio.udp import UdpForwarder
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +73,7 @@ class Radio:
     ) -> None:
         self.config = config
         self.failure: BaseException | None = None  # what ended the first thread that failed
+        self.servers: Callable[[], list[dict[str, Any]]] = list  # their status, where there are any
         self.ended = threading.Event()  # set when a module thread has ended, wanted or not
         self._platform = platform
         self._on_sent = on_sent
@@ -147,6 +151,7 @@ class Radio:
                 for owner, module in zip(self._owners, self.config.modules, strict=True)
             ],
             "counters": dict(self.concentrator.counters),
+            "servers": self.servers(),
             "duty_cycle": [
                 {"min_hz": band.min_hz, "max_hz": band.max_hz, "used_us": used_us, "budget_us": budget_us}
                 for band, used_us, budget_us in self.concentrator.duty_cycle(now_ns)
@@ -196,37 +201,22 @@ class Radio:
 
 
 def run_radio(config: RadioConfig, stop: threading.Event, platform: Platform | None = None) -> None:
-    """Run modules and forwarder until `stop` is set. The first thread to fail ends all: its error is raised.
+    """Run modules and servers until `stop` is set. The first thread to fail ends all: its error is raised.
 
     Raises RadioError or OSError where the hardware is not there.
     """
     platform = linux_platform(config.gpio) if platform is None else platform
-    clock = platform.clock("forwarder")  # of the same time base as the modules'
+    clock = platform.clock("servers")  # of the same time base as the modules'
     radio: Radio
-    core = Forwarder(
-        config.gateway_eui,
-        lambda order, now_ns: radio.transmit(order, now_ns),
-        keepalive_ns=round(config.keepalive_s * SECOND_NS),
-        stat_ns=round(config.stat_interval_s * SECOND_NS),
-        utc_ns=platform.utc_ns,
+    downlinks = Downlinks(lambda order, now_ns: radio.transmit(order, now_ns))
+    servers = Fanout(_outlets(config, platform, clock, downlinks), downlinks, clock.now_ns)
+    radio = Radio(
+        config, platform, lambda rx, _end_ns: servers.frame(rx), lambda sent: servers.sent(sent.tx.id)
     )
-    udp = UdpForwarder(core, config.server_host, config.server_port, clock)
-    radio = Radio(config, platform, lambda rx, _end_ns: udp.frame(rx), lambda _sent: udp.sent())
-    failure: list[BaseException] = []
-    ending = threading.Event()
-
-    def forward() -> None:
-        try:
-            udp.run(ending)
-        except BaseException as error:
-            log.exception("the forwarder's thread failed")
-            failure.append(error)
-            radio.ended.set()
-
-    thread = threading.Thread(target=forward, name="forwarder", daemon=True)
+    radio.servers = servers.status
     radio.start()
     control = _control(config, radio, clock)
-    thread.start()
+    servers.start(radio.ended.set)
     if platform.realtime:
         realtime.prefer_process()
     try:
@@ -236,14 +226,35 @@ def run_radio(config: RadioConfig, stop: threading.Event, platform: Platform | N
         if control is not None:
             control.close()
         radio.stop()
-        ending.set()
-        udp.wake()
-        thread.join(JOIN_S)
-        udp.close()
+        servers.stop(JOIN_S)
     if radio.failure is not None:
         raise radio.failure
-    if failure:
-        raise failure[0]
+    if servers.failure is not None:
+        raise servers.failure
+
+
+def _outlets(config: RadioConfig, platform: Platform, clock: Clock, downlinks: Downlinks) -> list[Outlet]:
+    """The servers of a configuration, the local gateway first."""
+    local = ServerConfig.local(config.server_host, config.server_port)
+    return [
+        Outlet(_server(each, config, platform, clock, downlinks.of(each.name)), each.filter.why_not)
+        for each in (local, *config.servers)
+    ]
+
+
+def _server(
+    server: ServerConfig, config: RadioConfig, platform: Platform, clock: Clock, transmit: Transmit
+) -> Server:
+    core = Forwarder(
+        config.gateway_eui,
+        transmit,
+        name=server.name,
+        downlinks=server.downlinks,
+        keepalive_ns=round(config.keepalive_s * SECOND_NS),
+        stat_ns=round(config.stat_interval_s * SECOND_NS),
+        utc_ns=platform.utc_ns,
+    )
+    return UdpForwarder(core, server.host, server.port, clock)
 
 
 def _control(config: RadioConfig, radio: Radio, clock: Clock) -> ControlServer | None:

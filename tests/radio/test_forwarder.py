@@ -1,15 +1,27 @@
-"""The forwarder's protocol without a socket, and its thread against a server on loopback."""
+"""The forwarder's protocol, without a socket."""
 
+import itertools
 import random
-import socket
-import threading
 from dataclasses import dataclass, field
 
 import pytest
 
 from radio import gwmp
 from radio.concentrator import TxResult
-from radio.forwarder import ACK_WAIT_NS, MAX_RXPK, MAX_WAITING, SECOND_NS, Forwarder, Out, UdpForwarder, Way
+from radio.forwarder import (
+    ACK_WAIT_NS,
+    KEEPALIVE_SPREAD,
+    MAX_ORDERED,
+    MAX_RXPK,
+    MAX_UNACKED,
+    MAX_WAITING,
+    SAY_AGAIN_NS,
+    SECOND_NS,
+    STALE_NS,
+    Forwarder,
+    Out,
+    Way,
+)
 from radio.gwmp import (
     PullAck,
     PullData,
@@ -23,7 +35,6 @@ from radio.gwmp import (
     decode,
     encode,
 )
-from radio.hardware.clock import MonotonicClock
 from radio.lora import LoRaModulation
 
 EUI = bytes.fromhex("b827ebfffe000001")
@@ -54,23 +65,40 @@ def up(out: list[Out]) -> list[PushData]:
     return [datagram for datagram in pushed if isinstance(datagram, PushData)]
 
 
-def test_keepalive_comes_first_and_every_five_seconds() -> None:
+def answered(core: Forwarder, out: list[Out], now_ns: int) -> None:
+    """Answer the keepalives among what was sent."""
+    for way, data in out:
+        if isinstance(datagram := decode(data), PullData):
+            core.on_datagram(way, encode(PullAck(datagram.token)), now_ns)
+
+
+def test_keepalives_come_first_quickly_and_then_within_their_interval_never_in_step() -> None:
     core = Bench().core
     assert core.next_deadline() is None
-    sent = []
-    for second in range(13):
-        sent += [(second, decode(data)) for _, data in core.on_time(second * SECOND_NS)]
-    pulls = [(second, datagram) for second, datagram in sent if isinstance(datagram, PullData)]
-    assert [second for second, _ in pulls] == [0, 5, 10]
-    assert all(datagram.eui == EUI for _, datagram in pulls)
+    pulled: list[int] = []
+    now_ns = 0
+    while now_ns < 600 * SECOND_NS:
+        out = core.on_time(now_ns)
+        pulls = [data for way, data in out if way is Way.DOWN]
+        assert all(decode(data).eui == EUI for data in pulls)  # type: ignore[union-attr]
+        pulled += [now_ns] * len(pulls)
+        if len(pulled) > 3:
+            answered(core, out, now_ns)
+        due_ns = core.next_deadline()
+        assert due_ns is not None
+        now_ns = due_ns
+    assert pulled[:4] == [0, SECOND_NS, 2 * SECOND_NS, 3 * SECOND_NS]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(pulled[3:])]
+    assert all(KEEPALIVE_SPREAD * 5 * SECOND_NS <= gap <= 5 * SECOND_NS for gap in gaps)
+    assert max(gaps) - min(gaps) > 0.05 * 5 * SECOND_NS
 
 
 def test_the_server_is_gone_after_three_silent_keepalives() -> None:
     core = Bench().core
     assert not core.connected
-    (_, data), *_ = core.on_time(0)
-    core.on_datagram(Way.DOWN, encode(PullAck(decode(data).token)), 0)
+    answered(core, core.on_time(0), 0)
     assert core.connected
+    assert core.status(7 * SECOND_NS)["since_s"] == 7.0
     for i in range(1, 4):
         assert core.connected
         core.on_time(i * 5 * SECOND_NS)
@@ -80,7 +108,7 @@ def test_the_server_is_gone_after_three_silent_keepalives() -> None:
 def test_frames_go_up_at_once_in_batches() -> None:
     core = Bench().core
     for n in range(MAX_RXPK + 2):
-        core.on_frame(frame(n))
+        core.on_frame(frame(n), 0)
     pushes = up(core.on_time(0))
     assert [len(push.rxpk) for push in pushes] == [MAX_RXPK, 2]
     assert [rx.tmst for push in pushes for rx in push.rxpk] == list(range(MAX_RXPK + 2))
@@ -90,20 +118,22 @@ def test_frames_go_up_at_once_in_batches() -> None:
 def test_too_many_waiting_frames_lose_the_oldest() -> None:
     core = Bench().core
     for n in range(MAX_WAITING + 3):
-        core.on_frame(frame(n))
+        core.on_frame(frame(n), 0)
     assert core.counters["frames_dropped"] == 3
     assert up(core.on_time(0))[0].rxpk[0].tmst == 3
 
 
 def test_the_report_counts_from_one_to_the_next() -> None:
-    core = Bench().core
+    core = Bench(answer=TxResult(TxError.NONE, id=4)).core
     core.on_time(0)
     for stat in (1, 1, -1):
-        core.on_frame(frame(stat=stat))
+        core.on_frame(frame(stat=stat), 0)
     (push,) = up(core.on_time(SECOND_NS))
     core.on_datagram(Way.UP, encode(PushAck(push.token)), SECOND_NS)
     core.on_datagram(Way.DOWN, encode(PullResp(7, TXPK)), 2 * SECOND_NS)
-    core.on_sent()
+    core.on_sent(3)  # of another server
+    core.on_sent(4)
+    core.on_sent(4)
     (report,) = up(core.on_time(30 * SECOND_NS))
     assert report.rxpk == ()
     assert report.stat == gwmp.Stat(
@@ -120,9 +150,8 @@ def test_the_report_counts_from_one_to_the_next() -> None:
 
 def test_missing_acknowledgements_are_counted_and_forgotten() -> None:
     core = Bench().core
-    core.on_frame(frame())
+    core.on_frame(frame(), 0)
     (push,) = up(core.on_time(0))
-    core.on_frame(frame())
     core.on_time(ACK_WAIT_NS)
     assert core.counters["push_unacked"] == 1
     core.on_datagram(Way.UP, encode(PushAck(push.token)), ACK_WAIT_NS)
@@ -153,53 +182,90 @@ def test_what_the_server_should_not_send_is_counted() -> None:
     assert core.counters == {"datagrams_malformed": 1, "datagrams_unexpected": 2, "pull_ack_unknown": 1}
 
 
-def test_the_thread_carries_frames_up_and_orders_down() -> None:
-    bench = Bench(answer=TxResult(TxError.TX_FREQ))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 0))
-        server.settimeout(20)
-        udp = UdpForwarder(bench.core, "127.0.0.1", server.getsockname()[1], MonotonicClock())
-        stop = threading.Event()
-        thread = threading.Thread(target=udp.run, args=(stop,))
-        thread.start()
-        try:
-            data, down = server.recvfrom(4096)
-            pull = decode(data)
-            assert isinstance(pull, PullData)
-            server.sendto(encode(PullAck(pull.token)), down)
-            udp.frame(frame(5))
-            data, pushed_from = server.recvfrom(4096)
-            push = decode(data)
-            assert isinstance(push, PushData)
-            assert [rx.tmst for rx in push.rxpk] == [5]
-            assert pushed_from != down
-            server.sendto(encode(PushAck(push.token)), pushed_from)
-            server.sendto(encode(PullResp(9, TXPK)), down)
-            data, _ = server.recvfrom(4096)
-            assert decode(data) == TxAck(9, EUI, TxError.TX_FREQ)
-            assert bench.core.connected
-        finally:
-            stop.set()
-            udp.wake()
-            thread.join()
-            udp.close()
+def test_a_server_without_the_right_to_order_is_refused_and_counted() -> None:
+    orders: list[TxPacket] = []
+
+    def transmit(tx: TxPacket, _now_ns: int) -> TxResult:
+        orders.append(tx)
+        return TxResult(TxError.NONE)
+
+    core = Forwarder(EUI, transmit, name="ttn", downlinks=False)
+    ((way, data),) = core.on_datagram(Way.DOWN, encode(PullResp(7, TXPK)), 0)
+    assert (way, decode(data)) == (Way.DOWN, TxAck(7, EUI, TxError.TX_FREQ))
+    assert orders == []
+    status = core.status(0)
+    assert (status["downlinks"], status["downlinks_accepted"], status["downlinks_refused"]) == (False, 0, 1)
 
 
-def test_a_server_that_is_not_there_is_counted_and_survived() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        port = nobody.getsockname()[1]
-    bench = Bench()
-    udp = UdpForwarder(bench.core, "127.0.0.1", port, MonotonicClock())
-    stop = threading.Event()
-    thread = threading.Thread(target=udp.run, args=(stop,))
-    thread.start()
-    try:
-        while not bench.core.counters["server_unreachable"]:
-            udp.frame(frame())
-        assert thread.is_alive()
-    finally:
-        stop.set()
-        udp.wake()
-        thread.join()
-        udp.close()
+def test_an_order_no_sx127x_can_send_is_refused_instead_of_left_unanswered() -> None:
+    core = Bench().core
+    order = b'\x02\x00\x09\x03{"txpk":{"imme":true,"freq":868.1,"modu":"FSK","datr":50000,"data":"AA=="}}'
+    ((_, data),) = core.on_datagram(Way.DOWN, order, 0)
+    assert decode(data) == TxAck(9, EUI, TxError.TX_FREQ)
+    assert core.on_datagram(Way.UP, order, 0) == []
+    assert core.counters["datagrams_unexpected"] == 1
+
+
+def test_frames_that_waited_too_long_are_dropped_not_replayed() -> None:
+    core = Bench().core
+    core.on_frame(frame(1), 0)
+    core.on_frame(frame(2), SECOND_NS)
+    (push,) = up(core.on_time(STALE_NS + 1))
+    assert [rx.tmst for rx in push.rxpk] == [2]
+    assert core.status(0)["dropped"] == 1
+
+
+def test_what_is_remembered_has_a_bound() -> None:
+    core = Bench(answer=TxResult(TxError.NONE)).core
+    for n in range(MAX_UNACKED + 50):
+        core.on_frame(frame(n), 0)
+        assert len(up(core.on_time(0))) == 1
+    assert core.counters["push_unacked"] == 50
+    assert core.status(0)["acked_percent"] == 0.0
+    ids = iter(range(MAX_ORDERED + 9))
+    core = Forwarder(EUI, lambda _tx, _now: TxResult(TxError.NONE, id=next(ids)))
+    for _ in range(MAX_ORDERED + 9):
+        core.on_datagram(Way.DOWN, encode(PullResp(7, TXPK)), 0)
+    core.on_sent(0)  # forgotten
+    core.on_sent(MAX_ORDERED)
+    assert core.counters["downlinks_sent"] == 1
+
+
+def test_the_share_of_acknowledged_datagrams_is_that_of_the_last_ones() -> None:
+    core = Bench().core
+    for n in range(300):
+        core.on_frame(frame(n), 0)
+        (push,) = up(core.on_time(0))
+        if n >= 150 and n % 4:
+            core.on_datagram(Way.UP, encode(PushAck(push.token)), 0)
+    core.on_time(ACK_WAIT_NS)
+    assert core.counters["push_ack"] == 113  # of 150, without each fourth
+    assert 0 <= core.status(0)["acked_percent"] < 75
+
+
+def test_nobody_can_fill_the_journal_with_datagrams(caplog: pytest.LogCaptureFixture) -> None:
+    core = Bench().core
+    for n in range(1000):
+        core.on_datagram(Way.DOWN, b"\x02garbage", n)
+    core.on_datagram(Way.DOWN, b"\x02garbage", SAY_AGAIN_NS)
+    assert len(caplog.records) == 2
+    assert core.counters["datagrams_malformed"] == 1001
+
+
+def test_times_are_unix_seconds_where_there_is_a_clock() -> None:
+    core = Forwarder(EUI, lambda _tx, _now: TxResult(TxError.NONE), utc_ns=lambda t_ns: t_ns + 10**18)
+    answered(core, core.on_time(SECOND_NS), 2 * SECOND_NS)
+    status = core.status(3 * SECOND_NS)
+    assert (status["since"], status["last_ack"], status["since_s"]) == (1e9 + 2, 1e9 + 2, 1.0)
+    assert Bench().core.status(0)["since"] is None
+    clockless = Forwarder(EUI, lambda _tx, _now: TxResult(TxError.NONE))
+    answered(clockless, clockless.on_time(0), 0)
+    assert clockless.status(SECOND_NS)["since"] is None
+
+
+def test_the_position_goes_into_the_report() -> None:
+    core = Forwarder(EUI, lambda _tx, _now: TxResult(TxError.NONE), position=lambda: (46.24, 3.2523, 145))
+    core.on_time(0)
+    (report,) = up(core.on_time(30 * SECOND_NS))
+    assert report.stat is not None
+    assert (report.stat.lati, report.stat.long, report.stat.alti) == (46.24, 3.2523, 145)

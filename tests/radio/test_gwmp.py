@@ -240,7 +240,7 @@ def test_one_rxpk_that_cannot_be_used_does_not_cost_the_others() -> None:
     [
         ((b'"LORA"', b'"FSK"'), "modulation 'FSK'"),
         ((b'"SF11BW125"', b"50000"), "modulation 'LORA'"),
-        ((b"SF11", b"SF99"), "SF99"),
+        ((b"SF11", b"SF99"), "spreading factor 99"),
         ((b'"ipol":false', b'"nhdr":true'), "nhdr"),
     ],
 )
