@@ -199,7 +199,7 @@ class Concentrator:
             payload=order.data,
         )
         with self._lock:
-            if not self._duty.try_reserve(band, start_ns, length_us):
+            if not self._duty.try_reserve(band, start_ns, length_us, now_ns):
                 return self._over_duty(band, start_ns, length_us, now_ns)
             self._booked[tx.id] = (band, start_ns, length_us)
         error = module.owner.submit(tx, now_ns)
