@@ -20,8 +20,8 @@ from gateway.settings import (
     Config,
     ModuleSection,
     NatsSection,
-    RadioSection,
     Section,
+    StationGatewaySection,
     UpstreamSection,
 )
 
@@ -30,7 +30,12 @@ REPEATED: dict[str, tuple[type[Section], str, dict[str, Any]]] = {
     "upstream": (UpstreamSection, "[[upstream]]", {"name": "cloud", "host": "broker.example"}),
     "nats": (NatsSection, "[[nats]]", {"name": "fleet", "servers": ("nats.example",)}),
 }
-SECRET = frozenset({"password", "token"})
+# Sections within a section, by the names of both
+NESTED: dict[str, dict[str, tuple[type[Section], dict[str, Any]]]] = {
+    "radio": {"module": (ModuleSection, {})},
+    "station": {"gateway": (StationGatewaySection, {"eui": "b827ebfffe123456"})},
+}
+SECRET = frozenset({"password", "token", "token_before"})
 
 
 class ConfigError(Exception):
@@ -133,8 +138,8 @@ def document() -> str:
             lines += _commented(*REPEATED[field.name])
             continue
         lines += [f"# {kind.__doc__}", f"[{field.name}]", *_settings(kind), ""]
-        if kind is RadioSection:
-            lines += _commented(ModuleSection, "[[radio.module]]", {})
+        for name, (inner, examples) in NESTED.get(field.name, {}).items():
+            lines += _commented(inner, f"[[{field.name}.{name}]]", examples)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -148,8 +153,9 @@ def show(config: Config, *, secrets: bool = False) -> str:
                 lines += [f"[[{name}]]", *_values(one, secrets), ""]
             continue
         lines += [f"[{name}]", *_values(section, secrets), ""]
-        for module in config.radio.module if name == "radio" else ():
-            lines += ["[[radio.module]]", *_values(module, secrets), ""]
+        for inner in NESTED.get(name, {}):
+            for one in getattr(section, inner):
+                lines += [f"[[{name}.{inner}]]", *_values(one, secrets), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

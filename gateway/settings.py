@@ -8,7 +8,12 @@ import msgspec
 from msgspec import Meta
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
-TABLES = ("module", "upstream", "nats")  # settings that are sections of their own, and may be repeated
+TABLES = (
+    "module",
+    "gateway",
+    "upstream",
+    "nats",
+)  # settings that are sections of their own, and may be repeated
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,7 +72,9 @@ class RadioSection(Section, frozen=True, kw_only=True):
     ] = "/var/lib/fluxgate-radio"
     control_socket: Annotated[
         str,
-        Meta(description="where the pages and `fluxgate radio` commands ask the radio process; empty: nowhere"),
+        Meta(
+            description="where the pages and `fluxgate radio` commands ask the radio process; empty: nowhere"
+        ),
     ] = "/run/fluxgate-radio/radio.sock"
     module: tuple[ModuleSection, ...] = ()
 
@@ -105,6 +112,61 @@ class LorawanSection(Section, frozen=True, kw_only=True):
     status_interval_s: Annotated[
         int, Meta(ge=0, description="between questions for battery and margin; 0: never")
     ] = 86400
+
+
+class StationGatewaySection(Section, frozen=True, kw_only=True):
+    """One concentrator with LoRa Basics Station. It shows `token`, or a certificate whose common name is its EUI."""
+
+    eui: Annotated[str, Meta(pattern="^[0-9a-fA-F]{16}$", description="EUI-64, 16 hex digits")]
+    name: Annotated[str, Meta(max_length=64, description="shown in the pages")] = ""
+    token: Annotated[
+        str,
+        Meta(
+            description="16 characters or more; `openssl rand -base64 32` makes one; empty: certificate only"
+        ),
+    ] = ""
+    token_before: Annotated[
+        str, Meta(description="still accepted, while the gateway fetches a new `token` from the CUPS")
+    ] = ""
+
+
+class StationSection(Section, frozen=True, kw_only=True):
+    """Concentrators that connect with LoRa Basics Station: LNS and CUPS on one port, over TLS."""
+
+    host: Annotated[str, Meta(description="address to listen on; without TLS only loopback")] = "0.0.0.0"
+    port: Annotated[int, Meta(ge=0, le=65535, description="usually 8887; 0: none")] = 0
+    tls: Annotated[bool, Meta(description="false: a Basics Station on this machine, over loopback")] = True
+    cert_file: Annotated[str, Meta(description="PEM; empty: that of [tls]")] = ""
+    key_file: Annotated[str, Meta(description="PEM; empty: that of [tls]")] = ""
+    client_ca_file: Annotated[
+        str, Meta(description="PEM of the authority of the gateways' certificates; empty: that of [tls]")
+    ] = ""
+    uri: Annotated[
+        str,
+        Meta(description="wss://host:port that gateways reach this by; empty: what they have asked for"),
+    ] = ""
+    cups_uri: Annotated[
+        str, Meta(description="https://host:port that the CUPS tells gateways; empty: they keep theirs")
+    ] = ""
+    trust_file: Annotated[
+        str,
+        Meta(
+            description="PEM of the certificate gateways trust; with it the CUPS hands out tokens that changed"
+        ),
+    ] = ""
+    channels_hz: Annotated[
+        tuple[int, ...],
+        Meta(max_length=8, description="125 kHz channels to hear; empty: from the region and [lorawan]"),
+    ] = ()
+    net_ids: Annotated[
+        tuple[Annotated[int, Meta(ge=0, le=0xFFFFFF)], ...],
+        Meta(max_length=16, description="gateways send data frames of these networks only; empty: all"),
+    ] = ()
+    join_euis: Annotated[
+        tuple[str, ...],
+        Meta(max_length=10, description="gateways send joins with these only, 16 hex digits or a range a-b"),
+    ] = ()
+    gateway: tuple[StationGatewaySection, ...] = ()
 
 
 class HubSection(Section, frozen=True, kw_only=True):
@@ -280,6 +342,7 @@ class Config(Section, frozen=True, kw_only=True):
     gateway: GatewaySection = GatewaySection()
     radio: RadioSection = RadioSection()
     lorawan: LorawanSection = LorawanSection()
+    station: StationSection = StationSection()
     hub: HubSection = HubSection()
     tls: TlsSection = TlsSection()
     mqtt: MqttSection = MqttSection()
