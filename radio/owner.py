@@ -7,14 +7,16 @@ fake modules, and in lock-step with a simulator's clock.
 import logging
 import threading
 from collections.abc import Callable
-from typing import Final
+from dataclasses import asdict
+from typing import Any, Final
 
 from radio.boards import DEFAULT_SPI_HZ
-from radio.errors import ChipError
+from radio.errors import ChipError, FaultKind
 from radio.gwmp import TxError
 from radio.jit import MS, JitQueue, Transmission
 from radio.seam import Clock, Lines
-from radio.sx127x.modem import Event, Fault, Modem, NotSent, Sent, State
+from radio.sx127x.health import ADVICE
+from radio.sx127x.modem import Event, Fault, Mended, Modem, NotSent, Sent, State
 from radio.sx127x.registers import Mode
 
 log = logging.getLogger(__name__)
@@ -22,8 +24,8 @@ log = logging.getLogger(__name__)
 RESET_LOW_NS: Final = 1 * MS  # the chip wants 100 us
 RESET_WAIT_NS: Final = 6 * MS  # and 5 ms before the first access
 FIRST_RETRY_NS: Final = 100 * MS
-LAST_RETRY_NS: Final = 30_000 * MS
-_WRITES_TIMED: Final = 9  # odd: the median is one of them
+LAST_RETRY_NS: Final = 2000 * MS  # a chip that works again is in use within seconds
+_TIMED: Final = 9  # odd: the median is one of them
 
 
 class ModuleOwner:
@@ -48,6 +50,7 @@ class ModuleOwner:
         self.clock = clock
         self.fault = "starting"  # why the module is down; empty while it works
         self._lines = lines
+        modem.watch.line_high = lambda: lines.get("dio0")
         self._on_event = on_event
         self._has_reset = has_reset
         self._write_bits_ns = 16_000_000_000 // spi_hz
@@ -57,6 +60,8 @@ class ModuleOwner:
         self._lock = threading.Lock()
         self._retry_ns = 0
         self._backoff_ns = FIRST_RETRY_NS
+        self._fault_kind: FaultKind | None = None
+        self._said = True  # the log knows that it does not work, and wants to know when it does
 
     # --- from any thread --------------------------------------------------------------------------
 
@@ -83,6 +88,20 @@ class ModuleOwner:
         """Downlinks that wait for their time."""
         return len(self._queue)
 
+    def status(self, now_ns: int) -> dict[str, Any]:
+        """What there is to know about the module, as plain values."""
+        modem = self.modem
+        return {
+            "kind": "sx127x",
+            "state": modem.state.name.lower(),
+            "fault": self.fault,
+            "degraded": modem.watch.degraded,
+            "queued": self.queued,
+            "backend": self.backend,
+            **asdict(modem.counters),
+            **modem.health.status(),
+        }
+
     # --- the thread -------------------------------------------------------------------------------
 
     def run(self, stop: threading.Event) -> None:
@@ -94,14 +113,22 @@ class ModuleOwner:
                     self._bring_up()
                 fire_at_ns = self.modem.fire_at_ns
                 if fire_at_ns is not None:
-                    clock.sleep_until(fire_at_ns)
-                    self._deliver(self.modem.fire(clock.now_ns()))
+                    self._fire(fire_at_ns)
                     continue
                 clock.wait((self._lines,), self._deadline())
                 self._step()
             self._leave_silent()
         finally:
             self._lines.close()
+
+    def _fire(self, fire_at_ns: int) -> None:
+        """Read everything back as late as possible, then start the armed frame at its moment."""
+        modem, clock = self.modem, self.clock
+        clock.sleep_until(fire_at_ns - modem.check_lead_ns)
+        self._deliver(modem.check(clock.now_ns()))
+        if modem.state is State.ARMED:
+            clock.sleep_until(fire_at_ns)
+            self._deliver(modem.fire(clock.now_ns()))
 
     def _leave_silent(self) -> None:
         """Asleep, whatever it was doing: nobody will serve this chip any more."""
@@ -141,34 +168,54 @@ class ModuleOwner:
                 clock.sleep_until(clock.now_ns() + RESET_WAIT_NS)
             self._lines.read_edges()  # what the reset stirred up
             self.modem.start(clock.now_ns())
-            self.modem.write_ns = self._time_a_write()
+            self._time_transfers()
         except (ChipError, OSError) as error:
-            self.modem.state = State.DOWN
-            reason = str(error) or type(error).__name__
-            if reason != self.fault:
-                log.error("radio module %s is down: %s", self.name, reason)
-            self.fault = reason
-            self._retry_ns = clock.now_ns() + self._backoff_ns
-            self._backoff_ns = min(2 * self._backoff_ns, LAST_RETRY_NS)
+            self._stays_down(error)
             return
         self._backoff_ns = FIRST_RETRY_NS
-        self.fault = ""
-        log.info("radio module %s is up", self.name)
+        self.fault, self._fault_kind = "", None
+        self.modem.health.good(clock.now_ns())
+        if self._said:
+            log.info("radio module %s works", self.name)
+            self._said = False
 
-    def _time_a_write(self) -> int:
-        """How long after its call a write of RegOpMode reaches the chip.
+    def _stays_down(self, error: ChipError | OSError) -> None:
+        modem, now_ns = self.modem, self.clock.now_ns()
+        kind = modem.kind_of(error)
+        modem.state = State.DOWN
+        reason = str(error) or type(error).__name__
+        if kind is not self._fault_kind:
+            self._say(reason, kind, new=modem.health.detected(kind, now_ns))
+        self.fault, self._fault_kind = reason, kind
+        self._retry_ns = now_ns + self._backoff_ns
+        self._backoff_ns = min(2 * self._backoff_ns, LAST_RETRY_NS)
+
+    def _say(self, reason: str, kind: FaultKind, *, new: bool) -> None:
+        """A fault is said once an episode, with what to do about it."""
+        if new:
+            log.error("radio module %s: %s. What to do: %s", self.name, reason, ADVICE[kind])
+            self._said = True
+
+    def _time_transfers(self) -> None:
+        """Measure how long after its call a write of RegOpMode reaches the chip, and how long a survey takes.
 
         A transfer is its bits and what the host spends around them, taken as half before and half after. The
         median of a few decides; they write the mode the chip is in anyway.
         """
-        mode = Mode.STDBY if self.modem.receive is None else Mode.RXCONT
+        modem = self.modem
+        mode = Mode.STDBY if modem.receive is None else Mode.RXCONT
+        whole_ns = self._median_ns(lambda: modem.chip.command(mode))
+        modem.write_ns = (whole_ns + self._write_bits_ns) // 2
+        modem.survey_ns = self._median_ns(modem.chip.survey)
+        modem.chip.set_mode(mode)  # a damaged write may have meant another
+
+    def _median_ns(self, act: Callable[[], object]) -> int:
         taken = []
-        for _ in range(_WRITES_TIMED):
+        for _ in range(_TIMED):
             before_ns = self.clock.now_ns()
-            self.modem.chip.command(mode)
+            act()
             taken.append(self.clock.now_ns() - before_ns)
-        whole_ns = sorted(taken)[_WRITES_TIMED // 2]
-        return (whole_ns + self._write_bits_ns) // 2
+        return sorted(taken)[_TIMED // 2]
 
     def _deliver(self, events: list[Event]) -> None:
         for event in events:
@@ -176,7 +223,9 @@ class ModuleOwner:
                 with self._lock:
                     self._queue.finished()
             self._on_event(self, event)
-            if isinstance(event, Fault):
-                self.fault = event.reason
-                log.error("radio module %s failed: %s; resetting it", self.name, event.reason)
+            if isinstance(event, Mended):
+                self._say(event.reason, event.kind, new=event.new)
+            elif isinstance(event, Fault):
+                self._say(event.reason, event.kind, new=event.new)
+                self.fault, self._fault_kind = event.reason, event.kind
                 self._retry_ns = self.clock.now_ns()

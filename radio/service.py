@@ -7,7 +7,7 @@
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from radio.boards import Board, ModuleWiring
@@ -142,11 +142,7 @@ class Radio:
                     "role": str(module.role),
                     "freq_hz": module.freq_hz,
                     "datr": module.modulation.datr,
-                    "state": owner.modem.state.name.lower(),
-                    "fault": owner.fault,
-                    "queued": owner.queued,
-                    "backend": owner.backend,
-                    **asdict(owner.modem.counters),
+                    **owner.status(now_ns),
                 }
                 for owner, module in zip(self._owners, self.config.modules, strict=True)
             ],

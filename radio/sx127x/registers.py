@@ -26,6 +26,8 @@ REG_FIFO_RX_CURRENT_ADDR: Final = 0x10
 REG_IRQ_FLAGS_MASK: Final = 0x11
 REG_IRQ_FLAGS: Final = 0x12
 REG_RX_NB_BYTES: Final = 0x13
+REG_RX_HEADER_CNT_MSB: Final = 0x14
+REG_RX_PACKET_CNT_LSB: Final = 0x17
 REG_MODEM_STAT: Final = 0x18
 REG_PKT_SNR_VALUE: Final = 0x19
 REG_PKT_RSSI_VALUE: Final = 0x1A
@@ -40,6 +42,7 @@ REG_PAYLOAD_LENGTH: Final = 0x22
 REG_MAX_PAYLOAD_LENGTH: Final = 0x23
 REG_HOP_PERIOD: Final = 0x24
 REG_MODEM_CONFIG_3: Final = 0x26
+REG_PPM_CORRECTION: Final = 0x27
 REG_FEI_MSB: Final = 0x28
 REG_RSSI_WIDEBAND: Final = 0x2C
 REG_IF_FREQ_1: Final = 0x2F
@@ -58,6 +61,7 @@ REG_PA_DAC: Final = 0x4D
 
 LONG_RANGE_MODE: Final = 0x80
 LOW_FREQUENCY_MODE_ON: Final = 0x08
+PLL_TIMEOUT: Final = 0x80  # in HopChannel: the synthesiser did not lock
 CRC_ON_PAYLOAD: Final = 0x40  # in HopChannel: the header of the last packet announced a CRC
 RX_ONGOING: Final = 0x04  # in ModemStat
 IMAGE_CAL_START: Final = 0x40
@@ -76,6 +80,7 @@ READ_BACK_MASK: Final[dict[int, int]] = {
     REG_OCP: 0x3F,
     REG_INVERT_IQ: 0x41,  # the rest is reserved
 }
+FRF_AFTER_RESET: Final = bytes((0x6C, 0x80, 0x00))  # 434 MHz
 # Registers with a life of their own, never part of a settings burst.
 NOT_SETTINGS: Final = frozenset({REG_FIFO, REG_OP_MODE, REG_FIFO_ADDR_PTR, REG_IRQ_FLAGS})
 
@@ -180,6 +185,7 @@ def _common(settings: Settings) -> dict[int, int]:
         REG_MAX_PAYLOAD_LENGTH: 0xFF,
         REG_HOP_PERIOD: 0,  # anything else is frequency hopping
         REG_MODEM_CONFIG_3: mod.low_data_rate_optimize << 3 | 0x04,  # AgcAutoOn
+        REG_PPM_CORRECTION: 0,
         REG_DETECTION_THRESHOLD: 0x0C if mod.sf == 6 else 0x0A,
         REG_SYNC_WORD: settings.sync_word,
         REG_FIFO_TX_BASE_ADDR: 0,  # both halves share one buffer: a gateway never does both at once

@@ -38,6 +38,10 @@ class RegisterFake:
     fifo: bytearray = field(default_factory=lambda: bytearray(256))
     transfers: list[bytes] = field(default_factory=list)
     stuck: dict[int, int] = field(default_factory=dict)  # registers that read this, whatever is written
+    before: Callable[[bytes], None] | None = None  # called with each transfer
+    flip: tuple[int, int] | None = None  # byte and bits of every transfer that arrive inverted
+    flip_once: tuple[int, int] | None = None  # of the next one
+    echo: bool = False
 
     def __post_init__(self) -> None:
         self.registers[0x01] = 0x09
@@ -45,6 +49,13 @@ class RegisterFake:
 
     def xfer(self, data: bytes) -> bytes:
         self.transfers.append(data)
+        if self.before is not None:
+            self.before(data)
+        if self.echo:
+            return data
+        flip, self.flip_once = self.flip_once or self.flip, None
+        if flip is not None:
+            data = data[: flip[0]] + bytes((data[flip[0]] ^ flip[1],)) + data[flip[0] + 1 :]
         address = data[0] & 0x7F
         out = bytearray(b"\0")
         for i, value in enumerate(data[1:]):
@@ -62,11 +73,14 @@ class RegisterFake:
             value = self.fifo[self.registers[0x0D]]
             self.registers[0x0D] = (self.registers[0x0D] + 1) & 0xFF
             return value
+        if register == 0x2C:
+            self.registers[register] = (self.registers[register] + 101) & 0xFF  # noise
         return self.stuck.get(register, self.registers[register])
 
     def _write(self, register: int, value: int) -> int:
         old = self.registers[register]
         if register == 0:
+            old = self.fifo[self.registers[0x0D]]
             self.fifo[self.registers[0x0D]] = value
             self.registers[0x0D] = (self.registers[0x0D] + 1) & 0xFF
         elif register == 0x12:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from radio.errors import ChipError, ReadBackError
+from radio.errors import ChipError, FaultKind, ReadBackError
 from radio.lora import LoRaModulation
 from radio.sx127x.chip import Chip
 from radio.sx127x.registers import Dio0, Irq, Mode, Power, Settings
@@ -118,7 +118,9 @@ def test_payload_must_fit(chip: Chip, payload: bytes) -> None:
 
 
 def packet(bus: RegisterFake, *, flags: int = 0x50, hop: int = 0x40, snr: int = 0x26, rssi: int = 60) -> None:
-    """Put a received packet of four bytes at 0xFE, so that it wraps, into the registers."""
+    """Put one more received packet of four bytes at 0xFE, so that it wraps, into the registers."""
+    bus.registers[0x15] += 1
+    bus.registers[0x17] += 1
     bus.fifo[0xFE:] = b"\x01\x02"
     bus.fifo[:2] = b"\x03\x04"
     bus.registers[0x10] = 0xFE
@@ -139,7 +141,7 @@ def test_a_packet_takes_few_transfers_and_wraps_around_the_fifo(bus: RegisterFak
     assert (received.crc_present, received.crc_ok, received.coding_rate) == (True, True, 1)
     assert (received.rssi_dbm, received.snr_db, received.freq_error_hz) == (-93, 9.5, 1000)
     assert more == Irq(0)
-    assert len(bus.transfers) == 6
+    assert len(bus.transfers) == 5
 
 
 def test_crc_counts_only_where_the_header_announced_one(bus: RegisterFake, chip: Chip) -> None:
@@ -171,12 +173,98 @@ def test_no_packet_without_rx_done(bus: RegisterFake, chip: Chip) -> None:
     assert bus.registers[0x12] == 0x10
 
 
-def test_lost_settings_show_in_the_canary(bus: RegisterFake, chip: Chip) -> None:
-    assert chip.check()
+def test_a_packet_is_taken_once(bus: RegisterFake, chip: Chip) -> None:
     chip.configure_receive(SETTINGS)
-    assert chip.check()
+    packet(bus)
+    assert chip.read_packet()[0] is not None
+    bus.registers[0x12] = 0x40  # the flag is set again, and no packet came
+    assert chip.read_packet() == (None, Irq(0))
+    assert bus.registers[0x12] == 0
+
+
+def test_a_flag_that_cannot_be_cleared_is_named(bus: RegisterFake, chip: Chip) -> None:
+    bus.stuck[0x12] = 0x40
+    with pytest.raises(ChipError, match="0x40 cannot be cleared") as caught:
+        chip.clear_surely(Irq(0xFF))
+    assert caught.value.kind is FaultKind.STUCK_FLAG
+
+
+def test_a_packet_that_came_meanwhile_is_announced(bus: RegisterFake, chip: Chip) -> None:
+    chip.configure_receive(SETTINGS)
+    packet(bus)
+
+    def overtake(data: bytes) -> None:
+        if data[0] == 0x00:  # while the FIFO is read, the next packet ends
+            bus.registers[0x10], bus.registers[0x13] = 0x02, 5
+            bus.registers[0x15] += 1
+            bus.registers[0x17] += 1
+
+    bus.before = overtake
+    first, flags = chip.read_packet()
+    assert first is not None
+    assert first.payload == b"\x01\x02\x03\x04"
+    assert Irq.RX_DONE in flags
+    bus.before = None
+    second, _ = chip.read_packet(Irq.RX_DONE)
+    assert second is not None
+    assert len(second.payload) == 5
+
+
+def test_a_survey_shows_what_differs_from_what_was_written(bus: RegisterFake, chip: Chip) -> None:
+    chip.configure_receive(SETTINGS)
+    bus.transfers.clear()
+    survey = chip.survey()
+    assert (survey.mode_right, survey.wrong, len(bus.transfers)) == (True, {}, 1)
     bus.registers[0x39] = 0x12
-    assert not chip.check()
+    bus.registers[0x01] = 0x80
+    survey = chip.survey()
+    assert (survey.mode_right, survey.wrong) == (False, {0x39: (0x34, 0x12)})
+
+
+def test_restoring_writes_what_a_survey_found_and_a_frequency_whole(bus: RegisterFake, chip: Chip) -> None:
+    chip.configure_receive(SETTINGS)
+    bus.registers[0x07] = 0
+    bus.registers[0x39] = 0x12
+    survey = chip.survey()
+    bus.transfers.clear()
+    chip.restore(survey)
+    assert bus.writes == [bytes((0x06, 0xD9, 0x06, 0x66)), bytes((0x39, 0x34))]
+    assert chip.survey().wrong == {}
+
+
+def test_a_read_clocks_out_what_the_registers_hold_so_that_it_may_arrive_as_a_write(
+    bus: RegisterFake, chip: Chip
+) -> None:
+    chip.configure_transmit(SETTINGS, Power(14), b"hello")
+    before = bytes(bus.registers)
+    bus.flip = (0, 0x80)  # the first bit of every transfer arrives the other way round
+    chip.survey()
+    assert (
+        bytes(bus.registers[:13]) + bytes(bus.registers[14:]) == before[:13] + before[14:]
+    )  # all but the pointer
+    bus.flip = None
+    assert chip.holds(b"hello")
+    chip.write(0x0D, 0)
+    bus.flip = (0, 0x80)
+    assert chip.read_burst(0x00, 5, b"hello") == b"hello"
+    assert bytes(bus.fifo[:5]) == b"hello"
+
+
+def test_a_write_that_missed_is_repeated_and_the_mode_put_right(bus: RegisterFake, chip: Chip) -> None:
+    chip.configure_receive(SETTINGS)
+    bus.flip_once = (0, 0x08)  # PaConfig 0x09 becomes RegOpMode 0x01: 13 dBm would be "TX"
+    chip.apply({0x09: 0xFB})
+    assert bus.registers[0x09] == 0xFB
+    assert bus.registers[0x01] == 0x81
+    assert chip.incidents == [FaultKind.SPI_NOISE]
+
+
+def test_an_echo_is_told_from_an_answer(bus: RegisterFake, chip: Chip) -> None:
+    chip.configure_receive(SETTINGS)
+    bus.echo = True
+    with pytest.raises(ChipError, match="echoes") as caught:
+        chip.survey()
+    assert caught.value.kind is FaultKind.SPI_ECHO
 
 
 def test_dio0_mapping_is_a_setting_like_any_other(bus: RegisterFake, chip: Chip) -> None:
