@@ -11,7 +11,7 @@ import typer
 
 from hw_sim import station
 from hw_sim.errors import SimError
-from hw_sim.node import NodeConfig
+from hw_sim.node_config import NodeConfig
 from hw_sim.scenario import load
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)

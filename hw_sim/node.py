@@ -7,18 +7,18 @@ things: one uplink at a time, with its repetitions and windows, then rest until 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final
 
 from gateway.lorawan import frames, mac
 from gateway.lorawan.crypto import SessionCrypto, derive_session_keys
 from gateway.lorawan.errors import FrameError, MacError
-from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
-from hw_sim.kernel import Kernel
+from gateway.lorawan.types import DevAddr
+from hw_sim.kernel import Event, Kernel
+from hw_sim.node_config import DevNonceMode, NodeConfig
 from hw_sim.node_duty import NodeDuty
 from hw_sim.node_mac import Channel, MacState
 from hw_sim.node_radio import NodeRadio, receive_window
-from hw_sim.payloads import SENSORS, Signals, encode
+from hw_sim.payloads import Signals, encode
 from hw_sim.records import Fate, FrameRecord
 from hw_sim.sx1276 import SX1276
 from radio.lora import LoRaModulation, airtime_us
@@ -32,62 +32,6 @@ ACK_TIMEOUT_S: Final = (1.0, 3.0)  # after the second window (RP002: 2 +- 1 s)
 CONFIRMED_TRIES: Final = 8
 NEAR_NS: Final = SECOND_NS // 2  # a downlink this far off was still meant for that window
 KEPT: Final = 1_000
-MAX_RX_ERROR_MS: Final = 200.0  # more, and the window would begin before the radio is free
-NO_JOIN_EUI: Final = JoinEUI(0)
-
-
-class DevNonceMode(StrEnum):
-    RANDOM = "random"  # LoRaWAN 1.0.0 to 1.0.3
-    COUNTER = "counter"  # 1.0.4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeConfig:
-    """One device: who it is, where it stands, what it sends. Raises ValueError for what cannot be."""
-
-    name: str
-    dev_eui: DevEUI
-    join_eui: JoinEUI = NO_JOIN_EUI
-    app_key: AES128Key | None = None  # OTAA
-    dev_addr: DevAddr | None = None  # ABP, with both session keys
-    nwk_s_key: AES128Key | None = None
-    app_s_key: AES128Key | None = None
-    region: str = "EU868"
-    channels_hz: tuple[int, ...] = ()  # of the default channels; empty: all
-    dr: int = 5  # SF7 in EU868
-    adr: bool = True
-    dev_nonce: DevNonceMode = DevNonceMode.RANDOM
-    x_m: float = 0.0
-    y_m: float = 0.0
-    first_s: tuple[float, float] = (1.0, 8.0)  # when it starts, at random between
-    interval_s: tuple[float, float] = (20.0, 30.0)  # between uplinks, at random between
-    confirmed_share: float = 0.0  # of the uplinks
-    fport: int = 1
-    sensors: tuple[str, ...] = ("temperature", "humidity")
-    link_check_every: int = 0  # uplinks; 0: never
-    rx_error_ms: float = 10.0  # how far off the device takes its own clock to be
-    clock_ppm: float = 0.0  # how far off it is
-    crystal_ppm: float = 0.0  # of the radio
-
-    def __post_init__(self) -> None:
-        otaa = self.app_key is not None
-        abp = None not in (self.dev_addr, self.nwk_s_key, self.app_s_key)
-        if otaa == abp:
-            raise ValueError("either app_key (OTAA) or dev_addr, nwk_s_key and app_s_key (ABP)")
-        region = get_region(self.region)
-        if self.dr not in region.uplink_data_rates:
-            raise ValueError(f"{self.region} has no LoRa data rate {self.dr}")
-        if not 0 <= self.rx_error_ms <= MAX_RX_ERROR_MS:
-            raise ValueError(f"rx_error_ms is 0 to {MAX_RX_ERROR_MS:g}")
-        for sensor in self.sensors:
-            if sensor not in SENSORS:
-                raise ValueError(f"there is no sensor {sensor!r}; there are {', '.join(SENSORS)}")
-        if unknown := set(self.channels_hz) - set(region.uplink_channels()):
-            raise ValueError(f"{min(unknown)} Hz is no default channel of {self.region}")
-
-    @property
-    def otaa(self) -> bool:
-        return self.app_key is not None
 
 
 @dataclass(slots=True)
@@ -187,6 +131,9 @@ class Node:
         self._uplink: _Uplink | None = None
         self._ack_owed = False
         self._stopped = False
+        self._asked = 0  # uplinks that something else than the device's own interval wants
+        self._resting: Event | None = None
+        self._in_burst = config.burst - 1  # uplinks still to follow in the present burst
         self._taken = b""  # the downlink accepted last
         self._log = _Log()
         if config.dev_addr is not None and config.nwk_s_key is not None and config.app_s_key is not None:
@@ -218,13 +165,34 @@ class Node:
         return list(self._log.received)
 
     def start(self) -> None:
-        """Power on; the first frame follows within `first_s`."""
+        """Power on at `appears_s`; the first frame follows within `first_s`."""
+        self._after_s(self.config.appears_s, self._appear)
+
+    def _appear(self) -> None:
         self._radio.start()
         self._after_s(self._rng.uniform(*self.config.first_s), self._act)
+        if self.config.vanishes_s is not None:
+            self._after_s(self.config.vanishes_s - self.config.appears_s, self.vanish)
 
     def stop(self) -> None:
         """Send nothing new; what is under way ends as usual."""
         self._stopped = True
+
+    def vanish(self) -> None:
+        """Power off, in the middle of a frame if need be."""
+        self._stopped = True
+        self._uplink = None
+        self._radio.power_off()
+
+    def trigger(self) -> None:
+        """Something happens: send an uplink now, or right after the one under way."""
+        if self._session is None or self._stopped:
+            return
+        if self._resting is None:
+            self._asked += 1
+        else:
+            self._kernel.cancel(self._resting)
+            self._act()
 
     # -- one uplink after the other ------------------------------------------------------------------
 
@@ -232,6 +200,7 @@ class Node:
         """Begin an uplink or, without a session, an attempt to join."""
         if self._stopped:
             return
+        self._resting = None
         session = self._session
         self._uplink = self._new_join() if session is None else self._new_uplink(session)
         self._send()
@@ -282,7 +251,8 @@ class Node:
     def _send(self) -> None:
         """Send on a channel drawn from those that are free, or wait for the first to be."""
         uplink, now = self._uplink, self._kernel.now_ns
-        assert uplink is not None
+        if uplink is None:
+            return  # switched off meanwhile
         channels = self._mac.channels()
         free = [each for each in channels if self._duty.free_from(each.freq_hz) <= now]
         if not free:
@@ -309,6 +279,7 @@ class Node:
             )
             self._await_downlink(uplink, end_ns)
 
+        self._tune_crystal()
         self._radio.transmit(settings, power, uplink.phy, sent)
 
     # -- two windows -----------------------------------------------------------------------------------
@@ -345,7 +316,10 @@ class Node:
         """Open a window by the device's own clock."""
         freq_hz, modulation = where
         delay_ns = uplink.due_ns[number - 1] - end_ns
-        due_ns = end_ns + round(delay_ns * (1 + self.config.clock_ppm * 1e-6))
+        now_s = self._kernel.now_ns / SECOND_NS
+        ppm = self.config.clock.ppm_at(now_s, self.config.climate.at(now_s))
+        due_ns = end_ns + round(delay_ns * (1 - ppm * 1e-6))  # a fast clock is through early
+        self._tune_crystal()
         window = receive_window(modulation, round(self.config.rx_error_ms * 1e6))
         self.counters.windows += 1
 
@@ -385,7 +359,22 @@ class Node:
         """This uplink is over, its counter used; rest until the next."""
         assert self._session is not None
         self._session.fcnt_up += 1
-        self._after_s(self._rng.uniform(*self.config.interval_s), self._act)
+        config = self.config
+        if self._asked:
+            self._asked -= 1
+            rest_s = 0.0
+        elif self._in_burst:
+            self._in_burst -= 1
+            rest_s = self._rng.uniform(*config.burst_gap_s)
+        else:
+            self._in_burst = config.burst - 1
+            rest_s = self._rng.uniform(*config.interval_s)
+        self._resting = self._kernel.after(round(rest_s * SECOND_NS), self._act)
+
+    def _tune_crystal(self) -> None:
+        """The radio's crystal is as far off as its temperature says."""
+        now_s = self._kernel.now_ns / SECOND_NS
+        self.chip.crystal_ppm = self.config.crystal.ppm_at(now_s, self.config.climate.at(now_s))
 
     # -- what was heard ----------------------------------------------------------------------------------
 

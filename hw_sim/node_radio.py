@@ -53,16 +53,25 @@ class NodeRadio:
 
     def __init__(self, kernel: Kernel, chip: SX1276) -> None:
         self._kernel = kernel
+        self._powered = chip
         self._chip = Chip(DirectBus(chip))
         self._sent: Callable[[int], None] | None = None
         self._heard: Callable[[Packet | None], None] | None = None
         self._deadline: Event | None = None
+        self._window: tuple[Event, Event] | None = None  # its two events, until they have come
         chip.on_dio = self._on_dio
 
     def start(self) -> None:
         """Power on."""
         self._chip.start()
         self._chip.set_mode(Mode.SLEEP)
+
+    def power_off(self) -> None:
+        """At once: a carrier stops, a window closes; nobody is told."""
+        for event in (*(self._window or ()), self._deadline):
+            self._kernel.cancel(event)
+        self._sent = self._heard = self._window = self._deadline = None
+        self._powered.power_cycle()
 
     def transmit(self, settings: Settings, power: Power, phy: bytes, sent: Callable[[int], None]) -> None:
         """Send at once; `sent` is called with the time at which the last symbol left."""
@@ -81,8 +90,14 @@ class NodeRadio:
         open_ns = due_ns + window.offset_ns
         tuned = replace(settings, symbol_timeout=window.symbols)
         at = self._kernel.at
-        at(open_ns - PREPARE_NS, lambda: self._prepare(tuned, heard))
-        at(open_ns - RX_START_NS, lambda: self._chip.command(Mode.RXSINGLE))
+        self._window = (
+            at(open_ns - PREPARE_NS, lambda: self._prepare(tuned, heard)),
+            at(open_ns - RX_START_NS, self._open),
+        )
+
+    def _open(self) -> None:
+        self._window = None
+        self._chip.command(Mode.RXSINGLE)
 
     def _prepare(self, settings: Settings, heard: Callable[[Packet | None], None]) -> None:
         chip = self._chip

@@ -9,114 +9,64 @@ import math
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from importlib.resources import files
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
-from msgspec import Meta
 
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
-from hw_sim.errors import SimError
-from hw_sim.links import AirSettings
-from hw_sim.node import DevNonceMode, NodeConfig
+from hw_sim.drift import Climate, Oscillator
+from hw_sim.expect import Expectation
+from hw_sim.interference import MATRICES, Interference
+from hw_sim.links import AirSettings, Fading
+from hw_sim.mobility import AtEnd, Way
+from hw_sim.node_config import DevNonceMode, NodeConfig
 from hw_sim.propagation import BOR, NS3, OULU
+from hw_sim.rn2483 import Rn2483Table
+from hw_sim.scenario_lines import ScenarioError, blame
+from hw_sim.scenario_tables import (
+    MAX_GATEWAYS,
+    MAX_NODES,
+    AirTable,
+    GatewayTable,
+    InterferenceTable,
+    NodeTable,
+    ScenarioTable,
+)
+from hw_sim.sources import SourceConfig
 from radio.config import ModuleConfig
 from radio.lora import LoRaModulation
 from radio.regions import get_region
 
 PATH_LOSS: Final = {"oulu": OULU, "bor": BOR, "ns3": NS3}
-MAX_NODES: Final = 10_000
 # Generated identities: locally administered EUI-64s (second-lowest bit of the first byte set).
 EUI_BASE: Final = 0x02F1_0000_0000_0000
 
-Span = Annotated[list[Annotated[float, Meta(ge=0, le=86_400)]], Meta(min_length=2, max_length=2)]
+
+@dataclass(frozen=True, slots=True)
+class GatewayPlan:
+    """A gateway: its mast and what is on it."""
+
+    name: str
+    x_m: float
+    y_m: float
+    antenna_gain_dbi: float
+    modules: tuple[ModuleConfig, ...]
+    crystals_ppm: tuple[float, ...]  # of the modules
+    rn2483: tuple[Rn2483Table, ...] = ()
 
 
-class ScenarioError(SimError):
-    """A scenario that cannot be. `line` is 0 where no line is to blame."""
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """So many devices report something within a while."""
 
-    def __init__(self, source: str, line: int, key: str, problem: str) -> None:
-        self.source, self.line, self.key, self.problem = source, line, key, problem
-        place = f"{source}, line {line}" if line else source
-        super().__init__(f"{place}: {key}: {problem}" if key else f"{place}: {problem}")
-
-
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
-
-
-class AirTable(_Table, frozen=True, kw_only=True):
-    """Between the antennas."""
-
-    path_loss: Literal["oulu", "bor", "ns3"] = "oulu"
-    fading_db: Annotated[float, Meta(ge=0, le=20)] = 1.0  # standard deviation, per frame and receiver
-    isolation_db: Annotated[float, Meta(ge=0, le=120)] = 35.0  # between the gateway's antennas
-    false_headers_per_hour: Annotated[float, Meta(ge=0, le=1000)] = 0.0
-
-
-class ModuleTable(_Table, frozen=True, kw_only=True):
-    """One module of the gateway, named as in its configuration."""
-
-    board: str = "fluxgate-sim-4"
-    index: Annotated[int, Meta(ge=0, le=7)] = 0
-    freq_hz: int = 868_100_000
-    sf: Annotated[int, Meta(ge=6, le=12)] = 7
-    bw_hz: Literal[125000, 250000, 500000] = 125000
-    role: Literal["rx", "tx", "rxtx"] = "rxtx"
-
-
-class GatewayTable(_Table, frozen=True, kw_only=True):
-    """Where the gateway stands and what it hears with."""
-
-    x_m: float = 0.0
-    y_m: float = 0.0
-    antenna_gain_dbi: Annotated[float, Meta(ge=-10, le=20)] = 0.0
-    module: Annotated[list[ModuleTable], Meta(min_length=1, max_length=8)]
-
-
-class NodeTable(_Table, frozen=True, kw_only=True):
-    """One device, or `count` of a kind."""
-
-    count: Annotated[int, Meta(ge=1, le=MAX_NODES)] = 1
-    name: Annotated[str, Meta(pattern=r"^[\w.-]{1,48}$")] = "node"  # with a number where there are several
-    activation: Literal["otaa", "abp"] = "otaa"
-    dev_eui: str = ""
-    join_eui: str = "0000000000000000"
-    app_key: str = ""
-    dev_addr: str = ""
-    nwk_s_key: str = ""
-    app_s_key: str = ""
-    dev_nonce: Literal["random", "counter"] = "random"
-    x_m: float | None = None  # of one device; several are placed at random
-    y_m: float | None = None
-    radius_m: Annotated[float, Meta(gt=0, le=50_000)] = 500.0
-    sf: Annotated[int, Meta(ge=7, le=12)] = 7
-    bw_hz: Literal[125000, 250000, 500000] = 125000
-    adr: bool = True
-    channels_hz: list[int] = []
-    first_s: Span = msgspec.field(default_factory=lambda: [1.0, 8.0])
-    interval_s: Span = msgspec.field(default_factory=lambda: [20.0, 30.0])
-    confirmed_share: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    fport: Annotated[int, Meta(ge=1, le=223)] = 1
-    sensors: list[str] = msgspec.field(default_factory=lambda: ["temperature", "humidity"])
-    link_check_every: Annotated[int, Meta(ge=0)] = 0
-    rx_error_ms: float = 10.0
-    clock_ppm: Annotated[float, Meta(ge=-1000, le=1000)] = 0.0
-    crystal_ppm: Annotated[float, Meta(ge=-100, le=100)] = 0.0
-
-
-class ScenarioTable(_Table, frozen=True, kw_only=True):
-    """The whole file."""
-
-    title: str = ""
-    seed: Annotated[int, Meta(ge=0)] = 0
-    region: str = "EU868"
-    air: AirTable = AirTable()
-    gateway: GatewayTable
-    nodes: Annotated[list[NodeTable], Meta(min_length=1)]
+    at_s: float
+    within_s: float
+    nodes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +76,23 @@ class Scenario:
     title: str
     seed: int
     region: str
+    duration_s: float
     air: AirSettings
-    gateway_x_m: float
-    gateway_y_m: float
-    antenna_gain_dbi: float
-    modules: tuple[ModuleConfig, ...]
+    gateways: tuple[GatewayPlan, ...]
     nodes: tuple[NodeConfig, ...]
+    sources: tuple[SourceConfig, ...] = ()
+    bursts: tuple[Burst, ...] = ()
+    expectations: tuple[Expectation, ...] = ()
+
+    @property
+    def modules(self) -> tuple[ModuleConfig, ...]:
+        """Of the first gateway."""
+        return self.gateways[0].modules
+
+    @property
+    def antenna_gain_dbi(self) -> float:
+        """Of the first gateway."""
+        return self.gateways[0].antenna_gain_dbi
 
 
 def shipped() -> tuple[str, ...]:
@@ -168,7 +129,9 @@ def parse(text: str, source: str = "scenario") -> Scenario:
         if unknown := re.search(r"unknown field `(\w+)`", problem):
             path.append(unknown[1])
             problem = "no such setting"
-        raise _blame(source, text, path, problem) from error
+        if path[:1] == ["gateway"] and isinstance(tree.get("gateway"), dict) and path[1:2] == ["0"]:
+            del path[1]
+        raise blame(source, text, path, problem) from error
     return _Checker(source, text).scenario(table)
 
 
@@ -184,33 +147,65 @@ class _Checker:
             get_region(table.region)
         except ValueError as error:
             raise self._blame(["region"], error) from error
-        nodes = tuple(self._nodes(table))
+        gateways = tuple(self._gateways(table))
+        nodes = tuple(self._nodes(table, gateways[0]))
         if len(nodes) > MAX_NODES:
             raise self._blame(["nodes"], f"{len(nodes)} devices; {MAX_NODES} is the most")
-        air = table.air
+        names = {node.name for node in nodes}
+        ports = {modem.port for gateway in gateways for modem in gateway.rn2483}
+        if both := names & ports:
+            raise self._blame(["gateway", "rn2483"], f"{min(both)} is the name of a device as well")
+        names |= ports
         return Scenario(
             title=table.title,
             seed=table.seed,
             region=table.region,
-            air=AirSettings(
-                path_loss=PATH_LOSS[air.path_loss],
-                fading_db=air.fading_db,
-                isolation_db=air.isolation_db,
-                false_headers_per_hour=air.false_headers_per_hour,
-            ),
-            gateway_x_m=table.gateway.x_m,
-            gateway_y_m=table.gateway.y_m,
-            antenna_gain_dbi=table.gateway.antenna_gain_dbi,
-            modules=tuple(self._modules(table.gateway)),
+            duration_s=table.duration_s,
+            air=_air(table.air),
+            gateways=gateways,
             nodes=nodes,
+            sources=tuple(self._sources(table, names)),
+            bursts=tuple(self._bursts(table, nodes)),
+            expectations=tuple(self._expectations(table)),
         )
 
-    def _modules(self, gateway: GatewayTable) -> Iterator[ModuleConfig]:
+    def _gateways(self, table: ScenarioTable) -> Iterator[GatewayPlan]:
+        several = isinstance(table.gateway, list)
+        tables = table.gateway if isinstance(table.gateway, list) else [table.gateway]
+        if not 1 <= len(tables) <= MAX_GATEWAYS:
+            raise self._blame(["gateway"], f"{len(tables)} gateways; 1 to {MAX_GATEWAYS} can be")
+        names: set[str] = set()
+        ports: set[str] = set()
+        for number, gateway in enumerate(tables):
+            path = ["gateway", str(number)] if several else ["gateway"]
+            name = f"{gateway.name}-{number + 1}" if several and gateway.name == "gateway" else gateway.name
+            if name in names:
+                raise self._blame([*path, "name"], f"{name} is used twice")
+            names.add(name)
+            if not gateway.module and not gateway.rn2483:
+                raise self._blame(path, "a gateway needs a [[gateway.module]]")
+            for index, modem in enumerate(gateway.rn2483):
+                if modem.port in ports:
+                    raise self._blame([*path, "rn2483", str(index), "port"], f"{modem.port} is used twice")
+                ports.add(modem.port)
+            yield GatewayPlan(
+                name=name,
+                x_m=gateway.x_m,
+                y_m=gateway.y_m,
+                antenna_gain_dbi=gateway.antenna_gain_dbi,
+                modules=tuple(self._modules(gateway, path)),
+                crystals_ppm=tuple(module.crystal_ppm for module in gateway.module),
+                rn2483=tuple(gateway.rn2483),
+            )
+
+    def _modules(self, gateway: GatewayTable, at: list[str]) -> Iterator[ModuleConfig]:
         used: set[tuple[str, int]] = set()
         for index, module in enumerate(gateway.module):
-            path = ["gateway", "module", str(index)]
+            path = [*at, "module", str(index)]
+            settings = msgspec.structs.asdict(module)
+            del settings["crystal_ppm"]
             try:
-                made = ModuleConfig(**msgspec.structs.asdict(module))
+                made = ModuleConfig(**settings)
             except ValueError as error:
                 raise self._blame(path, error) from error
             if (made.board, made.index) in used:
@@ -218,7 +213,33 @@ class _Checker:
             used.add((made.board, made.index))
             yield made
 
-    def _nodes(self, table: ScenarioTable) -> Iterator[NodeConfig]:
+    def _sources(self, table: ScenarioTable, taken: set[str]) -> Iterator[SourceConfig]:
+        for index, source in enumerate(table.interference):
+            path = ["interference", str(index)]
+            name = f"{source.name}-{index + 1}" if source.name == "interference" else source.name
+            if name in taken:
+                raise self._blame([*path, "name"], f"{name} is used twice")
+            taken.add(name)
+            try:
+                yield _source(source, name)
+            except ValueError as error:
+                raise self._blame(path, error) from error
+
+    def _bursts(self, table: ScenarioTable, nodes: tuple[NodeConfig, ...]) -> Iterator[Burst]:
+        for index, burst in enumerate(table.bursts):
+            names = tuple(node.name for node in nodes if fnmatchcase(node.name, burst.nodes))
+            if not names:
+                raise self._blame(["bursts", str(index), "nodes"], f"no device is called {burst.nodes}")
+            yield Burst(burst.at_s, burst.within_s, names)
+
+    def _expectations(self, table: ScenarioTable) -> Iterator[Expectation]:
+        for metric, value in table.expect.items():
+            try:
+                yield Expectation.parse(metric, value)
+            except ValueError as error:
+                raise self._blame(["expect", metric], error) from error
+
+    def _nodes(self, table: ScenarioTable, gateway: GatewayPlan) -> Iterator[NodeConfig]:
         number = 0
         seen: set[object] = set()
         for index, kind in enumerate(table.nodes):
@@ -230,7 +251,7 @@ class _Checker:
             for copy in range(kind.count):
                 number += 1
                 suffix = f"-{copy + 1}" if kind.count > 1 else ""
-                node = self._node(table, kind, number, suffix, path)
+                node = self._node(table, gateway, kind, number, suffix, path)
                 for key in ("name", "dev_eui"):
                     if (value := getattr(node, key)) in seen:
                         raise self._blame([*path, key], f"{value} is used twice")
@@ -238,7 +259,13 @@ class _Checker:
                 yield node
 
     def _node(
-        self, table: ScenarioTable, kind: NodeTable, number: int, suffix: str, path: list[str]
+        self,
+        table: ScenarioTable,
+        gateway: GatewayPlan,
+        kind: NodeTable,
+        number: int,
+        suffix: str,
+        path: list[str],
     ) -> NodeConfig:
         rng = Random(f"{table.seed}/{number}")  # each device's own, so that one more changes no other
         draw = _Draw(rng, table.seed, number)
@@ -262,12 +289,17 @@ class _Checker:
             dr = get_region(table.region).dr_of(LoRaModulation(kind.sf, kind.bw_hz))
             if dr is None:
                 raise ValueError(f"{table.region} has no data rate of SF{kind.sf} at {kind.bw_hz} Hz")
-            for key in ("first_s", "interval_s"):
-                low, high = getattr(kind, key)
-                if low > high:
-                    raise ValueError("the first number is the smaller one")
+            spans: dict[str, tuple[float, float]] = {}
+            for key in ("first_s", "interval_s", "burst_gap_s", "leaves_s", "clock_ppm", "crystal_ppm"):
+                spans[key] = _span(getattr(kind, key))
+            key = "way_m"
+            way = None
+            if kind.way_m:
+                points = tuple((x, y) for x, y in kind.way_m)
+                leaves_s = draw.uniform("leaves_s", spans["leaves_s"])
+                way = Way(points, kind.speed_m_s, AtEnd(kind.at_end), leaves_s)
             key = ""
-            x_m, y_m = draw.place(table.gateway, kind.radius_m)
+            x_m, y_m = draw.place(gateway, kind.radius_m)
             return NodeConfig(
                 name=kind.name + suffix,
                 dev_eui=dev_eui,
@@ -279,22 +311,33 @@ class _Checker:
                 dev_nonce=DevNonceMode(kind.dev_nonce),
                 x_m=x_m if kind.x_m is None else kind.x_m,
                 y_m=y_m if kind.y_m is None else kind.y_m,
-                first_s=(kind.first_s[0], kind.first_s[1]),
-                interval_s=(kind.interval_s[0], kind.interval_s[1]),
+                way=way,
+                appears_s=kind.appears_s,
+                vanishes_s=kind.vanishes_s,
+                first_s=spans["first_s"],
+                interval_s=spans["interval_s"],
+                burst=kind.burst,
+                burst_gap_s=spans["burst_gap_s"],
                 confirmed_share=kind.confirmed_share,
                 fport=kind.fport,
                 sensors=tuple(kind.sensors),
                 link_check_every=kind.link_check_every,
                 rx_error_ms=kind.rx_error_ms,
-                clock_ppm=kind.clock_ppm,
-                crystal_ppm=kind.crystal_ppm,
+                clock=Oscillator(
+                    draw.uniform("clock_ppm", spans["clock_ppm"]),
+                    kind.clock_ppm_per_c,
+                    kind.clock_ppm_per_c2,
+                    kind.clock_ppm_per_day,
+                ),
+                crystal=Oscillator(draw.uniform("crystal_ppm", spans["crystal_ppm"]), kind.crystal_ppm_per_c),
+                climate=Climate(kind.temperature_c, kind.temperature_swing_c),
                 **secrets,
             )
         except ValueError as error:
             raise self._blame([*path, key] if key else path, error) from error
 
     def _blame(self, path: list[str], problem: object) -> ScenarioError:
-        return _blame(self._source, self._text, path, str(problem))
+        return blame(self._source, self._text, path, str(problem))
 
 
 class _Draw:
@@ -317,7 +360,10 @@ class _Draw:
     def key(self, use: str) -> AES128Key:
         return AES128Key(Random(f"{self._seed}/{self._number}/{use}").randbytes(16))
 
-    def place(self, gateway: GatewayTable, radius_m: float) -> tuple[float, float]:
+    def uniform(self, use: str, span: tuple[float, float]) -> float:
+        return Random(f"{self._seed}/{self._number}/{use}").uniform(*span) if span[0] < span[1] else span[0]
+
+    def place(self, gateway: GatewayPlan, radius_m: float) -> tuple[float, float]:
         distance_m = radius_m * self._share
         return (
             gateway.x_m + distance_m * math.cos(self._angle),
@@ -325,29 +371,44 @@ class _Draw:
         )
 
 
-def _blame(source: str, text: str, path: list[str], problem: str) -> ScenarioError:
-    spelled = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path).removeprefix(".")
-    return ScenarioError(source, _find_line(text, path), spelled, problem)
+def _span(given: float | list[float]) -> tuple[float, float]:
+    """A number is a span of its own. Raises ValueError for one the wrong way round."""
+    low, high = given if isinstance(given, list) else (given, given)
+    if low > high:
+        raise ValueError("the first number is the smaller one")
+    return low, high
 
 
-def _find_line(text: str, path: list[str]) -> int:
-    """The line that assigns the deepest part of `path` the text spells out; 0 where it spells none."""
-    seen: dict[str, int] = {}
-    here: list[str] = []
-    best_line = best_depth = 0
-    for number, line in enumerate(text.splitlines(), start=1):
-        stripped = line.split("#")[0].strip()
-        if stripped.startswith("["):
-            name = stripped.strip("[] ")
-            here = name.split(".")
-            if stripped.startswith("[["):
-                here.append(str(seen.get(name, 0)))
-                seen[name] = seen.get(name, 0) + 1
-            spelled = here
-        elif "=" in stripped:
-            spelled = [*here, stripped.split("=")[0].strip().strip("\"'")]
-        else:
-            continue
-        if best_depth < len(spelled) <= len(path) and spelled == path[: len(spelled)]:
-            best_line, best_depth = number, len(spelled)
-    return best_line
+def _air(table: AirTable) -> AirSettings:
+    path_loss = PATH_LOSS[table.path_loss]
+    if table.shadowing_db is not None:
+        path_loss = replace(path_loss, shadowing_db=table.shadowing_db)
+    return AirSettings(
+        path_loss=path_loss,
+        interference=Interference(MATRICES[table.interference]),
+        fading=Fading(table.fading),
+        fading_db=table.fading_db,
+        shadowing_m=table.shadowing_m,
+        shadowing_s=table.shadowing_s,
+        isolation_db=table.isolation_db,
+        selectivity_db=table.selectivity_db,
+        blocking_dbm=table.blocking_dbm,
+        false_headers_per_hour=table.false_headers_per_hour,
+    )
+
+
+def _source(table: InterferenceTable, name: str) -> SourceConfig:
+    """Raises ValueError."""
+    return SourceConfig(
+        name=name,
+        x_m=table.x_m,
+        y_m=table.y_m,
+        power_dbm=table.power_dbm,
+        freq_hz=table.freq_hz,
+        bw_hz=table.bw_hz,
+        from_s=table.from_s,
+        until_s=table.until_s,
+        on_s=_span(table.on_s),
+        off_s=_span(table.off_s),
+        frames=(table.sf, table.size) if table.kind == "lora" else None,
+    )

@@ -28,7 +28,8 @@ class Statistics:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._receivers = [module.name for module in world.scenario.modules if module.role.receives]
+        self._receivers = world.receivers
+        self._devices = {node.config.name for node in world.nodes}
         self.fates: Counter[Fate] = Counter()
         self.downlinks = 0
         world.air.records.observe(self._frame)
@@ -36,6 +37,7 @@ class Statistics:
     def _frame(self, record: FrameRecord) -> None:
         if record.iq_inverted:
             self.downlinks += 1
+        if record.sender not in self._devices:
             return
         fates = {record.fate(receiver) for receiver in self._receivers}
         self.fates[next(fate for fate in BEST_FIRST if fate in fates)] += 1

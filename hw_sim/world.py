@@ -1,4 +1,4 @@
-"""A scenario come to life on a kernel: the air, the gateway's chips on their pins, and the devices."""
+"""A scenario come to life on a kernel: the air, the gateways' chips on their pins, the devices, what disturbs them."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,34 @@ from hw_sim.board import Board
 from hw_sim.kernel import Kernel
 from hw_sim.node import Node
 from hw_sim.records import FrameRecord
-from hw_sim.scenario import Scenario
+from hw_sim.rn2483 import Place, SimRn2483, build_rn2483
+from hw_sim.scenario import Burst, GatewayPlan, Scenario
+from hw_sim.sources import SECOND_NS, Source
 from hw_sim.sx1276 import SX1276
 
-MAST = "gateway"  # the antenna group of all modules
 MIDDLE_DEG = (52.52, 13.405)  # latitude and longitude of x = y = 0
 METRES_A_DEGREE = (111_320.0, 67_700.0)  # there
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A gateway's hardware."""
+
+    plan: GatewayPlan
+    board: Board  # its pins and SPI; hosts and fakes run on it
+    chips: dict[
+        str, SX1276
+    ]  # by what the air calls them: the module's name, after the gateway's where there are several
+    modems: dict[str, SimRn2483]  # by port
+
+    @property
+    def receivers(self) -> tuple[str, ...]:
+        """What the air calls the modules and modems that listen."""
+        modules = zip(self.chips, self.plan.modules, strict=True)
+        return (
+            *(name for name, module in modules if module.role.receives),
+            *(self.modems[modem.port].chip.name for modem in self.plan.rn2483 if modem.role != "tx"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +44,23 @@ class World:
     scenario: Scenario
     kernel: Kernel
     air: Air
-    board: Board  # the gateway's pins and SPI; hosts and fakes run on it
-    chips: dict[str, SX1276]  # the gateway's, by module name such as "fluxgate-sim-4/0"
+    sites: tuple[Site, ...]
     nodes: tuple[Node, ...]
+
+    @property
+    def board(self) -> Board:
+        """Of the first gateway."""
+        return self.sites[0].board
+
+    @property
+    def chips(self) -> dict[str, SX1276]:
+        """Of all gateways, by what the air calls them."""
+        return {name: chip for site in self.sites for name, chip in site.chips.items()}
+
+    @property
+    def receivers(self) -> tuple[str, ...]:
+        """What the air calls everything that listens on a gateway."""
+        return tuple(name for site in self.sites for name in site.receivers)
 
     def node(self, name: str) -> Node:
         """The device of this name. Raises KeyError."""
@@ -41,16 +77,8 @@ def build(scenario: Scenario, kernel: Kernel, *, strict: bool = True, boot: int 
     devices: a network that remembers them refuses nonces they have used.
     """
     air = Air(kernel, scenario.air)
-    board = Board(kernel)
-    chips: dict[str, SX1276] = {}
-    for module in scenario.modules:
-        wiring = module.wiring
-        chip = SX1276(kernel, module.name, strict=strict)
-        dio = {0: wiring.dio0} | ({} if wiring.dio1 is None else {1: wiring.dio1})
-        board.connect(chip, wiring.spi, dio, wiring.reset)
-        place = scenario.gateway_x_m, scenario.gateway_y_m
-        air.add(chip, *place, antenna_gain_dbi=scenario.antenna_gain_dbi, group=MAST)
-        chips[module.name] = chip
+    several = len(scenario.gateways) > 1
+    sites = tuple(_site(plan, kernel, air, strict, several) for plan in scenario.gateways)
     nodes = tuple(_node(scenario, kernel, air, index, strict, boot) for index in range(len(scenario.nodes)))
 
     def tell(record: FrameRecord) -> None:
@@ -61,15 +89,41 @@ def build(scenario: Scenario, kernel: Kernel, *, strict: bool = True, boot: int 
     air.records.observe(tell)
     for node in nodes:
         node.start()
-    return World(scenario, kernel, air, board, chips, nodes)
+    for source in scenario.sources:
+        Source(kernel, air, source).start()
+    world = World(scenario, kernel, air, sites, nodes)
+    for number, burst in enumerate(scenario.bursts):
+        _queue(world, burst, number)
+    return world
+
+
+def _site(plan: GatewayPlan, kernel: Kernel, air: Air, strict: bool, several: bool) -> Site:
+    board = Board(kernel)
+    chips: dict[str, SX1276] = {}
+    prefix = f"{plan.name}/" if several else ""
+    for module, crystal_ppm in zip(plan.modules, plan.crystals_ppm, strict=True):
+        wiring, name = module.wiring, prefix + module.name
+        chip = SX1276(kernel, name, strict=strict, crystal_ppm=crystal_ppm)
+        dio = {0: wiring.dio0} | ({} if wiring.dio1 is None else {1: wiring.dio1})
+        board.connect(chip, wiring.spi, dio, wiring.reset)
+        air.add(chip, plan.x_m, plan.y_m, antenna_gain_dbi=plan.antenna_gain_dbi, group=plan.name)
+        chips[name] = chip
+    place = Place(plan.x_m, plan.y_m, plan.antenna_gain_dbi, plan.name)
+    return Site(plan, board, chips, build_rn2483(list(plan.rn2483), kernel, air, place))
 
 
 def _node(scenario: Scenario, kernel: Kernel, air: Air, index: int, strict: bool, boot: int) -> Node:
     config = scenario.nodes[index]
-    chip = SX1276(kernel, config.name, strict=strict, crystal_ppm=config.crystal_ppm)
-    air.add(chip, config.x_m, config.y_m)
-    place = (
-        MIDDLE_DEG[0] + config.y_m / METRES_A_DEGREE[0],
-        MIDDLE_DEG[1] + config.x_m / METRES_A_DEGREE[1],
-    )
+    chip = SX1276(kernel, config.name, strict=strict)
+    air.add(chip, config.x_m, config.y_m, way=config.way)
+    x_m, y_m = config.way.at(0) if config.way else (config.x_m, config.y_m)
+    place = (MIDDLE_DEG[0] + y_m / METRES_A_DEGREE[0], MIDDLE_DEG[1] + x_m / METRES_A_DEGREE[1])
     return Node(kernel, chip, config, place_deg=place, boot=boot)
+
+
+def _queue(world: World, burst: Burst, number: int) -> None:
+    """All its devices report within its time, each at an instant of its own."""
+    rng = world.kernel.rng(f"burst/{number}")
+    for name in burst.nodes:
+        at_s = burst.at_s + rng.uniform(0, burst.within_s)
+        world.kernel.at(round(at_s * SECOND_NS), world.node(name).trigger)

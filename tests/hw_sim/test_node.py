@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
@@ -16,9 +17,11 @@ from gateway.lorawan.settings import Settings as NetworkSettings
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI
 from hub.message import TimeQuality
 from hw_sim.air import Air
+from hw_sim.drift import Climate, Oscillator
 from hw_sim.kernel import Kernel
 from hw_sim.links import AirSettings
-from hw_sim.node import DevNonceMode, Node, NodeConfig
+from hw_sim.node import Node
+from hw_sim.node_config import DevNonceMode, NodeConfig
 from hw_sim.node_radio import DirectBus, receive_window
 from hw_sim.records import FrameRecord
 from hw_sim.sx1276 import SX1276
@@ -326,11 +329,89 @@ def test_a_confirmed_uplink_is_given_up_after_eight_tries(make_field: Make) -> N
 
 def test_a_clock_that_is_off_shifts_the_window(make_field: Make) -> None:
     """A slow device of 0.9 % opens RX1 9 ms late and hears no downlink that is 5 ms early."""
-    for clock_ppm, acks in ((0.0, 1), (9000.0, 0)):
-        field = make_field(**ABP, confirmed_share=1.0, clock_ppm=clock_ppm)
+    for ppm, acks in ((0.0, 1), (-9000.0, 0)):
+        field = make_field(**ABP, confirmed_share=1.0, clock=Oscillator(ppm))
         field.gateway.late_ns = -5 * MS
         field.run(4)
         assert field.node.counters.acks == acks
+
+
+@pytest.mark.parametrize(
+    ("oscillator", "t_s", "temperature_c", "ppm"),
+    [
+        pytest.param(Oscillator(20.0), 1e6, 70.0, 20.0, id="constant"),
+        pytest.param(Oscillator(0.0, ppm_per_c=-0.5), 0, 45.0, -10.0, id="with the temperature"),
+        pytest.param(Oscillator(5.0, ppm_per_c2=-0.034), 0, -25.0, -80.0, id="a tuning fork in the cold"),
+        pytest.param(Oscillator(1.0, ppm_per_day=0.2), 10 * 86_400, 25.0, 3.0, id="older"),
+    ],
+)
+def test_how_far_off_an_oscillator_is(oscillator, t_s, temperature_c, ppm) -> None:
+    assert oscillator.ppm_at(t_s, temperature_c) == pytest.approx(ppm)
+
+
+def test_a_day_is_warmest_in_the_afternoon() -> None:
+    climate = Climate(10.0, 8.0)
+    assert climate.at(15 * 3600) == pytest.approx(18.0)
+    assert climate.at(27 * 3600) == pytest.approx(2.0)
+
+
+def test_a_clock_that_drifts_loses_its_downlinks_in_the_cold_of_the_night(make_field: Make) -> None:
+    """9000 ppm slow at 3 in the morning, right in the afternoon; downlinks come 5 ms early."""
+    climate = Climate(15.0, 10.0)  # 25 degrees at 15:00, 5 at 3:00
+    for hour, acks in ((15, 1), (3, 0)):
+        field = make_field(
+            **ABP,
+            confirmed_share=1.0,
+            clock=Oscillator(ppm_per_c=450.0),
+            climate=climate,
+            appears_s=hour * 3600.0,
+        )
+        field.gateway.late_ns = -5 * MS
+        field.run(hour * 3600 + 4)
+        assert field.node.counters.acks == acks
+
+
+def test_a_crystal_that_drifts_shows_in_the_frequency(make_field: Make) -> None:
+    field = make_field(**ABP, channels_hz=(868_100_000,), crystal=Oscillator(ppm_per_day=10.0))
+    field.run(86_400)
+    first, last = field.uplinks()[0], field.uplinks()[-1]
+    assert last.freq_hz - first.freq_hz == pytest.approx(8681, abs=10)
+
+
+def test_a_device_appears_and_vanishes(make_field: Make) -> None:
+    field = make_field(**ABP, appears_s=100.0, vanishes_s=200.0, interval_s=(8.0, 8.0))
+    field.run(400)
+    times_s = [frame.start_ns / S for frame in field.uplinks()]
+    assert 100 < min(times_s) < 103
+    assert max(times_s) < 200
+    assert len(times_s) == pytest.approx(10, abs=2)
+
+
+def test_a_device_that_loses_power_stops_in_the_middle_of_its_frame(make_field: Make) -> None:
+    field = make_field(**ABP, sf=12, vanishes_s=1.5)
+    field.run(30)
+    (frame,) = field.uplinks()
+    assert frame.aborted
+    assert frame.end_ns == round(1.5 * S)
+
+
+def test_a_device_sends_in_bursts(make_field: Make) -> None:
+    field = make_field(**ABP, burst=3, burst_gap_s=(1.0, 1.0), interval_s=(60.0, 60.0), dr=5)
+    field.run(190)
+    gaps = [b.start_ns - a.start_ns for a, b in pairwise(field.uplinks())]
+    assert [gap > 30 * S for gap in gaps][:8] == [False, False, True] * 2 + [False, False]
+
+
+def test_an_alarm_sends_at_once_and_again_after_what_is_under_way(make_field: Make) -> None:
+    field = make_field(**ABP, interval_s=(500.0, 500.0))
+    field.run(50)
+    assert len(field.uplinks()) == 1
+    field.node.trigger()
+    field.node.trigger()
+    field.run(30)
+    assert len(field.uplinks()) == 3
+    field.run(400)
+    assert len(field.uplinks()) == 3
 
 
 def test_a_replayed_downlink_is_refused(make_field: Make) -> None:

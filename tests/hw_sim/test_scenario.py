@@ -6,8 +6,11 @@ import random
 import pytest
 
 from gateway.lorawan.types import DevEUI
+from hw_sim.expect import Expectation
 from hw_sim.kernel import Kernel
-from hw_sim.scenario import ScenarioError, load, parse, shipped
+from hw_sim.mobility import AtEnd
+from hw_sim.scenario import load, parse, shipped
+from hw_sim.scenario_lines import ScenarioError
 from hw_sim.world import build
 
 S = 1_000_000_000
@@ -33,6 +36,157 @@ count = 3
 name = "climate"
 interval_s = [5, 10]
 """
+
+
+RICH = """\
+title = "Everything there is"
+seed = 3
+duration_s = 120
+
+[air]
+path_loss = "bor"
+shadowing_db = 4
+shadowing_m = 30
+shadowing_s = 600
+fading = "rayleigh"
+interference = "goursaud"
+isolation_db = 30
+selectivity_db = 70
+blocking_dbm = -25
+false_headers_per_hour = 3
+
+[[gateway]]
+name = "roof"
+[[gateway.module]]
+role = "rx"
+crystal_ppm = 2.5
+[[gateway.module]]
+index = 1
+role = "tx"
+
+[[gateway]]
+name = "church"
+x_m = 800
+[[gateway.module]]
+role = "rx"
+[[gateway.rn2483]]
+port = "modem"
+sf = 9
+
+[[nodes]]
+count = 2
+name = "bus"
+way_m = [[0, 0], [500, 0], [500, 500]]
+speed_m_s = 8.0
+at_end = "circle"
+leaves_s = [0, 60]
+clock_ppm = [-20, 20]
+clock_ppm_per_c2 = -0.034
+crystal_ppm_per_c = 0.1
+temperature_c = 10
+temperature_swing_c = 8
+
+[[nodes]]
+name = "visitor"
+appears_s = 30
+vanishes_s = 90
+burst = 3
+burst_gap_s = [1, 2]
+
+[[interference]]
+name = "welder"
+power_dbm = 20
+bw_hz = 2_000_000
+from_s = 20
+until_s = 60
+on_s = [0.1, 0.5]
+off_s = 2
+
+[[interference]]
+kind = "lora"
+sf = 9
+off_s = [1, 5]
+
+[[bursts]]
+at_s = 60
+within_s = 2
+nodes = "bus-*"
+
+[expect]
+lost = 0
+received = ">= 50 %"
+joined = "all"
+downlinks = "1 to 500"
+"""
+
+
+def test_every_section_becomes_values() -> None:
+    scenario = parse(RICH)
+    assert scenario.duration_s == 120
+    assert (scenario.air.path_loss.shadowing_db, scenario.air.shadowing_s) == (4, 600)
+    assert (scenario.air.fading, scenario.air.interference.matrix[0][0]) == ("rayleigh", 6)
+    roof, church = scenario.gateways
+    assert (roof.name, [module.role for module in roof.modules], roof.crystals_ppm) == (
+        "roof",
+        ["rx", "tx"],
+        (2.5, 0.0),
+    )
+    assert (church.x_m, [modem.port for modem in church.rn2483]) == (800, ["modem"])
+    bus, other_bus, visitor = scenario.nodes
+    assert bus.way is not None
+    assert (bus.way.at_end, bus.way.points[1]) == (AtEnd.CIRCLE, (500, 0))
+    assert 0 <= bus.way.leaves_s <= 60
+    assert other_bus.way is not None
+    assert bus.way.leaves_s != other_bus.way.leaves_s
+    assert bus.clock.ppm != other_bus.clock.ppm
+    assert abs(bus.clock.ppm) <= 20
+    assert (bus.climate.mean_c, bus.climate.swing_c) == (10, 8)
+    assert (visitor.appears_s, visitor.vanishes_s, visitor.burst) == (30, 90, 3)
+    welder, stranger = scenario.sources
+    assert (welder.on_s, welder.off_s, welder.frames) == ((0.1, 0.5), (2, 2), None)
+    assert (stranger.name, stranger.frames) == ("interference-2", (9, 23))
+    assert scenario.bursts[0].nodes == ("bus-1", "bus-2")
+    assert [each.metric for each in scenario.expectations] == ["lost", "received", "joined", "downlinks"]
+
+
+def test_a_rich_scenario_runs_twice_alike() -> None:
+    histories = []
+    for _ in range(2):
+        kernel = Kernel(3)
+        world = build(parse(RICH), kernel)
+        noise = []
+        world.air.records.noise_observers.append(noise.append)
+        kernel.run_until(120 * S)
+        frames = [(frame.sender, frame.start_ns, frame.payload) for frame in world.air.records.frames]
+        histories.append((frames, noise))
+    assert histories[0] == histories[1]
+    frames, noise = histories[0]
+    assert {sender for sender, _, _ in frames} == {"bus-1", "bus-2", "visitor", "interference-2"}
+    assert 5 < len(noise) < 25
+    assert 20 * S <= noise[0].start_ns < noise[-1].end_ns <= 60 * S
+
+
+@pytest.mark.parametrize(
+    ("value", "counts", "holds"),
+    [
+        pytest.param(0, (0, 100), True, id="none"),
+        pytest.param(0, (1, 100), False, id="one too many"),
+        pytest.param(">= 95 %", (95, 100), True, id="just"),
+        pytest.param(">= 95 %", (94, 100), False, id="not quite"),
+        pytest.param("<= 3", (3, 100), True, id="at most"),
+        pytest.param("> 3", (3, 100), False, id="more than"),
+        pytest.param("all", (100, 100), True, id="all"),
+        pytest.param("all", (99, 100), False, id="not all"),
+        pytest.param("all", (0, 0), True, id="all of nothing"),
+        pytest.param("10 to 20", (20, 100), True, id="between"),
+        pytest.param("10 to 20 %", (30, 100), False, id="not between"),
+        pytest.param(12.0, (12, 100), True, id="a number with a point"),
+    ],
+)
+def test_expectations_are_judged(value: object, counts: tuple[int, int], holds: bool) -> None:
+    verdict = Expectation.parse("received", value).judge({"received": counts[0], "frames": counts[1]})
+    assert verdict.holds is holds
+    assert str(counts[0]) in str(verdict)
 
 
 def test_a_file_becomes_modules_and_devices_spelled_out() -> None:
@@ -87,6 +241,44 @@ def test_what_cannot_be_is_refused_with_its_line_and_key(old: str, new: str, lin
     assert f"mine.toml, line {line}" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "at", "key"),
+    [
+        pytest.param("x_m = 800", "x_m = true", "x_m = 800", "gateway[1].x_m", id="in the second gateway"),
+        pytest.param(
+            "sf = 9\n\n[[nodes", "sf = 13\n\n[[nodes", "", "gateway[1].rn2483[0].sf", id="its modem"
+        ),
+        pytest.param('"church"', '"roof"', "", "gateway[1].name", id="a name used twice"),
+        pytest.param("index = 1", "index = 0", "", "gateway[0].module[1].index", id="a module used twice"),
+        pytest.param("[500, 500]]", "[500]]", "", "nodes[0].way_m[2]", id="half a point"),
+        pytest.param("[[0, 0], [500, 0], [500, 500]]", "[[0, 0]]", "", "nodes[0].way_m", id="no way"),
+        pytest.param("[-20, 20]", "[20, -20]", "", "nodes[0].clock_ppm", id="span the wrong way round"),
+        pytest.param(
+            "vanishes_s = 90", "vanishes_s = 9", "[[nodes]]\nname", "nodes[1]", id="gone before it came"
+        ),
+        pytest.param(
+            "until_s = 60",
+            "until_s = 10",
+            "[[interference]]\nname",
+            "interference[0]",
+            id="over before it begins",
+        ),
+        pytest.param('"welder"', '"visitor"', "", "interference[0].name", id="the name of a device"),
+        pytest.param('"bus-*"', '"tram-*"', "", "bursts[0].nodes", id="nobody of that name"),
+        pytest.param("lost = 0", "lots = 0", "", "expect.lots", id="no such count"),
+        pytest.param('">= 50 %"', '"about half"', "", "expect.received", id="nothing to judge"),
+        pytest.param('"1 to 500"', '"5 %"', "", "expect.downlinks", id="a share of nothing"),
+    ],
+)
+def test_what_cannot_be_in_a_rich_file_is_refused_with_its_place(
+    old: str, new: str, at: str, key: str
+) -> None:
+    line = RICH[: RICH.index(at or old)].count("\n") + 1
+    with pytest.raises(ScenarioError) as caught:
+        parse(RICH.replace(old, new, 1), "mine.toml")
+    assert (caught.value.line, caught.value.key) == (line, key)
+
+
 def test_a_key_never_shows_in_an_error() -> None:
     secret = "000102030405060708090a0b0c0d0eXX"
     with pytest.raises(ScenarioError) as caught:
@@ -96,8 +288,8 @@ def test_a_key_never_shows_in_an_error() -> None:
 
 def test_no_damage_to_a_file_raises_anything_else() -> None:
     rng = random.Random(3)
-    for _ in range(3000):
-        damaged = list(GOOD)
+    for number in range(4000):
+        damaged = list(RICH if number % 2 else GOOD)
         for _ in range(rng.randint(1, 6)):
             damaged[rng.randrange(len(damaged))] = rng.choice('[]"=.-_0123456789\nabx')
         with contextlib.suppress(ScenarioError):
