@@ -21,6 +21,7 @@ from gateway.settings import (
     ModuleSection,
     NatsSection,
     Section,
+    ServerSection,
     StationGatewaySection,
     UpstreamSection,
 )
@@ -32,7 +33,10 @@ REPEATED: dict[str, tuple[type[Section], str, dict[str, Any]]] = {
 }
 # Sections within a section, by the names of both
 NESTED: dict[str, dict[str, tuple[type[Section], dict[str, Any]]]] = {
-    "radio": {"module": (ModuleSection, {})},
+    "radio": {
+        "module": (ModuleSection, {}),
+        "server": (ServerSection, {"name": "other", "host": "lns.example"}),
+    },
     "station": {"gateway": (StationGatewaySection, {"eui": "b827ebfffe123456"})},
 }
 SECRET = frozenset({"password", "token", "token_before"})

@@ -10,6 +10,7 @@ from msgspec import Meta
 Port = Annotated[int, Meta(ge=0, le=65535)]
 TABLES = (
     "module",
+    "server",
     "gateway",
     "upstream",
     "nats",
@@ -50,6 +51,51 @@ class ModuleSection(Section, frozen=True, kw_only=True):
     sf: Annotated[int, Meta(ge=6, le=12, description="spreading factor")] = 7
     bw_hz: Literal[125000, 250000, 500000] = 125000
     role: Literal["rx", "tx", "rxtx"] = "rxtx"
+    sweep_sfs: Annotated[
+        tuple[int, ...],
+        Meta(
+            max_length=3,
+            description="listen on two or three spreading factors by turns, in place of sf; hears a part of the frames",
+            examples=[(7, 8)],
+        ),
+    ] = ()
+
+
+class ServerSection(Section, frozen=True, kw_only=True):
+    """A further network server that is given frames off the air. Repeat the section for more."""
+
+    name: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,31}$", description="names it in status and log")]
+    kind: Annotated[
+        Literal["gwmp", "station"], Meta(description="gwmp: UDP to host and port; station: LNS at uri")
+    ] = "gwmp"
+    host: str = ""
+    port: Port = 1700
+    uri: Annotated[str, Meta(description="of kind station, e.g. wss://eu1.cloud.thethings.network:8887")] = ""
+    downlinks: Annotated[
+        bool,
+        Meta(description="it may send; only for networks whose devices this gateway does not know itself"),
+    ] = False
+    net_ids: Annotated[
+        tuple[str, ...] | None,
+        Meta(description="send data of these networks only; unset: of all", examples=[("000013",)]),
+    ] = None
+    dev_addrs: Annotated[
+        tuple[str, ...] | None,
+        Meta(description="and data of these DevAddrs, as prefix or range", examples=[("26000000/7",)]),
+    ] = None
+    join_euis: Annotated[
+        tuple[str, ...] | None,
+        Meta(
+            description='send joins with these JoinEUIs only; ["*"]: all, []: none',
+            examples=[("70b3d57ed0000000/36",)],
+        ),
+    ] = None
+    dev_euis: Annotated[
+        tuple[str, ...] | None,
+        Meta(description="and of these devices only", examples=[("!0004a30b001c0530",)]),
+    ] = None
+    proprietary: Annotated[bool, Meta(description="send frames that are not LoRaWAN's, too")] = False
+    crc_errors: Annotated[bool, Meta(description="send damaged frames, too")] = False
 
 
 class RadioSection(Section, frozen=True, kw_only=True):
@@ -77,6 +123,7 @@ class RadioSection(Section, frozen=True, kw_only=True):
         ),
     ] = "/run/fluxgate-radio/radio.sock"
     module: tuple[ModuleSection, ...] = ()
+    server: tuple[ServerSection, ...] = ()
 
 
 class LorawanSection(Section, frozen=True, kw_only=True):
