@@ -5,24 +5,12 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import cast
 
 from hw_sim import registers as reg
+from hw_sim.chip_faults import ChipFaults, Faulty
 from hw_sim.errors import Misuse, Rule
 from hw_sim.kernel import Kernel
-
-
-@dataclass(slots=True)
-class Faults:
-    """Defects to switch on; all off by default."""
-
-    spi_reads: int | None = (
-        None  # every byte read is this (0x00 no power, 0xFF no chip select); writes are lost
-    )
-    spi_echo: bool = False  # MISO reads MOSI
-    stuck_flags: int = 0  # IRQ flags that writing 1 does not clear
-    lost_edges: int = 0  # so many next rising edges change the level without telling anyone
-    ignored_sleeps: int = 0  # so many next writes of SLEEP in a receive mode do nothing
 
 
 class RegisterBank:
@@ -35,7 +23,7 @@ class RegisterBank:
         self.name = name
         self.strict = strict
         self.on_dio: Callable[[str, bool, int], None] | None = None
-        self.faults = Faults()
+        self.faults = ChipFaults(cast(Faulty, self))  # every bank is part of a whole chip
         self.warnings: Counter[str] = Counter()
         self.lora = False
         self.mode: int = reg.STDBY
@@ -50,6 +38,21 @@ class RegisterBank:
     def dio(self, number: int) -> bool:
         """Level of DIO0 to DIO5."""
         return self._dio_levels[number]
+
+    def peek(self, address: int) -> int:
+        """What a register holds, without a transfer."""
+        return self._regs[address]
+
+    def poke(self, address: int, value: int) -> None:
+        """Change a register without a transfer, as a disturbance does."""
+        self._regs[address] = value
+        if reg.FRF_MSB <= address <= reg.FRF_LSB:
+            self._latch_frf()
+        self._map_dio()
+
+    def refresh_lines(self) -> None:
+        """Have the DIO lines follow what the chip and its wires say now."""
+        self._update_dio()
 
     def raise_flags(self, flags: int) -> None:
         """Set IRQ flags that are not masked, all at once."""
@@ -68,13 +71,12 @@ class RegisterBank:
             if self.mode != reg.STDBY:
                 state |= reg.PLL_LOCK
         levels = self._dio_levels
+        held = self.faults.stuck_line  # the wire of DIO0
         for number, source in enumerate(self._dio_sources):
-            level = bool(state & source)
+            level = bool(state & source) if number or held is None else held
             if level != levels[number]:
                 levels[number] = level
-                if level and self.faults.lost_edges and number < 5:
-                    self.faults.lost_edges -= 1
-                elif self.on_dio is not None:
+                if not (level and self.faults.loses_edge(number)) and self.on_dio is not None:
                     self.on_dio(f"dio{number}", level, self.kernel.now_ns)
 
     def _set_mode(self, mode: int, keep: int | None = None) -> None:

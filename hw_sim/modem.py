@@ -118,13 +118,12 @@ class Modem(RegisterBank):
             self._misuse(Rule.LORA_BIT, reg.OP_MODE, value)
             switches_modem = False
             value ^= reg.LONG_RANGE_MODE
-        if mode == reg.SLEEP and self.listening and self.faults.ignored_sleeps:
-            self.faults.ignored_sleeps -= 1
+        if self.faults.refuses(self.mode, mode):
             return
         if switches_modem:
             if self.mode != reg.SLEEP:
                 self.warnings["LongRangeMode changed outside SLEEP"] += 1
-            self._stop_activity()
+            self.stop_activity()
             value &= ~reg.LOW_FREQUENCY_MODE  # the bit clears itself on a switch of modems
             self.lora = bool(value & reg.LONG_RANGE_MODE)
         if not self.lora and mode > reg.RXCONT:
@@ -137,15 +136,23 @@ class Modem(RegisterBank):
         if self.lora:
             self._enter(mode, keep)
         else:
+            self.stop_activity()
             self._set_mode(mode, keep)
+            if mode == reg.TX:
+                self._pending = self.kernel.after(TX_START_NS, self._begin_fsk_tx)
 
     def _enter(self, mode: int, keep: int) -> None:
         """A mode written over SPI, LoRa modem. Frf is taken over here, on leaving for a mode that uses it."""
         wave = self._waveform(mode) if mode in _BUSY else None
         previous, now = self.mode, self.kernel.now_ns
-        self._stop_activity()
+        self.stop_activity()
         self._set_mode(mode, keep)
         wake_ns = CRYSTAL_START_NS if previous == reg.SLEEP else 0
+        if wave is not None:
+            unlocked = self.faults.unlocked(mode)
+            self._regs[reg.HOP_CHANNEL] = self._regs[reg.HOP_CHANNEL] & 0x7F | unlocked << 7
+            if unlocked:
+                return
         if mode == reg.SLEEP:
             self._fifo = bytearray(256)
             self._reset_rx_counters()
@@ -196,7 +203,7 @@ class Modem(RegisterBank):
     def _symbol_timeout(self) -> int:
         return (self._regs[reg.MODEM_CONFIG2] & 0x03) << 8 | self._regs[reg.SYMB_TIMEOUT_LSB]
 
-    def _stop_activity(self) -> None:
+    def stop_activity(self) -> None:
         """Cut short what runs: a carrier stops mid-frame, a reception is dropped; no flag tells."""
         kernel = self.kernel
         kernel.cancel(self._pending)
@@ -207,6 +214,11 @@ class Modem(RegisterBank):
             self._on_air = False
             self.medium.abort(self)
         self._stop_listening()
+
+    def drop_out(self, mode: int) -> None:
+        """Fall into a mode without having been told to."""
+        self.stop_activity()
+        self._set_mode(mode)
 
     def _stop_listening(self) -> None:
         if self.listening is not None:
@@ -228,8 +240,16 @@ class Modem(RegisterBank):
             self._start_hopping(wave)
         self.medium.transmit(self, wave, payload, power_dbm)
 
+    def _begin_fsk_tx(self) -> None:
+        """Nobody receives it here; who sends it by mistake should know."""
+        self._pending = None
+        self.warnings["the FSK modem sends"] += 1
+
     def _end_tx(self) -> None:
         self._on_air = False
+        if self.faults.hangs():
+            self._pending = None
+            return
         self.kernel.cancel(self._hop)
         self._pending = self._hop = None
         self._set_mode(reg.STDBY)

@@ -76,15 +76,15 @@ class SX1276(Modem):
         if now - low_since < RESET_LOW_NS:
             self._misuse(Rule.SHORT_RESET)
             return
-        self._stop_activity()
+        self.stop_activity()
         self._reset_registers()
         self._ready_ns = now + RESET_READY_NS
 
-    def power_cycle(self) -> None:
-        """A brown-out: everything is lost at once; usable 10 ms later."""
-        self._stop_activity()
+    def power_cycle(self, off_ns: int = 0) -> None:
+        """A brown-out: everything is lost at once; usable 10 ms after the supply is back."""
+        self.stop_activity()
         self._reset_registers()
-        self._ready_ns = self.kernel.now_ns + POWER_ON_READY_NS
+        self._ready_ns = self.kernel.now_ns + off_ns + POWER_ON_READY_NS
 
     # -- SPI ---------------------------------------------------------------------------------------
 
@@ -94,9 +94,9 @@ class SX1276(Modem):
         MISO is 0x00 under the address; under a written byte it shows the register's old content.
         """
         self.transfers += 1
-        faults = self.faults
-        if faults.spi_reads is not None or faults.spi_echo:
-            return bytes(data) if faults.spi_echo else bytes((faults.spi_reads or 0,)) * len(data)
+        return self.faults.wire(data, self._transfer)
+
+    def _transfer(self, data: bytes) -> bytes:
         if not data:
             self._misuse(Rule.EMPTY_TRANSFER)
             return b""
@@ -129,7 +129,7 @@ class SX1276(Modem):
         if address == reg.LNA and self.listening and self._regs[reg.MODEM_CONFIG3] & reg.AGC_AUTO_ON:
             return self._regs[reg.LNA] & 0x1F | self._agc_gain() << 5
         if address == reg.RSSI_WIDEBAND:
-            return self._rng.randrange(256)
+            return self.faults.noise(self._rng.randrange(256))
         return self._regs[address]
 
     def _write(self, address: int, value: int) -> int:
@@ -195,7 +195,7 @@ class SX1276(Modem):
 
     def _live_rssi(self) -> int:
         if self.listening is None:
-            return 0
+            return self.faults.noise(0)
         wave = self.listening.wave
         level = self.medium.rssi_dbm(self, wave.freq_hz, wave.modulation.bw_hz)
         return max(0, min(255, round(level - settings.rssi_offset_dbm(wave.freq_hz))))

@@ -235,7 +235,7 @@ def test_sleep_out_of_rx_may_be_made_not_to_take(bench):
     bench.setup()
     bench.write(reg.OP_MODE, 0x85)
     bench.run(MS)
-    bench.chip.faults.ignored_sleeps = 1
+    bench.chip.faults.refused_modes = 1
     bench.write(reg.OP_MODE, 0x80)
     assert bench.read(reg.OP_MODE) == 0x85
     bench.write(reg.OP_MODE, 0x80)
