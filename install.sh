@@ -26,7 +26,7 @@ usage() {
     cat <<'END'
 usage: sudo ./install.sh [options]
 
-  --board NAME       the LoRa board: dragino-hat, adafruit-bonnet, uputronics-dual, generic
+  --board NAME       the LoRa board: dragino-hat, adafruit-bonnet, uputronics-dual, quad-spi, generic
   --wheelhouse DIR   take Python packages from DIR only (no internet)
   --root DIR         install into the system below DIR, for example a card's root (also: DESTDIR=DIR)
   --no-start         install and enable, start nothing now
@@ -194,7 +194,7 @@ make_users() {
 overlay_of() {
     case $1 in
     dragino-hat) say "dtoverlay=spi0-1cs,cs0_pin=25" ;;
-    fluxgate-sim-4) say "dtoverlay=spi1-2cs" ;;
+    quad-spi | fluxgate-sim-4) say "dtoverlay=spi1-2cs" ;;
     esac
 }
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from gateway.cli_common import ConfigOption, fail, load
 
 app = typer.Typer(help="The radio process, and what it knows about boards.", invoke_without_command=True)
+
+BoardOption = Annotated[
+    str | None, typer.Option("--board", help="This board, or a board file, instead of the settings' modules.")
+]
+IndexOption = Annotated[int | None, typer.Option("--index", min=0, help="Only the module with this index.")]
 
 
 @app.callback()
@@ -29,3 +36,19 @@ def boards() -> None:
 
     for line in radio_process.describe_boards():
         typer.echo(line)
+
+
+@app.command()
+def probe(config: ConfigOption = None, board: BoardOption = None, index: IndexOption = None) -> None:
+    """Look for wiring faults and the right SPI speed; never transmits. The radio process must be stopped."""
+    from gateway import radio_tools
+
+    faults = 0
+    try:
+        for line, is_fault in radio_tools.probe(load(config), board, index):
+            typer.echo(line)
+            faults += is_fault
+    except radio_tools.ToolFailed as error:
+        fail(str(error))
+    if faults:
+        raise typer.Exit(1)

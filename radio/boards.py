@@ -1,8 +1,9 @@
 """How the modules of a board are wired, read from data files.
 
 A board is a TOML file under `data/boards/`, or one of the user's own named by its path. All pins are BCM
-numbers. Keys of the file: description, spi_hz, gpio_chip_labels, and per [[module]]: spi = [bus, device],
-dio0, dio1, reset, pa_boost, max_power_dbm.
+numbers. Keys of the file: description, spi_hz, gpio_chip_labels, config_txt (the lines that
+/boot/firmware/config.txt needs), and per [[module]]: spi = [bus, device], dio0, dio1, reset, pa_boost,
+max_power_dbm.
 """
 
 import tomllib
@@ -18,6 +19,7 @@ from radio.sx127x.registers import Power
 # The header's GPIO controller by Raspberry Pi model: 1 to 3 and Zero, 4, 5. Its number changed between
 # kernels, its label did not.
 GPIO_CHIP_LABELS: Final = ("pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1")
+SPI_ON: Final = ("dtparam=spi=on",)  # what most boards need in config.txt
 DEFAULT_SPI_HZ: Final = 8_000_000
 MAX_SPI_HZ: Final = 10_000_000  # the chip's limit
 MAX_PIN: Final = 511
@@ -44,6 +46,7 @@ class Board:
     modules: tuple[ModuleWiring, ...]
     spi_hz: int = DEFAULT_SPI_HZ
     gpio_chip_labels: tuple[str, ...] = GPIO_CHIP_LABELS
+    config_lines: tuple[str, ...] = SPI_ON
 
     def module(self, index: int) -> ModuleWiring:
         """The wiring of one module. Raises BoardError where the board has fewer."""
@@ -81,19 +84,17 @@ def parse_board(name: str, text: str) -> Board:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BoardError(f"board {name}: {error}") from error
-    _only(name, tree, {"description", "spi_hz", "gpio_chip_labels", "module"})
+    _only(name, tree, {"description", "spi_hz", "gpio_chip_labels", "config_txt", "module"})
     tables = tree.get("module")
     if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
         raise BoardError(f"board {name}: needs at least one [[module]]")
-    labels = tree.get("gpio_chip_labels", list(GPIO_CHIP_LABELS))
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise BoardError(f"board {name}: gpio_chip_labels must be a list of strings")
     board = Board(
         name=name,
         description=str(tree.get("description", name)),
         modules=tuple(_module(f"{name}, module {i}", table) for i, table in enumerate(tables)),
         spi_hz=_int(name, tree, "spi_hz", 100_000, MAX_SPI_HZ, DEFAULT_SPI_HZ),
-        gpio_chip_labels=tuple(labels),
+        gpio_chip_labels=_strings(name, tree, "gpio_chip_labels", GPIO_CHIP_LABELS),
+        config_lines=_strings(name, tree, "config_txt", SPI_ON),
     )
     _no_pin_twice(board)
     return board
@@ -124,6 +125,13 @@ def _only(where: str, table: dict[str, Any], known: set[str]) -> None:
     unknown = sorted(table.keys() - known)
     if unknown:
         raise BoardError(f"board {where}: unknown key {unknown[0]!r}")
+
+
+def _strings(where: str, table: dict[str, Any], key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    value = table.get(key, list(default))
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise BoardError(f"board {where}: {key} must be a list of strings")
+    return tuple(value)
 
 
 def _int(where: str, table: dict[str, Any], key: str, low: int, high: int, default: int | None = None) -> int:

@@ -1,0 +1,80 @@
+"""What a technician does with modules by hand: probe their wiring, measure this machine, calibrate their times.
+
+The commands of `gateway.cli_radio` come here with the settings; what is measured and how it is judged is the
+radio package's matter. Lines of text come out, and whether there was a fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway.settings import Config
+from radio.boards import Board, ModuleWiring, get_board
+from radio.config import ModuleConfig, Role
+from radio.errors import BoardError
+
+
+class ToolFailed(Exception):
+    """A tool cannot do its work; the text says what to mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One module to look at."""
+
+    board: Board
+    index: int
+    freq_hz: int
+    role: Role = Role.RXTX
+
+    @property
+    def wiring(self) -> ModuleWiring:
+        """The module's pins."""
+        return self.board.module(self.index)
+
+    @property
+    def name(self) -> str:
+        """As logs call it."""
+        return f"{self.board.name}/{self.index}"
+
+
+def targets(config: Config, board: str | None, index: int | None) -> list[Target]:
+    """The modules of a board given by hand, or those of the settings. Raises ToolFailed where there are none."""
+    try:
+        if board is not None:
+            found = get_board(board)
+            indices = range(len(found.modules)) if index is None else (index,)
+            chosen = [Target(found, each, ModuleConfig().freq_hz) for each in indices]
+        else:
+            chosen = [
+                Target(get_board(module.board), module.index, module.freq_hz, Role(module.role))
+                for module in config.radio.module
+                if index is None or module.index == index
+            ]
+        for target in chosen:
+            _ = target.wiring
+    except BoardError as error:
+        raise ToolFailed(str(error)) from error
+    if not chosen:
+        raise ToolFailed(
+            "no module to look at: give --board, or add a [[radio.module]] section to the settings"
+        )
+    return chosen
+
+
+def probe(config: Config, board: str | None, index: int | None) -> Iterator[tuple[str, bool]]:
+    """Lines of a report, each with whether it tells of a fault. Raises ToolFailed."""
+    from radio.hardware.machine import LinuxMachine
+    from radio.observe import observe
+    from radio.probe import Level, judge
+
+    for target in targets(config, board, index):
+        machine = LinuxMachine(config.radio.gpio)
+        seen = observe(machine, target.board, target.wiring, target.name, target.freq_hz)
+        yield f"module {target.name} on {seen.device}", False
+        for finding in judge(seen):
+            fault = finding.level is Level.FAULT
+            yield f"  {finding.level:<8}{finding.text}", fault
+            if finding.remedy:
+                yield f"  {'':<8}to mend: {finding.remedy}", fault
