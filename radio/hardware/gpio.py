@@ -67,6 +67,7 @@ def open_pins(
         "polling": lambda: _polling(pins, board, wiring, now_ns),
     }
     problems: list[str] = []
+    missing = True
     for name, attempt in attempts.items():
         if backend not in ("auto", name):
             continue
@@ -76,7 +77,9 @@ def open_pins(
             raise
         except (ImportError, OSError, RuntimeError) as error:
             problems.append(f"{name}: {error}")
-    raise GpioError("; ".join(problems))
+            missing = missing and isinstance(error, ImportError)
+    hint = "; install the Raspberry Pi extra, fluxgate[pi]" if missing else ""
+    raise GpioError("; ".join(problems) + hint)
 
 
 def _polling(

@@ -204,6 +204,12 @@ def test_a_backend_that_was_asked_for_says_what_it_lacks(
         open_lines(gpio, board, board.module(0), lambda: 0)
 
 
+def test_a_machine_without_any_library_is_told_what_to_install(machine: Carrier) -> None:
+    packages.lack("gpiod", "lgpio", "RPi", "spidev")
+    with pytest.raises(GpioError, match=r"gpiod: .*; lgpio: .*; rpi-gpio: .*; polling: .*fluxgate\[pi\]"):
+        automatic()
+
+
 @pytest.mark.parametrize("gpio", ["auto", "gpiod", "lgpio"])
 def test_a_line_that_another_program_holds_is_not_taken_from_it(machine: Carrier, gpio: str) -> None:
     if gpio == "lgpio":
