@@ -14,7 +14,9 @@ import httpx
 import msgspec
 
 from webui.errors import GatewayDown, Refused, SignedOut
+from webui.hardware import Hardware, Scan
 
+SCAN_S = 60.0  # a scan gives way to every frame that comes in
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # a thousand frames with values stay well below 1 MB
 FRAMES_SHOWN = 100
 
@@ -225,6 +227,17 @@ class Gateway:
     def status(self) -> Status:
         return self._ask(Status, "GET", "/gateway/status")
 
+    # -- the radio
+
+    def radio(self) -> Hardware:
+        return self._ask(Hardware, "GET", "/gateway/radio")
+
+    def scan(self, start_hz: int, stop_hz: int, step_hz: int) -> Scan:
+        """Listen through a part of the band; the levels of each step."""
+        wanted = {"start_hz": start_hz, "stop_hz": stop_hz, "step_hz": step_hz}
+        answer = self._send("POST", "/gateway/radio/scan", wanted, timeout_s=SCAN_S, refused=(503,))
+        return _decode(Scan, answer)
+
     # -- devices
 
     def devices(self) -> list[Device]:
@@ -266,18 +279,30 @@ class Gateway:
         path: str,
         body: dict[str, Any] | None = None,
         params: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+        refused: tuple[int, ...] = (),
     ) -> bytes:
+        """`refused`: codes above 499 with which the gateway tells of something behind it."""
         headers = {"Accept": "application/json"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         try:
-            answer = self.http.request(method, path, json=body, params=params, headers=headers)
+            answer = self.http.request(
+                method,
+                path,
+                json=body,
+                params=params,
+                headers=headers,
+                timeout=httpx.USE_CLIENT_DEFAULT if timeout_s is None else timeout_s,
+            )
         except httpx.HTTPError as error:
             raise GatewayDown(type(error).__name__) from error
         if len(answer.content) > MAX_ANSWER_BYTES:
             raise GatewayDown(f"answer of {len(answer.content)} bytes")
         if answer.status_code == 401 and self.token:
             raise SignedOut
+        if answer.status_code in refused:
+            raise _refusal(answer)
         if answer.status_code >= 500:
             raise GatewayDown(f"status {answer.status_code}")
         if answer.status_code >= 400:

@@ -5,8 +5,10 @@ EUIs and keys are accepted as labels print them: upper or lower case, with space
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from webui.client import Module
 
 MIN_PASSPHRASE = 12
 MAX_PASSPHRASE = 256
@@ -18,6 +20,10 @@ CODECS = {
     "senml": "SenML (JSON or CBOR)",
     "raw": "None: keep the bytes as they are",
 }
+
+MAX_SCAN_STEPS = 200
+SCAN_STEP_HZ = 200_000  # between neighbouring LoRa channels of 125 kHz
+SCAN_MARGIN_HZ = 1_000_000
 
 _HEX = frozenset("0123456789abcdef")
 
@@ -36,6 +42,29 @@ class DownlinkForm:
     payload: bytes = b""
     confirmed: bool = False
     errors: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class BandForm:
+    """A part of the band to listen through."""
+
+    start_hz: int = 863_000_000
+    stop_hz: int = 870_000_000
+    step_hz: int = SCAN_STEP_HZ
+    values: dict[str, str] = field(default_factory=dict)  # as typed, in MHz and kHz
+    errors: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def around(cls, modules: Sequence[Module]) -> BandForm:
+        """The neighbourhood of what the modules hear, as the form's first suggestion."""
+        heard = [module.freq_hz for module in modules] or [868_300_000]
+        form = cls(min(heard) - SCAN_MARGIN_HZ, max(heard) + SCAN_MARGIN_HZ)
+        form.values = {
+            "start": f"{form.start_hz / 1e6:g}",
+            "stop": f"{form.stop_hz / 1e6:g}",
+            "step": f"{form.step_hz / 1e3:g}",
+        }
+        return form
 
 
 def maybe_hex(text: str, octets: int | None) -> str | None:
@@ -122,6 +151,30 @@ def read_downlink(posted: Mapping[str, str]) -> DownlinkForm:
     else:
         form.payload = bytes.fromhex(payload)
     return form
+
+
+def read_band(posted: Mapping[str, str]) -> BandForm:
+    form = BandForm(values={name: posted.get(name, "").strip()[:16] for name in ("start", "stop", "step")})
+    form.start_hz = _read_number(form, "start", 1e6, 137_000_000, 1_020_000_000, "A frequency in MHz.")
+    form.stop_hz = _read_number(form, "stop", 1e6, 137_000_000, 1_020_000_000, "A frequency in MHz.")
+    form.step_hz = _read_number(form, "step", 1e3, 10_000, 10_000_000, "10 to 10000 kHz.")
+    if not form.errors:
+        if form.stop_hz < form.start_hz:
+            form.errors["stop"] = "It ends below where it begins."
+        elif (form.stop_hz - form.start_hz) // form.step_hz >= MAX_SCAN_STEPS:
+            form.errors["step"] = f"That would be more than {MAX_SCAN_STEPS} steps: take larger ones."
+    return form
+
+
+def _read_number(form: BandForm, name: str, scale: float, low: int, high: int, hint: str) -> int:
+    try:
+        value = float(form.values[name].replace(",", ".")) * scale
+        if low <= value <= high:
+            return round(value)
+    except ValueError:
+        pass
+    form.errors[name] = hint
+    return 0
 
 
 def _read_email(posted: Mapping[str, str], form: Form) -> None:

@@ -50,6 +50,9 @@ class GatewayDouble:
                 "tx": 3,
             }
         ]
+        self.hardware: dict[str, Any] = {"reachable": False, "problem": "the radio process is not running"}
+        self.scanned: dict[str, Any] | None = None  # None: refused
+        self.scans: list[dict[str, Any]] = []
         self.set_aside: list[str] = []
         self.broken = False
         self.streams = 0
@@ -108,6 +111,8 @@ class GatewayDouble:
                 route("/claim", self._claim, "GET", "POST"),
                 route("/tokens", self._tokens, "POST", "DELETE"),
                 route("/gateway/status", self._closed(self._status)),
+                route("/gateway/radio", self._closed(lambda request: JSONResponse(self.hardware))),
+                route("/gateway/radio/scan", self._closed(self._scan), "POST"),
                 route("/upstream", self._closed(lambda request: JSONResponse(self.upstream))),
                 route("/lorawan/devices", self._closed(self._devices), "GET", "POST"),
                 route("/lorawan/devices/{eui}", self._closed(self._device), "GET", "DELETE"),
@@ -208,6 +213,12 @@ class GatewayDouble:
             return problem(422, "At most 51 bytes at this data rate.")
         self.downlinks.append({"dev_eui": request.path_params["eui"], **body})
         return JSONResponse({"id": str(len(self.downlinks))}, 202)
+
+    async def _scan(self, request: Request) -> Response:
+        self.scans.append(await request.json())
+        if self.scanned is None:
+            return problem(503, "the radio process is not running")
+        return JSONResponse(self.scanned)
 
     def _frames(self, request: Request) -> Response:
         after = int(request.query_params.get("after", 0))

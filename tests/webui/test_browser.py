@@ -9,9 +9,20 @@ from playwright.sync_api import Browser, expect
 
 from tests.webui.browsing import PHONE, Watched, section
 from tests.webui.double import CODE, EMAIL, HOSTILE, PASSPHRASE, GatewayDouble
+from tests.webui.test_hardware import HARDWARE
 
 COLD_ROOM = "a84041ffff1c3d5e"
-PAGES = ["/", "/radio", "/devices", "/devices/add", f"/devices/{COLD_ROOM}", "/upstream", "/more"]
+PAGES = [
+    "/",
+    "/radio",
+    "/radio/modules",
+    "/radio/band",
+    "/devices",
+    "/devices/add",
+    f"/devices/{COLD_ROOM}",
+    "/upstream",
+    "/more",
+]
 
 
 def test_from_the_claim_to_the_cloud(watched: Watched, double: GatewayDouble) -> None:
@@ -114,6 +125,7 @@ def test_no_page_scrolls_sideways_and_what_is_pressed_is_large(
     watched: Watched, site: GatewayDouble, width: int
 ) -> None:
     site.add_device("0011223344556677", "A" * 64, last_seen=1.0)
+    site.hardware = HARDWARE
     watched.page.set_viewport_size({"width": width, "height": 800})
     watched.sign_in()
     for path in PAGES:

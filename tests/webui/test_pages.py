@@ -10,8 +10,14 @@ import pytest
 from tests.webui.double import CODE, EMAIL, HOSTILE, PASSPHRASE, TOKEN, GatewayDouble, Visitor
 
 COLD_ROOM = "a84041ffff1c3d5e"
-PAGES = ["/", "/radio", "/devices", "/devices/add", f"/devices/{COLD_ROOM}", "/upstream", "/more"]
-PARTS = ["/lamps", "/state", "/radio/rows", "/devices/list", f"/devices/{COLD_ROOM}/state", "/upstream/list"]
+PAGES = [
+    *("/", "/radio", "/radio/modules", "/radio/band"),
+    *("/devices", "/devices/add", f"/devices/{COLD_ROOM}", "/upstream", "/more"),
+]
+PARTS = [
+    *("/lamps", "/state", "/radio/rows", "/radio/modules/state"),
+    *("/devices/list", f"/devices/{COLD_ROOM}/state", "/upstream/list"),
+]
 KEY = "2B7E1516 28AED2A6 ABF71588 09CF4F3C"
 
 

@@ -1,11 +1,15 @@
-"""What the radio hears and sends, frame by frame."""
+"""What the radio hears and sends, frame by frame; how its modules are; what the band sounds like."""
 
 from __future__ import annotations
 
 from flask import Blueprint, Response, render_template, request
 
+from webui import hardware_words as hw
 from webui.client import FRAMES_SHOWN, Frame
-from webui.pages import gateway, page
+from webui.errors import Refused
+from webui.forms import BandForm, read_band
+from webui.hardware import Scan
+from webui.pages import gateway, page, status
 from webui.words import KINDS
 
 blueprint = Blueprint("radio", __name__, url_prefix="/radio")
@@ -33,6 +37,35 @@ def rows() -> Response:
     if whole:
         answer.headers["X-Whole"] = "1"
     return answer
+
+
+@blueprint.get("/modules")
+def modules() -> str:
+    return page("radio/modules.html", hardware=gateway().radio(), hw=hw)
+
+
+@blueprint.get("/modules/state")
+def modules_state() -> str:
+    """The changing part of the modules' page."""
+    return render_template("radio/_modules.html", hardware=gateway().radio(), hw=hw)
+
+
+@blueprint.get("/band")
+def band() -> str:
+    return page("radio/band.html", form=BandForm.around(status().radio.modules), found=None, hw=hw)
+
+
+@blueprint.post("/band")
+def do_band() -> str | tuple[str, int]:
+    form = read_band(request.form)
+    found: Scan | None = None
+    if not form.errors:
+        try:
+            found = gateway().scan(form.start_hz, form.stop_hz, form.step_hz)
+        except Refused as refusal:
+            form.errors["form"] = refusal.detail
+    shown = page("radio/band.html", form=form, found=found, hw=hw)
+    return (shown, 422) if form.errors else shown
 
 
 def _kind() -> str:
