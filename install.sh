@@ -185,8 +185,9 @@ ensure_user() {
 make_users() {
     step "Users: one for each process"
     # systemd/fluxgate.sysusers says the same for images that are built with sysusers.d.
-    ensure_user fluxgate /var/lib/fluxgate
-    ensure_user fluxgate-radio / fluxgate spi gpio
+    ensure_group fluxgate-radio
+    ensure_user fluxgate /var/lib/fluxgate fluxgate-radio
+    ensure_user fluxgate-radio / fluxgate spi gpio dialout
     ensure_user fluxgate-webui / fluxgate
 }
 

@@ -87,7 +87,7 @@ if sys.version_info < (3, 13): import lgpio' || fail "hardware libraries import"
     [[ $(chroot "$ROOT" stat -c '%U:%G %a' /etc/fluxgate/fluxgate.toml) == "root:fluxgate 640" ]] ||
         fail "owner or mode of the configuration"
     ok "writes a valid configuration that only root and the group may read"
-    for group in fluxgate spi gpio; do
+    for group in fluxgate spi gpio dialout; do
         [[ " $(chroot "$ROOT" id -nG fluxgate-radio) " == *" $group "* ]] || fail "fluxgate-radio is not in $group"
     done
     ok "makes users and groups"
