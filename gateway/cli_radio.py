@@ -52,3 +52,20 @@ def probe(config: ConfigOption = None, board: BoardOption = None, index: IndexOp
         fail(str(error))
     if faults:
         raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    config: ConfigOption = None,
+    board: BoardOption = None,
+    index: IndexOption = None,
+    rounds: Annotated[int, typer.Option(min=10, max=1_000_000, help="Measurements of each kind.")] = 1000,
+) -> None:
+    """Measure how exactly this machine can start a downlink; never transmits. The radio process must be stopped."""
+    from gateway import radio_tools
+
+    try:
+        for line in radio_tools.bench(load(config), board, index, rounds):
+            typer.echo(line)
+    except radio_tools.ToolFailed as error:
+        fail(str(error))

@@ -74,7 +74,9 @@ class Machine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Registers:
+class Registers:
+    """A chip by its registers alone: no shadow and no read-back, which a broken wire would only confuse."""
+
     bus: ProbeBus
 
     def read(self, register: int, count: int = 1) -> bytes:
@@ -139,7 +141,7 @@ class _Look:
     lines: Lines | None
 
     def at(self, seen: Observations, bus: ProbeBus) -> Observations:
-        chip = _Registers(bus)
+        chip = Registers(bus)
         try:
             seen = replace(seen, reset_floats_high=self._let_reset_go())
             self._reset()
@@ -203,13 +205,13 @@ class _Look:
             except (OSError, ImportError):
                 continue
             try:
-                if _Registers(bus).read(r.REG_VERSION)[0] in r.VERSIONS:
+                if Registers(bus).read(r.REG_VERSION)[0] in r.VERSIONS:
                     others.append(spi)
             finally:
                 bus.close()
         return tuple(others)
 
-    def _settings(self, seen: Observations, chip: _Registers) -> Observations:
+    def _settings(self, seen: Observations, chip: Registers) -> Observations:
         """LoRa mode, a register that keeps what is written, and a reset that takes it back."""
         if not chip.start_lora(self.freq_hz):
             return replace(seen, lora_refused=True)
@@ -226,7 +228,7 @@ class _Look:
         works = works and chip.read(r.REG_SYNC_WORD)[0] == SYNC_WORD_AFTER_RESET
         return replace(seen, reset_works=works, lora_refused=refused)
 
-    def _mode_times(self, chip: _Registers) -> tuple[tuple[str, float], ...]:
+    def _mode_times(self, chip: Registers) -> tuple[tuple[str, float], ...]:
         """How long until a mode that was written is read back: FSTX locks the synthesiser and sends nothing."""
         times = []
         for mode in (Mode.SLEEP, Mode.STDBY, Mode.FSTX, Mode.RXCONT, Mode.STDBY):
@@ -238,7 +240,7 @@ class _Look:
             times.append((mode.name, (self._now() - started_ns) / US))
         return tuple(times[:-1])
 
-    def _crystal(self, chip: _Registers) -> tuple[float | None, float]:
+    def _crystal(self, chip: Registers) -> tuple[float | None, float]:
         """How far the chip's seconds are from ours, ppm, and how sure that is: by two receive windows' lengths."""
         chip.write(r.REG_MODEM_CONFIG_1, 0x72)  # 125 kHz, as after a reset
         short_ns, short_error_ns = self._window(chip, _SHORT_WINDOW)
@@ -249,7 +251,7 @@ class _Look:
         off_ns = nominal_ns - (long_ns - short_ns)  # a fast crystal makes short windows
         return off_ns / nominal_ns * 1e6, (short_error_ns + long_error_ns) / nominal_ns * 1e6
 
-    def _window(self, chip: _Registers, symbols: int) -> tuple[int | None, int]:
+    def _window(self, chip: Registers, symbols: int) -> tuple[int | None, int]:
         """How long a receive window takes to time out, and between which two looks; None where it does not."""
         chip.write(r.REG_MODEM_CONFIG_2, 0x70 | symbols >> 8, symbols & 0xFF)
         chip.write(r.REG_IRQ_FLAGS, 0xFF)
@@ -268,7 +270,7 @@ class _Look:
 
     # --- DIO0 -----------------------------------------------------------------------------------------
 
-    def _find_dio0(self, chip: _Registers) -> SelfTest:
+    def _find_dio0(self, chip: Registers) -> SelfTest:
         test = self._self_test(chip)
         if test.edge or not test.flag or test.level or self.lines is None:
             return test
@@ -281,7 +283,7 @@ class _Look:
         ]
         return replace(test, other_pins=tuple(rose))
 
-    def _rises(self, chip: _Registers, pin: int) -> bool:
+    def _rises(self, chip: Registers, pin: int) -> bool:
         try:
             lines = self.machine.lines(self.board, self.wiring, {"dio0": pin})
         except (OSError, ImportError, RuntimeError) as error:
@@ -291,32 +293,21 @@ class _Look:
             chip.write(r.REG_IRQ_FLAGS, 0xFF)
             if lines.get("dio0"):  # high for a reason of its own
                 return False
-            return self._detect(chip, lines)[0] is not None
+            return detect(chip, lines, self.machine.clock)[0] is not None
         finally:
             lines.close()
 
-    def _self_test(self, chip: _Registers) -> SelfTest:
+    def _self_test(self, chip: Registers) -> SelfTest:
         """One channel activity detection. Works blind as well, where writes arrive and reads do not."""
         assert self.lines is not None
         chip.start_lora(self.freq_hz)
         self.lines.read_edges()
-        edge, started_ns = self._detect(chip, self.lines)
+        edge, started_ns = detect(chip, self.lines, self.machine.clock)
         flag = Irq.CAD_DONE in Irq(chip.read(r.REG_IRQ_FLAGS)[0])
         level = self.lines.get("dio0")
         chip.write(r.REG_IRQ_FLAGS, 0xFF)
         took_us = 0.0 if edge is None else (edge.t_ns - started_ns) / US
         return SelfTest(flag, edge is not None, level, took_us)
-
-    def _detect(self, chip: _Registers, lines: Lines) -> tuple[Edge | None, int]:
-        """Start a detection and wait for its edge; also when it was started."""
-        chip.mode(Mode.STDBY)
-        chip.write(r.REG_IRQ_FLAGS_MASK, 0)
-        chip.write(r.REG_DIO_MAPPING_1, _ONLY_DIO0_IS_CAD_DONE)
-        chip.write(r.REG_IRQ_FLAGS, 0xFF)
-        lines.read_edges()
-        started_ns = self._now()
-        chip.mode(Mode.CAD)
-        return wait_for_edge(self.machine.clock, lines, started_ns + CAD_LIMIT_NS), started_ns
 
     # --- speed ----------------------------------------------------------------------------------------
 
@@ -331,13 +322,13 @@ class _Look:
 
     def _try_speed(self, hz: int) -> SpeedTrial:
         slow = self.machine.bus(self.wiring.spi, SLOW_HZ)
-        ready = _Registers(slow).start_lora(self.freq_hz)
+        ready = Registers(slow).start_lora(self.freq_hz)
         slow.close()
         pattern = random.Random(hz)
         errors = 0 if ready else SPEED_ROUNDS
         bus = self.machine.bus(self.wiring.spi, hz)
         try:
-            chip = _Registers(bus)
+            chip = Registers(bus)
             for _ in range(SPEED_ROUNDS if ready else 0):
                 data = bytes(
                     pattern.randrange(32) << 3 | pattern.choice(_SAFE_LOW_BITS) for _ in range(SPEED_BYTES)
@@ -349,7 +340,7 @@ class _Look:
         finally:
             bus.close()
         slow = self.machine.bus(self.wiring.spi, SLOW_HZ)
-        _Registers(slow).mode(Mode.SLEEP)
+        Registers(slow).mode(Mode.SLEEP)
         slow.close()
         return SpeedTrial(hz, SPEED_ROUNDS, errors)
 
@@ -362,7 +353,7 @@ class _Look:
         self.machine.clock.sleep_until(self._now() + ns)
 
 
-def _identity(seen: Observations, chip: _Registers) -> Observations:
+def _identity(seen: Observations, chip: Registers) -> Observations:
     sent = bytes((r.REG_VERSION, 0x50, 0xA8, 0x04, 0x38))
     return replace(
         seen,
@@ -371,6 +362,18 @@ def _identity(seen: Observations, chip: _Registers) -> Observations:
         register_10=chip.read(0x10)[0],
         echoes=chip.bus.xfer(sent) == sent,
     )
+
+
+def detect(chip: Registers, lines: Lines, clock: Clock) -> tuple[Edge | None, int]:
+    """Run a channel activity detection and wait for its edge on DIO0; also when it was started."""
+    chip.mode(Mode.STDBY)
+    chip.write(r.REG_IRQ_FLAGS_MASK, 0)
+    chip.write(r.REG_DIO_MAPPING_1, _ONLY_DIO0_IS_CAD_DONE)
+    chip.write(r.REG_IRQ_FLAGS, 0xFF)
+    lines.read_edges()
+    started_ns = clock.now_ns()
+    chip.mode(Mode.CAD)
+    return wait_for_edge(clock, lines, started_ns + CAD_LIMIT_NS), started_ns
 
 
 def wait_for_edge(clock: Clock, lines: Lines, until_ns: int) -> Edge | None:
