@@ -27,9 +27,11 @@ from gateway import __version__, doors, logs, nats_parts, nats_source
 from gateway.api import Api
 from gateway.clock import SystemClock
 from gateway.commands import Commands
+from gateway.copies import Copies, CopiesReceiver
 from gateway.doors import Doors
 from gateway.errors import StartFailed
 from gateway.link import UdpLink
+from gateway.links import Links
 from gateway.live import LiveFrames
 from gateway.lorawan import store
 from gateway.lorawan.publish import Publisher
@@ -41,7 +43,10 @@ from gateway.nats_source import NatsSource
 from gateway.oscore_api import OscoreApi
 from gateway.radio_api import RadioApi
 from gateway.radio_link import RadioLink
+from gateway.radio_servers import answering_elsewhere
 from gateway.settings import Config, UpstreamSection
+from gateway.station.door import StationDoor
+from gateway.station.parts import station_door
 from gateway.status import StatusFiles, StatusSource
 from gateway.uplinks import Uplinks
 from gateway.upstream import refusals
@@ -95,6 +100,7 @@ class Gateway:
     relays: list[Relay]
     source: StatusSource
     radio: RadioLink
+    station: StationDoor | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
@@ -194,8 +200,21 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         hub, server, clock = core.hub, core.server, core.clock
         live = LiveFrames()
         uplinks = Uplinks(server, Publisher(hub.boot), hub.access, hub.log, live, clock.now)
-        link = UdpLink(uplinks, clock.mono_ns)
-        uplinks.transmitter = link
+        try:
+            uplinks.elsewhere = answering_elsewhere(config.radio.server)
+        except ValueError as error:
+            raise StartFailed(f"[[radio.server]]: {error}") from error
+
+        def reaches(eui: bytes) -> bool:
+            return link.reaches(eui) or (station is not None and station.knows(eui))
+
+        copies = CopiesReceiver(
+            uplinks, Copies(config.lorawan.merge_window_ms * 1_000_000, reaches), clock.now
+        )
+        stack.callback(copies.close)
+        link = UdpLink(copies, clock.mono_ns, [bytes.fromhex(each) for each in config.lorawan.gateways])
+        station = station_door(config, server.region, copies, clock.now)
+        uplinks.transmitter = link if station is None else Links(station, last=link)
         commands = Commands(server, hub.log, live, lambda: clock.now().wall_ns / 1e9)
         stack.callback(commands.close)
         eui = gateway_eui(config.gateway.eui)
@@ -214,6 +233,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             sources,
         )
         radio = RadioLink(_radio_socket(config), clock.mono_ns)
+        source.warnings, source.copies = uplinks.warnings, copies.copies.counters
         mqtt_door = mqtt.MqttDoor(
             hub, config.mqtt.host, config.mqtt.port, gateway=eui.hex(), version=__version__
         )
@@ -240,7 +260,13 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         with doors.address_in_use("lorawan.port", config.lorawan.port):
             gwmp_port = await link.start(config.lorawan.host, config.lorawan.port)
         stack.callback(link.close)
-        gateway = Gateway(core, uplinks, link, opened, gwmp_port, relays, source, radio)
+        if station is not None:
+            stack.push_async_callback(station.close)
+            with doors.address_in_use("station.port", config.station.port):
+                await station.start()
+            source.station = station.status
+            app.add_counters(station.metrics)
+        gateway = Gateway(core, uplinks, link, opened, gwmp_port, relays, source, radio, station)
         files = StatusFiles(Path(config.gateway.runtime_dir), source, hub.registry.claim_code)
         gateway.tasks = [
             *(asyncio.create_task(relay.run(), name=f"upstream {relay.status().name}") for relay in relays),
@@ -251,6 +277,9 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             asyncio.create_task(link.expire(), name="unanswered downlinks"),
             *(asyncio.create_task(door.failed(), name="http door") for door in opened.listeners),
         ]
+        if station is not None:
+            gateway.tasks.append(asyncio.create_task(station.expire(), name="unreported downlinks"))
+            log.info("concentrators with Basics Station on %d", station.port)
         stack.push_async_callback(_cancel, gateway.tasks)
         log.info("gateway %s: %s, GWMP on %d", eui.hex(), opened, gwmp_port)
         yield gateway
@@ -356,14 +385,16 @@ def _server(config: Config, writer: store.Store, stored: store.Stored) -> Networ
 def _adr_max_dr(config: Config, region: Region) -> int | None:
     """The fastest data rate that devices may be moved to: one that a configured module hears.
 
-    An SX127x hears one spreading factor; a device moved past the fastest of them would be lost.
+    An SX127x hears one spreading factor, or sweeps over a few; a device moved past the fastest would be lost.
     """
     if config.lorawan.adr_max_dr is not None:
         return config.lorawan.adr_max_dr
     heard = [
         rate
         for module in config.radio.module
-        if module.role != "tx" and (rate := region.dr_of(LoRaModulation(module.sf, module.bw_hz))) is not None
+        if module.role != "tx"
+        for sf in module.sweep_sfs or (module.sf,)
+        if (rate := region.dr_of(LoRaModulation(sf, module.bw_hz))) is not None
     ]
     return max(heard, default=None)
 

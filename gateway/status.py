@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.copies import CopyCounters
 from gateway.link import Link
 from gateway.live import LiveFrames
 from gateway.lorawan.clock import Instant
@@ -63,6 +64,9 @@ class StatusSource:
         self._clock = clock
         self._modules = modules
         self._sources = sources
+        self.station: Callable[[], list[Status]] = list  # concentrators with Basics Station
+        self.warnings: Callable[[], list[str]] = list  # sentences on devices that two sides answer
+        self.copies = CopyCounters()
         self._started_ns = clock().mono_ns
 
     def status(self) -> Status:
@@ -77,6 +81,7 @@ class StatusSource:
             "time": now.wall_ns / 1e9,
             "time_quality": now.quality.value,
             "radio": self._radio(now.mono_ns),
+            "station": self.station(),
             "store": {
                 "state": log.state.value,
                 "state_reason": log.state_reason,
@@ -123,6 +128,7 @@ class StatusSource:
             "rejected": {str(reason): count for reason, count in server.rejected.items() if count},
             **asdict(self._uplinks),
             "gwmp": dict(self._link.counters),
+            "copies": asdict(self.copies),
         }
 
     def metrics(self) -> dict[str, float]:
@@ -182,7 +188,7 @@ class StatusSource:
 
     def _radio(self, now_ns: int) -> Status:
         gateways: list[Status] = []
-        for forwarder in self._link.forwarders.values():
+        for forwarder in self._link.forwarders.known.values():
             silent_s = (now_ns - forwarder.last_seen_ns) / 1e9
             gateways.append(
                 {
@@ -190,11 +196,16 @@ class StatusSource:
                     "last_seen_s_ago": round(silent_s, 1),
                     "rx_ok": forwarder.received,
                     "tx": forwarder.sent,
+                    "address": forwarder.host,
+                    "restarts": forwarder.restarts,
+                    "problem": forwarder.problem(now_ns),
                 }
             )
         return {
-            "connected": any(gateway["last_seen_s_ago"] < RADIO_SILENT_S for gateway in gateways),
+            "connected": any(gateway["last_seen_s_ago"] < RADIO_SILENT_S for gateway in gateways)
+            or bool(self.station()),
             "gateways": gateways,
+            "warnings": [*self._link.forwarders.problems(now_ns), *self.warnings()],
             # As configured: GWMP does not tell what a forwarder listens to.
             "modules": [
                 {"freq_hz": each.freq_hz, "sf": each.sf, "bw_hz": each.bw_hz, "role": each.role}
