@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from gateway import __version__, cli_radio
+from gateway import __version__, cli_radio, cli_sim
 from gateway import config as configuration
 from gateway.cli_common import ConfigOption, fail, load
 from gateway.errors import StartFailed
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Show and check the configuration file.", no_args_is_help=True)
 app.add_typer(cli_radio.app, name="radio")
+app.add_typer(cli_sim.app, name="sim")
 app.add_typer(config_app, name="config")
 
 

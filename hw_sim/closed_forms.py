@@ -28,6 +28,7 @@ WAVE: Final = Waveform(FREQ_HZ, LoRaModulation(SF, 125_000), False, False, True,
 LEVEL_LOSS: Final = PathLoss(0.0, 1.0, 0.0)  # what leaves arrives: senders choose what a receiver gets
 STRONG_DBM: Final = -90.0
 NODES: Final = 500
+WITHIN: Final = 0.02  # how far off a point may be; see `Outcome.error`
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,10 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     "missed": ("downlinks", "that the device they were for did not get"),
     "refused": ("downlinks", "that the radio would not send"),
     "late_us": ("", "the largest distance of a downlink's start from its aim, microseconds"),
-    "faults": ("", "that were injected"),
-    "recovered": ("faults", "after which the module worked again at the end"),
+    "wrong": ("downlinks", "of those, on a frequency, spreading factor or polarity that nobody had ordered"),
+    "faults": ("", "injected into modules"),
+    "noticed": ("", "faults that the radio noticed, by its own count"),
+    "broken": ("", "modules that did not work at the end"),
 }
 _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {
     ">=": operator.ge,

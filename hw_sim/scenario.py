@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
+from hw_sim.chip_faults import ChipFault
 from hw_sim.drift import Climate, Oscillator
 from hw_sim.expect import Expectation
 from hw_sim.interference import MATRICES, Interference
@@ -59,6 +60,11 @@ class GatewayPlan:
     crystals_ppm: tuple[float, ...]  # of the modules
     rn2483: tuple[Rn2483Table, ...] = ()
 
+    def module_names(self, several: bool) -> tuple[str, ...]:
+        """What the air calls its modules; one of `several` gateways puts its own name before theirs."""
+        prefix = f"{self.name}/" if several else ""
+        return tuple(prefix + module.name for module in self.modules)
+
 
 @dataclass(frozen=True, slots=True)
 class Burst:
@@ -67,6 +73,18 @@ class Burst:
     at_s: float
     within_s: float
     nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FaultPlan:
+    """A defect of some modules, at these times."""
+
+    modules: tuple[str, ...]  # as the air calls them
+    kind: ChipFault
+    for_s: float
+    at_s: float
+    every_s: float | None
+    until_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +100,7 @@ class Scenario:
     nodes: tuple[NodeConfig, ...]
     sources: tuple[SourceConfig, ...] = ()
     bursts: tuple[Burst, ...] = ()
+    faults: tuple[FaultPlan, ...] = ()
     expectations: tuple[Expectation, ...] = ()
 
     @property
@@ -166,6 +185,7 @@ class _Checker:
             nodes=nodes,
             sources=tuple(self._sources(table, names)),
             bursts=tuple(self._bursts(table, nodes)),
+            faults=tuple(self._faults(table, gateways)),
             expectations=tuple(self._expectations(table)),
         )
 
@@ -231,6 +251,23 @@ class _Checker:
             if not names:
                 raise self._blame(["bursts", str(index), "nodes"], f"no device is called {burst.nodes}")
             yield Burst(burst.at_s, burst.within_s, names)
+
+    def _faults(self, table: ScenarioTable, gateways: tuple[GatewayPlan, ...]) -> Iterator[FaultPlan]:
+        several = len(gateways) > 1
+        modules = [name for gateway in gateways for name in gateway.module_names(several)]
+        for index, fault in enumerate(table.faults):
+            path = ["faults", str(index)]
+            try:
+                kind = ChipFault(fault.kind)
+            except ValueError:
+                problem = f"{fault.kind!r} is no fault; there are {', '.join(ChipFault)}"
+                raise self._blame([*path, "kind"], problem) from None
+            chosen = tuple(name for name in modules if fnmatchcase(name, fault.module))
+            if not chosen:
+                problem = f"no module is called {fault.module}; there are {', '.join(modules)}"
+                raise self._blame([*path, "module"], problem)
+            until_s = table.duration_s if fault.until_s is None else fault.until_s
+            yield FaultPlan(chosen, kind, fault.for_s, fault.at_s, fault.every_s, until_s)
 
     def _expectations(self, table: ScenarioTable) -> Iterator[Expectation]:
         for metric, value in table.expect.items():

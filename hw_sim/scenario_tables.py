@@ -133,6 +133,17 @@ class BurstTable(_Table, frozen=True, kw_only=True):
     within_s: Seconds = 1.0
 
 
+class FaultTable(_Table, frozen=True, kw_only=True):
+    """A defect of a module's chip, wires or supply."""
+
+    at_s: Seconds
+    module: str = "*"  # its name, with * and ?
+    kind: str = ""
+    for_s: Annotated[float, Meta(gt=0, le=86_400)] = 0.5
+    every_s: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None  # again and again
+    until_s: Seconds | None = None
+
+
 class ScenarioTable(_Table, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -145,4 +156,5 @@ class ScenarioTable(_Table, frozen=True, kw_only=True):
     nodes: Annotated[list[NodeTable], Meta(min_length=1)]
     interference: Annotated[list[InterferenceTable], Meta(max_length=100)] = []
     bursts: Annotated[list[BurstTable], Meta(max_length=1000)] = []
+    faults: Annotated[list[FaultTable], Meta(max_length=1000)] = []
     expect: dict[str, Any] = {}

@@ -1,6 +1,7 @@
 """A scenario come to life on a kernel: the air, the gateways' chips on their pins, the devices, what disturbs them."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from hw_sim.air import Air
 from hw_sim.board import Board
@@ -8,7 +9,7 @@ from hw_sim.kernel import Kernel
 from hw_sim.node import Node
 from hw_sim.records import FrameRecord
 from hw_sim.rn2483 import Place, SimRn2483, build_rn2483
-from hw_sim.scenario import Burst, GatewayPlan, Scenario
+from hw_sim.scenario import Burst, FaultPlan, GatewayPlan, Scenario
 from hw_sim.sources import SECOND_NS, Source
 from hw_sim.sx1276 import SX1276
 
@@ -46,6 +47,7 @@ class World:
     air: Air
     sites: tuple[Site, ...]
     nodes: tuple[Node, ...]
+    injected: Counter[str] = field(default_factory=Counter)  # faults, by the chip's name
 
     @property
     def board(self) -> Board:
@@ -78,7 +80,8 @@ def build(scenario: Scenario, kernel: Kernel, *, strict: bool = True, boot: int 
     """
     air = Air(kernel, scenario.air)
     several = len(scenario.gateways) > 1
-    sites = tuple(_site(plan, kernel, air, strict, several) for plan in scenario.gateways)
+    sound = strict and not scenario.faults  # what a disturbed driver does would be misuse of a sound chip
+    sites = tuple(_site(plan, kernel, air, sound, several) for plan in scenario.gateways)
     nodes = tuple(_node(scenario, kernel, air, index, strict, boot) for index in range(len(scenario.nodes)))
 
     def tell(record: FrameRecord) -> None:
@@ -94,15 +97,17 @@ def build(scenario: Scenario, kernel: Kernel, *, strict: bool = True, boot: int 
     world = World(scenario, kernel, air, sites, nodes)
     for number, burst in enumerate(scenario.bursts):
         _queue(world, burst, number)
+    for fault in scenario.faults:
+        _break(world, fault)
     return world
 
 
 def _site(plan: GatewayPlan, kernel: Kernel, air: Air, strict: bool, several: bool) -> Site:
     board = Board(kernel)
     chips: dict[str, SX1276] = {}
-    prefix = f"{plan.name}/" if several else ""
-    for module, crystal_ppm in zip(plan.modules, plan.crystals_ppm, strict=True):
-        wiring, name = module.wiring, prefix + module.name
+    names = plan.module_names(several)
+    for name, module, crystal_ppm in zip(names, plan.modules, plan.crystals_ppm, strict=True):
+        wiring = module.wiring
         chip = SX1276(kernel, name, strict=strict, crystal_ppm=crystal_ppm)
         dio = {0: wiring.dio0} | ({} if wiring.dio1 is None else {1: wiring.dio1})
         board.connect(chip, wiring.spi, dio, wiring.reset)
@@ -127,3 +132,21 @@ def _queue(world: World, burst: Burst, number: int) -> None:
     for name in burst.nodes:
         at_s = burst.at_s + rng.uniform(0, burst.within_s)
         world.kernel.at(round(at_s * SECOND_NS), world.node(name).trigger)
+
+
+def _break(world: World, fault: FaultPlan) -> None:
+    """A defect now and then."""
+    kernel = world.kernel
+    chips = [world.chips[name] for name in fault.modules]
+
+    def strike() -> None:
+        for chip in chips:
+            chip.faults.inject(fault.kind, round(fault.for_s * SECOND_NS))
+            world.injected[chip.name] += 1
+        if (
+            fault.every_s is not None
+            and kernel.now_ns + fault.every_s * SECOND_NS < fault.until_s * SECOND_NS
+        ):
+            kernel.after(round(fault.every_s * SECOND_NS), strike)
+
+    kernel.at(round(fault.at_s * SECOND_NS), strike)

@@ -1,10 +1,8 @@
-"""A population that sends at random, against pure ALOHA's closed form; `hw_sim.closed_forms` holds the curves."""
+"""A population that sends at random, against pure ALOHA's closed form; `fluxgate sim theory` runs it longer."""
 
 import pytest
 
-from hw_sim.closed_forms import aloha
-
-WITHIN = 0.02
+from hw_sim.closed_forms import WITHIN, aloha
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,8 @@
-"""Two senders and one receiver: who is received, against closed forms; `hw_sim.closed_forms` holds the curves."""
+"""Two senders and one receiver: who is received, against closed forms; `fluxgate sim theory` runs it longer."""
 
 import pytest
 
-from hw_sim.closed_forms import capture, rayleigh_capture, sensitivity, threshold
-
-WITHIN = 0.02
+from hw_sim.closed_forms import WITHIN, capture, rayleigh_capture, sensitivity, threshold
 
 
 @pytest.mark.parametrize("ratio_db", [-4.0, 3.0])

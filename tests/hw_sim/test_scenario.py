@@ -2,15 +2,31 @@
 
 import contextlib
 import random
+import re
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.lorawan.types import DevEUI
-from hw_sim.expect import Expectation
+from hw_sim.chip_faults import ChipFault
+from hw_sim.expect import METRICS, Expectation
 from hw_sim.kernel import Kernel
 from hw_sim.mobility import AtEnd
+from hw_sim.rn2483 import Rn2483Table
 from hw_sim.scenario import load, parse, shipped
 from hw_sim.scenario_lines import ScenarioError
+from hw_sim.scenario_tables import (
+    AirTable,
+    BurstTable,
+    FaultTable,
+    GatewayTable,
+    InterferenceTable,
+    ModuleTable,
+    NodeTable,
+    ScenarioTable,
+)
+from hw_sim.simulation import Simulation
 from hw_sim.world import build
 
 S = 1_000_000_000
@@ -112,6 +128,12 @@ at_s = 60
 within_s = 2
 nodes = "bus-*"
 
+[[faults]]
+at_s = 5
+module = "roof/*"
+kind = "spi_flip"
+every_s = 10
+
 [expect]
 lost = 0
 received = ">= 50 %"
@@ -145,6 +167,8 @@ def test_every_section_becomes_values() -> None:
     welder, stranger = scenario.sources
     assert (welder.on_s, welder.off_s, welder.frames) == ((0.1, 0.5), (2, 2), None)
     assert (stranger.name, stranger.frames) == ("interference-2", (9, 23))
+    assert scenario.faults[0].modules == ("roof/fluxgate-sim-4/0", "roof/fluxgate-sim-4/1")
+    assert (scenario.faults[0].kind, scenario.faults[0].until_s) == ("spi_flip", 120)
     assert scenario.bursts[0].nodes == ("bus-1", "bus-2")
     assert [each.metric for each in scenario.expectations] == ["lost", "received", "joined", "downlinks"]
 
@@ -265,6 +289,8 @@ def test_what_cannot_be_is_refused_with_its_line_and_key(old: str, new: str, lin
         ),
         pytest.param('"welder"', '"visitor"', "", "interference[0].name", id="the name of a device"),
         pytest.param('"bus-*"', '"tram-*"', "", "bursts[0].nodes", id="nobody of that name"),
+        pytest.param('"spi_flip"', '"rust"', "", "faults[0].kind", id="no such fault"),
+        pytest.param('"roof/*"', '"cellar/*"', "", "faults[0].module", id="no such module"),
         pytest.param("lost = 0", "lots = 0", "", "expect.lots", id="no such count"),
         pytest.param('">= 50 %"', '"about half"', "", "expect.received", id="nothing to judge"),
         pytest.param('"1 to 500"', '"5 %"', "", "expect.downlinks", id="a share of nothing"),
@@ -307,7 +333,9 @@ def test_the_promised_scenarios_are_shipped_and_build() -> None:
         scenario = load(name)
         world = build(scenario, Kernel(scenario.seed))
         assert len(world.nodes) == len(scenario.nodes)
-        assert list(world.chips) == [module.name for module in scenario.modules]
+        several = len(scenario.gateways) > 1
+        names = [name for plan in scenario.gateways for name in plan.module_names(several)]
+        assert list(world.chips) == names
 
 
 def test_the_demonstration_has_eight_otaa_devices_and_a_transmitter_of_its_own() -> None:
@@ -346,3 +374,55 @@ def test_a_later_life_uses_other_nonces() -> None:
         kernel.run_until(20 * S)
         payloads.append({frame.payload for frame in world.air.records.frames})
     assert not payloads[0] & payloads[1]
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "scenarios.md").read_text()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_page_tells_every_count_as_the_code_does(metric: str) -> None:
+    among, meaning = METRICS[metric]
+    assert f"| `{metric}` | {among or '-'} | {meaning} |" in PAGE
+
+
+def test_the_page_tells_every_shipped_scenario_and_every_fault() -> None:
+    assert all(f"| `{name}` | {load(name).title} |" in PAGE for name in shipped())
+    assert all(f"`{fault}`" in PAGE for fault in ChipFault)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        ScenarioTable,
+        AirTable,
+        GatewayTable,
+        ModuleTable,
+        NodeTable,
+        InterferenceTable,
+        BurstTable,
+        FaultTable,
+        Rn2483Table,
+    ],
+    ids=lambda table: table.__name__,
+)
+def test_the_page_tells_every_setting(table: type[msgspec.Struct]) -> None:
+    missing = [
+        name
+        for name in table.__struct_fields__
+        if f"`{name}`" not in PAGE and f"[{name}]" not in PAGE and f"gateway.{name}]" not in PAGE
+    ]
+    assert missing == []
+
+
+EXAMPLES = [text for text in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL) if "[[nodes]]" in text]
+
+
+@pytest.mark.parametrize("text", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_every_example_of_the_page_runs_and_keeps_its_promises(text: str) -> None:
+    simulation = Simulation(parse(text))
+    simulation.start()
+    simulation.run(min(300, simulation.scenario.duration_s))
+    verdicts = simulation.verdicts()
+    simulation.close()
+    assert simulation.counts()["received"] > 0
+    assert [str(verdict) for verdict in verdicts if not verdict.holds] == []

@@ -1,0 +1,254 @@
+"""A whole scenario in virtual time: devices, air, the radio's own code on each gateway, a network server behind them.
+
+What `fluxgate sim run` and `fluxgate sim air` run. Nothing between radio and server but a function call, so what is
+counted is the radio's and the air's doing; `fluxgate demo` has all the rest in between.
+"""
+
+import random
+import threading
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway.lorawan.clock import Instant
+from gateway.lorawan.device import Activation, DeviceConfig
+from gateway.lorawan.server import Downlink, NetworkServer
+from gateway.lorawan.settings import Settings
+from hw_sim.errors import SimError
+from hw_sim.expect import Verdict
+from hw_sim.hosts import LocalHost
+from hw_sim.kernel import Kernel
+from hw_sim.node_config import NodeConfig
+from hw_sim.platforms import lockstep
+from hw_sim.records import Fate, FrameRecord
+from hw_sim.scenario import Scenario
+from hw_sim.statistics import Statistics
+from hw_sim.world import Site, World, build
+from radio.config import RadioConfig
+from radio.gwmp import RxPacket, TxError, TxPacket
+from radio.owner import ModuleOwner
+from radio.regions import get_region
+from radio.service import Platform, Radio
+
+SECOND_NS: Final = 1_000_000_000
+EUI_BASE: Final = 0x02F1_FFFE_0000_0001
+COPY_NS: Final = SECOND_NS // 2  # the same frame from another gateway; a device repeats later than that
+FREQUENCY_PPM: Final = 100  # a downlink this near its frequency is on it
+KEPT_ORDERS: Final = 1000
+CLOSING_NS: Final = SECOND_NS // 10
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What happens between air and server, counted as it happens."""
+
+    pending: Counter[tuple[str, bytes]] = field(default_factory=Counter)  # received, not yet handed over
+    delivered: int = 0  # new uplinks
+    refused: Counter[TxError] = field(default_factory=Counter)
+    orders: deque[TxPacket] = field(default_factory=lambda: deque(maxlen=KEPT_ORDERS))
+    wrong: int = 0
+    late_ns: int = 0
+
+
+class _SiteRadio(Radio):
+    """A radio among several: the names of its threads, which decide whose turn is first, are its own."""
+
+    def __init__(self, name: str, *args: Any) -> None:
+        super().__init__(*args)
+        self._name = name
+
+    def _run(self, owner: ModuleOwner) -> None:
+        threading.current_thread().name = f"{self._name} {owner.name}"
+        super()._run(owner)
+
+
+class Simulation:
+    """One run. `start`, `run` as often as wanted, `close`."""
+
+    def __init__(self, scenario: Scenario, seed: int | None = None) -> None:
+        self.scenario = scenario
+        self.kernel = Kernel(scenario.seed if seed is None else seed)
+        self.world: World = build(scenario, self.kernel)
+        self.statistics = Statistics(self.world)
+        self.server = NetworkServer(
+            get_region(scenario.region), settings=_settings(scenario), rng=random.Random(self.kernel.seed)
+        )
+        for node in scenario.nodes:
+            self.server.add_device(_device(node))
+        self.radios: list[Radio] = []
+        self._tally = _Tally()
+        self._seen: dict[bytes, int] = {}  # when a frame came for the first time
+        self._gateway_chips = {chip: site.plan.name for site in self.world.sites for chip in site.receivers}
+        self._senders = frozenset(self.world.chips)
+        self.world.air.records.observe(self._on_air)
+
+    # -- running ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Bring the radios up. Raises what they fail with."""
+        for number, site in enumerate(self.world.sites):
+            radio = self._radio(number, site)
+            radio.start()
+            self.radios.append(radio)
+        self.kernel.await_clients(sum(len(site.plan.modules) for site in self.world.sites))
+
+    def run(self, seconds: float, pace: float | None = None, stop: threading.Event | None = None) -> None:
+        """Let so much time pass. Raises what a radio or a simulated part failed with."""
+        self.kernel.run(pace, self.kernel.now_ns + round(seconds * SECOND_NS), stop)
+        for radio in self.radios:
+            if radio.failure is not None:
+                raise SimError(f"a radio failed: {radio.failure}") from radio.failure
+
+    def close(self) -> None:
+        """End the radios' threads."""
+        for radio in self.radios:
+            radio.ask_to_stop()
+        self.kernel.run_until(self.kernel.now_ns + CLOSING_NS)
+        for radio in self.radios:
+            radio.stop()
+        self.kernel.close()
+
+    def platform(self, number: int, site: Site) -> Platform:
+        """What the radio of a site runs on; for those who put something in between."""
+        return lockstep(LocalHost(self.kernel, site.board))
+
+    def _radio(self, number: int, site: Site) -> Radio:
+        eui = (EUI_BASE + number).to_bytes(8)
+        config = RadioConfig(
+            modules=site.plan.modules,
+            gateway_eui=eui,
+            region=self.scenario.region,
+            antenna_gain_dbi=site.plan.antenna_gain_dbi,
+        )
+
+        def on_frame(rx: RxPacket, end_ns: int) -> None:
+            self._on_frame(site, number, eui, rx, end_ns)
+
+        return _SiteRadio(site.plan.name, config, self.platform(number, site), on_frame)
+
+    # -- the way of a frame ----------------------------------------------------------------------------
+
+    def _on_air(self, record: FrameRecord) -> None:
+        """A frame and its fates; the radio takes it from the chip later than this."""
+        if record.sender in self._senders:
+            self._check_order(record)
+            return
+        for receiver, reception in record.receptions.items():
+            name = self._gateway_chips.get(receiver)
+            if name is not None and reception.fate is Fate.RECEIVED:
+                self._tally.pending[name, record.payload] += 1
+
+    def _check_order(self, record: FrameRecord) -> None:
+        """Is a gateway's frame one that was ordered, sent as it was ordered?"""
+        off_hz = record.freq_hz * FREQUENCY_PPM * 1e-6
+        mod = record.modulation
+        self._tally.wrong += not any(
+            order.data == record.payload
+            and abs(order.freq_hz - record.freq_hz) <= off_hz
+            and (order.modulation.sf, order.modulation.bw_hz) == (mod.sf, mod.bw_hz)
+            and order.ipol == record.iq_inverted
+            for order in self._tally.orders
+        )
+
+    def _on_frame(self, site: Site, number: int, eui: bytes, rx: RxPacket, end_ns: int) -> None:
+        tally, key = self._tally, (site.plan.name, rx.data)
+        if tally.pending[key] > 1:
+            tally.pending[key] -= 1
+        else:
+            del tally.pending[key]
+        if rx.stat >= 0 and self._is_copy(rx.data, end_ns):
+            return
+        before = self.server.counters.uplinks
+        outcome = self.server.handle(rx, eui, Instant(end_ns, end_ns))
+        tally.delivered += self.server.counters.uplinks - before
+        if outcome.downlink is not None:
+            self._answer(self.radios[number], outcome.downlink, end_ns)
+
+    def _is_copy(self, data: bytes, now_ns: int) -> bool:
+        first_ns = self._seen.get(data)
+        if first_ns is not None and now_ns - first_ns < COPY_NS:
+            return True
+        for old in [old for old, seen_ns in self._seen.items() if now_ns - seen_ns >= COPY_NS]:
+            del self._seen[old]
+        self._seen[data] = now_ns
+        return False
+
+    def _answer(self, radio: Radio, downlink: Downlink, now_ns: int) -> None:
+        error = TxError.TOO_LATE
+        for order in (downlink.rx1, downlink.rx2):
+            result = radio.transmit(order, now_ns)
+            if result.error is TxError.NONE:
+                self._tally.orders.append(order)
+                self.server.sent(downlink.id)
+                return
+            error = result.error
+            self._tally.refused[error] += 1
+        self.server.failed(downlink.id, error)
+
+    # -- judging ---------------------------------------------------------------------------------------
+
+    def counts(self) -> dict[str, float]:
+        """Every count that `[expect]` knows (`hw_sim.expect.METRICS`)."""
+        nodes, fates, tally = self.world.nodes, self.statistics.fates, self._tally
+        status = [radio.status(self.kernel.now_ns) for radio in self.radios]
+        modules = [module for each in status for module in each["modules"]]
+        total: Counter[str] = Counter()
+        for node in nodes:
+            for name in ("uplinks", "retransmissions", "confirmed", "acks", "unacknowledged", "missed"):
+                total[name] += getattr(node.counters, name)
+        errors_ns = [start.error_ns for node in nodes for start in node.starts]
+        lead_ns = self.radios[0].config.tx_lead_us * 1000 if self.radios else 0
+        return {
+            "frames": fates.total(),
+            **{str(fate): fates[fate] for fate in Fate},
+            "lost": tally.pending.total(),
+            "devices": len(nodes),
+            "joined": sum(node.joined for node in nodes),
+            "uplinks": total["uplinks"],
+            "delivered": tally.delivered,
+            "repetitions": total["retransmissions"],
+            "confirmed": total["confirmed"],
+            "acknowledged": total["acks"],
+            "unacknowledged": total["unacknowledged"],
+            "downlinks": self.statistics.downlinks,
+            "missed": total["missed"],
+            "refused": tally.refused.total(),
+            "late_us": max((abs(error_ns + lead_ns) for error_ns in errors_ns), default=0) / 1000,
+            "wrong": tally.wrong,
+            "faults": self.world.injected.total(),
+            "noticed": sum(sum(module["faults_by_kind"].values()) for module in modules),
+            "broken": sum(bool(module["fault"]) for module in modules),
+        }
+
+    def verdicts(self) -> list[Verdict]:
+        """Each expectation of the scenario, judged now."""
+        counts = self.counts()
+        return [expectation.judge(counts) for expectation in self.scenario.expectations]
+
+
+def _settings(scenario: Scenario) -> Settings:
+    """Devices are kept to what the gateways hear."""
+    region = get_region(scenario.region)
+    heard = [module for plan in scenario.gateways for module in plan.modules if module.role.receives]
+    frequencies = {module.freq_hz for module in heard}
+    frequencies |= {
+        modem.freq_hz for plan in scenario.gateways for modem in plan.rn2483 if modem.role != "tx"
+    }
+    channels = tuple(i for i, freq_hz in enumerate(region.uplink_channels()) if freq_hz in frequencies)
+    rates = [rate for module in heard if (rate := region.dr_of(module.modulation)) is not None]
+    return Settings(uplink_channels=channels or None, adr_max_dr=max(rates, default=None))
+
+
+def _device(node: NodeConfig) -> DeviceConfig:
+    if node.otaa:
+        return DeviceConfig(
+            dev_eui=node.dev_eui, name=node.name, join_eui=node.join_eui, app_key=node.app_key
+        )
+    return DeviceConfig(
+        dev_eui=node.dev_eui,
+        activation=Activation.ABP,
+        name=node.name,
+        dev_addr=node.dev_addr,
+        nwk_s_key=node.nwk_s_key,
+        app_s_key=node.app_s_key,
+    )
