@@ -9,23 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import socket
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.forwarders import Address, Forwarder, Forwarders
 from gateway.lorawan.server import Downlink
 from radio import gwmp
 from radio.errors import GwmpError
 
 log = logging.getLogger(__name__)
 
-Address = tuple[str, int]
-
-MAX_GATEWAYS = 64  # forwarders remembered; the longest silent one makes room
 MAX_PENDING = 256  # downlinks awaiting their TX_ACK
 ACK_TIMEOUT_NS = 5_000_000_000  # a forwarder without TX_ACK is given up on after this long
+SAY_AGAIN_NS = 60_000_000_000  # between two lines in the log about the same trouble
 EXPIRE_INTERVAL_S = 1.0
 MAX_DATAGRAM = 65_535
 DATAGRAMS_A_TURN = 512  # read per turn of the event loop, so that the doors get theirs
@@ -37,18 +37,6 @@ class Receiver(Protocol):
     def receive(self, packets: tuple[gwmp.RxPacket, ...], eui: bytes) -> None: ...
     def sent(self, downlink: Downlink, window: int) -> None: ...
     def failed(self, downlink: Downlink, error: gwmp.TxError) -> None: ...
-
-
-@dataclass(slots=True)
-class Forwarder:
-    """One packet forwarder as the link knows it."""
-
-    eui: bytes
-    last_seen_ns: int  # monotonic
-    downlink_address: Address | None = None  # of the last PULL_DATA
-    received: int = 0
-    sent: int = 0
-    stat: gwmp.Stat | None = None
 
 
 @dataclass(slots=True)
@@ -65,37 +53,58 @@ class Link:
 
     receiver: Receiver
     send: Callable[[bytes, Address], None]
-    forwarders: OrderedDict[bytes, Forwarder] = field(default_factory=OrderedDict)
+    forwarders: Forwarders = field(default_factory=Forwarders)
     counters: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
-            ("malformed", "unexpected", "no_forwarder", "tx_refused", "tx_unanswered", "pending_full"), 0
+            (
+                "malformed",
+                "rxpk_damaged",
+                "unexpected",
+                "no_forwarder",
+                "tx_refused",
+                "tx_unanswered",
+                "pending_full",
+                "not_allowed",
+                "other_address",
+                "too_many",
+            ),
+            0,
         )
     )
     _pending: OrderedDict[int, _Pending] = field(default_factory=OrderedDict)
-    _token: int = 0
+    _said_ns: dict[str, int] = field(default_factory=dict)
 
     def datagram(self, data: bytes, address: Address, now_ns: int) -> None:
         """Take one datagram; a damaged one is counted and otherwise ignored, as GWMP has no word for it."""
         try:
             message = gwmp.decode(data)
         except GwmpError as error:
-            self.counters["malformed"] += 1
-            log.debug("GWMP datagram from %s:%d ignored: %s", *address, error)
+            self._count(
+                "malformed", now_ns, "datagrams are not understood; the last from %s: %s", address, error
+            )
             return
         # `type(...) is`, as isinstance asks a metaclass: this is done for every frame.
         if type(message) is gwmp.PushData:
+            forwarder = self._admit(message.eui, address, now_ns)
+            if forwarder is None:
+                return
             self.send(gwmp.encode(gwmp.PushAck(message.token)), address)
-            forwarder = self._forwarder(message.eui, now_ns)
             if message.stat is not None:
                 forwarder.stat = message.stat
+            self.counters["rxpk_damaged"] += message.damaged
             if message.rxpk:
                 forwarder.received += len(message.rxpk)
+                forwarder.heard(message.rxpk[-1].tmst, now_ns)
                 self.receiver.receive(message.rxpk, message.eui)
         elif isinstance(message, gwmp.PullData):
-            self._forwarder(message.eui, now_ns).downlink_address = address
-            self.send(gwmp.encode(gwmp.PullAck(message.token)), address)
+            if (forwarder := self._admit(message.eui, address, now_ns)) is not None:
+                forwarder.downlink_address = address
+                self.send(gwmp.encode(gwmp.PullAck(message.token)), address)
         elif isinstance(message, gwmp.TxAck):
-            self._tx_ack(message, now_ns)
+            if message.eui not in self.forwarders.known:
+                self.counters["unexpected"] += 1
+            elif self._admit(message.eui, address, now_ns) is not None:
+                self._tx_ack(message, now_ns)
         else:
             self.counters["unexpected"] += 1
 
@@ -115,7 +124,7 @@ class Link:
             self.receiver.failed(pending.downlink, gwmp.TxError.TOO_LATE)
 
     def _order(self, downlink: Downlink, window: int, eui: bytes, now_ns: int) -> None:
-        forwarder = self.forwarders.get(eui)
+        forwarder = self.forwarders.known.get(eui)
         if forwarder is None or forwarder.downlink_address is None:
             self.counters["no_forwarder"] += 1
             self.receiver.failed(downlink, gwmp.TxError.TOO_LATE)
@@ -124,18 +133,21 @@ class Link:
             self.counters["pending_full"] += 1
             self.receiver.failed(downlink, gwmp.TxError.COLLISION_PACKET)
             return
-        self._token = (self._token + 1) & 0xFFFF
-        self._pending[self._token] = _Pending(downlink, window, eui, now_ns + ACK_TIMEOUT_NS)
+        token = secrets.randbits(16)  # whoever forges a TX_ACK has to guess it
+        while token in self._pending:
+            token = (token + 1) & 0xFFFF
+        self._pending[token] = _Pending(downlink, window, eui, now_ns + ACK_TIMEOUT_NS)
         packet = downlink.rx1 if window == 1 else downlink.rx2
-        self.send(gwmp.encode(gwmp.PullResp(self._token, packet)), forwarder.downlink_address)
+        self.send(gwmp.encode(gwmp.PullResp(token, packet)), forwarder.downlink_address)
 
     def _tx_ack(self, ack: gwmp.TxAck, now_ns: int) -> None:
-        pending = self._pending.pop(ack.token, None)
+        pending = self._pending.get(ack.token)
         if pending is None or pending.eui != ack.eui:
             self.counters["unexpected"] += 1
             return
+        del self._pending[ack.token]
         if ack.error is gwmp.TxError.NONE:
-            if (forwarder := self.forwarders.get(ack.eui)) is not None:
+            if (forwarder := self.forwarders.known.get(ack.eui)) is not None:
                 forwarder.sent += 1
             self.receiver.sent(pending.downlink, pending.window)
             return
@@ -145,23 +157,29 @@ class Link:
         else:
             self.receiver.failed(pending.downlink, ack.error)
 
-    def _forwarder(self, eui: bytes, now_ns: int) -> Forwarder:
-        forwarder = self.forwarders.get(eui)
-        if forwarder is None:
-            if len(self.forwarders) >= MAX_GATEWAYS:
-                self.forwarders.popitem(last=False)
-            forwarder = self.forwarders[eui] = Forwarder(eui, now_ns)
-        else:
-            self.forwarders.move_to_end(eui)
-        forwarder.last_seen_ns = now_ns
-        return forwarder
+    def _admit(self, eui: bytes, address: Address, now_ns: int) -> Forwarder | None:
+        found = self.forwarders.admit(eui, address[0], now_ns)
+        if type(found) is Forwarder:
+            return found
+        words = "datagrams are not listened to (%s); the last of gateway %s from %s"
+        self._count(str(found), now_ns, words, found, eui.hex(), address)
+        return None
+
+    def _count(self, kind: str, now_ns: int, words: str, *args: object) -> None:
+        """Count a trouble, and tell of it once a minute: whoever can send datagrams must not fill the journal."""
+        self.counters[kind] += 1
+        said_ns = self._said_ns.get(kind)
+        if said_ns is None or now_ns - said_ns >= SAY_AGAIN_NS:
+            self._said_ns[kind] = now_ns
+            log.warning("GWMP: %d " + words, self.counters[kind], *args)
 
 
 class UdpLink:
     """A UDP socket around `Link`, read until empty whenever it is readable: one wake-up for a burst."""
 
-    def __init__(self, receiver: Receiver, clock: Callable[[], int]) -> None:
-        self.link = Link(receiver, self._send)
+    def __init__(self, receiver: Receiver, clock: Callable[[], int], allowed: Collection[bytes] = ()) -> None:
+        """`allowed`: the EUIs of the only gateways that are listened to; without any, all."""
+        self.link = Link(receiver, self._send, Forwarders(allowed))
         self._clock = clock
         self._socket: socket.socket | None = None
         self._answers: list[tuple[bytes, Address]] | None = None  # of the datagrams being worked off
@@ -194,6 +212,11 @@ class UdpLink:
         while True:
             await asyncio.sleep(EXPIRE_INTERVAL_S)
             self.link.expire(self._clock())
+
+    def reaches(self, eui: bytes) -> bool:
+        """Whether a downlink can be ordered from the forwarder `eui`: it has asked for them."""
+        forwarder = self.link.forwarders.known.get(eui)
+        return forwarder is not None and forwarder.downlink_address is not None
 
     def transmit(self, downlink: Downlink, eui: bytes) -> None:
         """Order a downlink from the forwarder `eui`."""

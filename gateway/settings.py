@@ -133,6 +133,16 @@ class LorawanSection(Section, frozen=True, kw_only=True):
         str, Meta(description="address the GWMP server listens on; GWMP has no security: keep to loopback")
     ] = "127.0.0.1"
     port: Port = 1700
+    gateways: Annotated[
+        tuple[Annotated[str, Meta(pattern="^[0-9a-fA-F]{16}$")], ...],
+        Meta(max_length=64, description="EUIs of the only forwarders that are listened to; empty: any"),
+    ] = ()
+    merge_window_ms: Annotated[
+        int,
+        Meta(
+            ge=0, le=500, description="wait for copies of other gateways, where there are several; 0: never"
+        ),
+    ] = 100
     net_id: Annotated[int, Meta(ge=0, le=0xFFFFFF, description="0 and 1 are for private networks")] = 0
     rx1_delay_s: Annotated[int, Meta(ge=1, le=15)] = 1
     adr: Annotated[bool, Meta(description="steer data rate and power of devices that ask for it")] = True

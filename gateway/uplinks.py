@@ -7,11 +7,12 @@ leaves only after the commit of what it acknowledges.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Protocol
 
+from gateway.copies import Heard, by_gateway
 from gateway.live import Entry, LiveFrames, heard, spoken
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.errors import UnknownDevice
@@ -25,7 +26,7 @@ from radio.gwmp import RxPacket, TxError
 
 log = logging.getLogger(__name__)
 
-RADIO_RECORDS = 5  # SenML records of how a frame was heard, beside its values
+MAX_OF_TWO_SIDES = 32  # devices that are warned of
 
 
 class Transmitter(Protocol):
@@ -58,19 +59,30 @@ class Uplinks:
     clock: Callable[[], Instant]
     counters: UplinkCounters = field(default_factory=UplinkCounters)
     transmitter: Transmitter | None = None
+    elsewhere: Callable[[int, int], Sequence[str]] = lambda _join_eui, _dev_eui: ()
+    """The further servers that are sent the joins of a JoinEUI and DevEUI, and may answer them."""
+    _of_two_sides: dict[int, str] = field(default_factory=dict)  # by DevEUI: a warning
 
     def receive(self, packets: tuple[RxPacket, ...], eui: bytes) -> None:
         """Take the frames of one PUSH_DATA."""
         now = self.clock()
         for rx in packets:
-            self.counters.frames += 1
-            outcome = self.server.handle(rx, eui, now)
-            if type(outcome) is Uplink:
-                self._uplink(outcome, eui)
-            elif type(outcome) is Joined:
-                self._joined(outcome, eui)
-            elif type(outcome) is Rejected:
-                self._rejected(outcome, eui, now)
+            self.take(rx, eui, now)
+
+    def take(self, rx: RxPacket, eui: bytes, now: Instant, others: Sequence[Heard] = ()) -> None:
+        """Take one frame, as the gateway `eui` heard it at `now`; `others`: its copies, best first."""
+        self.counters.frames += 1
+        outcome = self.server.handle(rx, eui, now)
+        if type(outcome) is Uplink:
+            self._uplink(outcome, eui, others)
+        elif type(outcome) is Joined:
+            self._joined(outcome, eui)
+        elif type(outcome) is Rejected:
+            self._rejected(outcome, eui, now)
+
+    def warnings(self) -> list[str]:
+        """Sentences on devices that belong to two sides."""
+        return list(self._of_two_sides.values())
 
     def sent(self, downlink: Downlink, window: int) -> None:
         """A forwarder has taken a downlink for sending in RX1 or RX2."""
@@ -83,9 +95,10 @@ class Uplinks:
         self._keep(self.server.failed(downlink.id, error))
         self._show_downlink(downlink, f"not sent: {TX_ERROR_WORDS.get(error, str(error))}", reason=str(error))
 
-    def _uplink(self, uplink: Uplink, eui: bytes) -> None:
+    def _uplink(self, uplink: Uplink, eui: bytes, others: Sequence[Heard]) -> None:
         config = uplink.device.config
-        made = self.publisher.messages(uplink)
+        gateways = by_gateway(Heard(uplink.rx, eui), others) if others else ()
+        made = self.publisher.messages(uplink, gateways)
         detail, messages = made.problem, made.messages
         principal, resource = _asked(config.thing_id, config.channel_id)
         decision = self.access.decide(principal, Action.PUBLISH, resource)
@@ -107,8 +120,10 @@ class Uplinks:
             return  # the process is about to end; the device repeats what matters to it
         else:
             self.counters.messages += len(messages)
-            self.counters.senml_records += made.records + RADIO_RECORDS if messages else 0
-        self.live.add("uplink", uplink.at.wall_ns / 1e9, partial(_uplink_details, uplink, detail, made))
+            self.counters.senml_records += made.records + made.radio_records if messages else 0
+        self.live.add(
+            "uplink", uplink.at.wall_ns / 1e9, partial(_uplink_details, uplink, detail, made, gateways)
+        )
         self._answer_now(uplink.downlink, eui)
 
     def _joined(self, joined: Joined, eui: bytes) -> None:
@@ -117,7 +132,26 @@ class Uplinks:
         except HubError as error:
             log.error("a join could not be stored and is not answered: %s", error)
             return
-        self.live.add("join", joined.at.wall_ns / 1e9, partial(_join_details, joined))
+        self.live.add(
+            "join", joined.at.wall_ns / 1e9, partial(_join_details, joined, self._warn_of_two(joined))
+        )
+
+    def _warn_of_two(self, joined: Joined) -> str:
+        """Words where a server elsewhere was given this join too and may answer it; "" where none was."""
+        join_eui = int.from_bytes(joined.rx.data[1:9], "little")
+        dev_eui = joined.device.dev_eui
+        servers = self.elsewhere(join_eui, dev_eui)
+        if not servers:
+            self._of_two_sides.pop(dev_eui, None)
+            return ""
+        words = (
+            f"device {dev_eui} is registered here, and its joins are sent to {', '.join(servers)} as well, which may "
+            "answer them: take it out of one of the two, or out of the join_euis or dev_euis of [[radio.server]]"
+        )
+        if dev_eui not in self._of_two_sides and len(self._of_two_sides) < MAX_OF_TWO_SIDES:
+            self._of_two_sides[dev_eui] = words
+            log.warning("%s", words)
+        return words
 
     def _rejected(self, rejected: Rejected, eui: bytes, now: Instant) -> None:
         if rejected.downlink is not None:
@@ -180,9 +214,10 @@ def _asked(thing_id: str, channel_id: str) -> tuple[Principal, Resource]:
     return Principal("thing", thing_id), Resource(channel_id)
 
 
-def _uplink_details(uplink: Uplink, detail: str, made: Published) -> Entry:
+def _uplink_details(uplink: Uplink, detail: str, made: Published, gateways: Sequence[Heard]) -> Entry:
     return {
         **heard(uplink.rx),
+        "gateways": [{"eui": each.eui.hex(), **heard(each.rx)} for each in gateways] or None,
         "dev_eui": str(uplink.device.dev_eui),
         "dev_addr": str(uplink.dev_addr),
         "name": uplink.device.config.name,
@@ -193,13 +228,13 @@ def _uplink_details(uplink: Uplink, detail: str, made: Published) -> Entry:
     }
 
 
-def _join_details(joined: Joined) -> Entry:
+def _join_details(joined: Joined, warning: str) -> Entry:
     return {
         **heard(joined.rx),
         "dev_eui": str(joined.device.dev_eui),
         "dev_addr": str(joined.dev_addr),
         "name": joined.device.config.name,
-        "detail": "; ".join(joined.notes) or f"joined with DevNonce {joined.dev_nonce}",
+        "detail": warning or "; ".join(joined.notes) or f"joined with DevNonce {joined.dev_nonce}",
     }
 
 

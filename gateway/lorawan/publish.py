@@ -7,17 +7,30 @@ codec `raw`, is published as it came, as an octet stream: nothing a device said 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.codecs import CODECS, CodecError
 from gateway.lorawan.outcome import Uplink
 from hub.message import OCTET_STREAM, SENML_JSON, Message
 from hub.senml import Record, arrival_s, encode_json
 from hub.timekeeping import TRUSTED
+from radio.gwmp import RxPacket
 
 PROTOCOL = "lora"
 RAW_CODEC = "raw"
+RADIO_RECORDS = 5  # SenML records of how a frame was heard, beside its values
+MAX_GATEWAYS = 8  # whose signal is published; the best ones
+
+
+class HeardBy(Protocol):
+    """A frame as one of several gateways heard it: `gateway.copies.Heard`."""
+
+    @property
+    def rx(self) -> RxPacket: ...
+    @property
+    def eui(self) -> bytes: ...
 
 
 @dataclass(slots=True)
@@ -28,6 +41,7 @@ class Published:
     decoded: list[Record] = field(default_factory=list)  # the payload's SenML records
     problem: str = ""  # why the payload stayed bytes; "" where it was decoded, or was to stay so
     base_size: int = 0  # characters of the base name that the records share
+    radio_records: int = RADIO_RECORDS  # of how the frame was heard
 
     @property
     def records(self) -> int:
@@ -46,8 +60,11 @@ class Publisher:
 
     boot: str = ""
 
-    def messages(self, uplink: Uplink) -> Published:
-        """What an uplink has to say; one without an application payload has radio metadata only."""
+    def messages(self, uplink: Uplink, gateways: Sequence[HeardBy] = ()) -> Published:
+        """What an uplink has to say; one without an application payload has radio metadata only.
+
+        `gateways`: all that heard it, the best first, where there were several.
+        """
         device = uplink.device
         time_s = arrival_s(uplink.at.wall_ns)
         made = Published([])
@@ -68,7 +85,9 @@ class Publisher:
                 else:
                     made.decoded, made.base_size = records, len(device.base_name)
             made.messages.append(self._message(uplink, device.topic, content_type, body))
-        radio = radio_pack(uplink, time_s if uplink.at.quality in TRUSTED else None)
+        radio = radio_pack(uplink, time_s if uplink.at.quality in TRUSTED else None, gateways[:MAX_GATEWAYS])
+        if gateways:
+            made.radio_records += 1 + 2 * min(len(gateways), MAX_GATEWAYS)
         made.messages.append(self._message(uplink, device.topic + ".radio", SENML_JSON, radio))
         return made
 
@@ -87,18 +106,30 @@ class Publisher:
         )
 
 
-def radio_pack(uplink: Uplink, time_s: float | None) -> bytes:
+def radio_pack(uplink: Uplink, time_s: float | None, gateways: Sequence[HeardBy] = ()) -> bytes:
     """How the frame was heard, as a SenML pack (JSON) that shares base name and time; None: the time is "now".
 
-    Written out, as it is done for every frame: all of it is numbers and one base name of harmless characters.
+    Where several gateways heard it, their number, and RSSI and SNR of each under its EUI. Written out, as it is done
+    for every frame: all of it is numbers and names of harmless characters.
     """
     rx = uplink.rx
     time = "" if time_s is None else f'"bt":{time_s!r},'
     return (
         f'[{{"bn":"{uplink.device.base_name}",{time}"n":"rssi","u":"dBm","v":{rx.rssi_dbm}}},'
         f'{{"n":"snr","u":"dB","v":{rx.lsnr_db!r}}},{{"n":"sf","v":{rx.modulation.sf}}},'
-        f'{{"n":"frequency","u":"Hz","v":{rx.freq_hz}}},{{"n":"fcnt","u":"count","v":{uplink.fcnt}}}]'
+        f'{{"n":"frequency","u":"Hz","v":{rx.freq_hz}}},{{"n":"fcnt","u":"count","v":{uplink.fcnt}}}'
+        f"{_heard_by(gateways) if gateways else ''}]"
     ).encode()
+
+
+def _heard_by(gateways: Sequence[HeardBy]) -> str:
+    """The records of several gateways, each with a comma before it."""
+    records = [f',{{"n":"gateways","u":"count","v":{len(gateways)}}}']
+    for each in gateways:
+        eui = each.eui.hex()
+        records.append(f',{{"n":"rssi:{eui}","u":"dBm","v":{each.rx.rssi_dbm}}}')
+        records.append(f',{{"n":"snr:{eui}","u":"dB","v":{each.rx.lsnr_db!r}}}')
+    return "".join(records)
 
 
 def _value(record: Record, base_size: int) -> dict[str, Any]:

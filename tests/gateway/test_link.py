@@ -1,10 +1,12 @@
 """The GWMP server: acknowledges, remembers where to send downlinks, tries RX1, then RX2."""
 
+import itertools
 from dataclasses import dataclass, field
 
 import pytest
 
-from gateway.link import ACK_TIMEOUT_NS, MAX_GATEWAYS, MAX_PENDING, Address, Link
+from gateway.forwarders import Address
+from gateway.link import ACK_TIMEOUT_NS, MAX_PENDING, SAY_AGAIN_NS, Link
 from gateway.lorawan.outcome import Downlink
 from gateway.lorawan.types import DevEUI
 from radio import gwmp
@@ -69,7 +71,7 @@ def test_frames_are_acknowledged_with_their_token_and_handed_on(bench: Bench) ->
     bench.feed(gwmp.PushData(77, EUI, (an_uplink(),)))
     assert bench.out == [(gwmp.PushAck(77), HERE)]
     assert bench.calls.received == [(an_uplink(),)]
-    assert bench.link.forwarders[EUI].received == 1
+    assert bench.link.forwarders.known[EUI].received == 1
 
 
 def test_downlinks_go_to_the_address_of_the_last_pull_data(bench: Bench) -> None:
@@ -138,8 +140,74 @@ def test_pending_orders_are_bounded(bench: Bench) -> None:
     assert bench.link.counters["pending_full"] == 3
 
 
-def test_remembered_forwarders_are_bounded_and_the_longest_silent_goes(bench: Bench) -> None:
-    for number in range(MAX_GATEWAYS + 1):
-        bench.feed(gwmp.PullData(1, number.to_bytes(8, "big")))
-    assert len(bench.link.forwarders) == MAX_GATEWAYS
-    assert (0).to_bytes(8, "big") not in bench.link.forwarders
+def test_a_tx_ack_of_a_gateway_nobody_knows_is_unexpected_and_not_remembered(bench: Bench) -> None:
+    bench.feed(gwmp.TxAck(7, EUI))
+    assert bench.link.counters["unexpected"] == 1
+    assert not bench.link.forwarders.known
+
+
+def test_a_tx_ack_with_a_token_of_another_gateway_leaves_the_order_waiting(bench: Bench) -> None:
+    other = bytes(8)
+    bench.feed(gwmp.PullData(2, EUI))
+    bench.feed(gwmp.PullData(3, other))
+    bench.link.transmit(a_downlink(), EUI, 0)
+    token = bench.orders()[-1].token
+    bench.feed(gwmp.TxAck(token, other, gwmp.TxError.TOO_LATE))
+    assert bench.calls.sent_windows == []
+    bench.feed(gwmp.TxAck(token, EUI))
+    assert bench.calls.sent_windows == [1]
+
+
+def test_tokens_of_orders_cannot_be_foretold(bench: Bench) -> None:
+    bench.feed(gwmp.PullData(2, EUI))
+    for _ in range(100):
+        bench.link.transmit(a_downlink(), EUI, 0)
+    tokens = [order.token for order in bench.orders()]
+    assert len(set(tokens)) == 100
+    assert len({(b - a) & 0xFFFF for a, b in itertools.pairwise(tokens)}) > 50
+
+
+def test_nothing_of_a_stranger_in_a_gateways_name_is_taken(bench: Bench) -> None:
+    stranger: Address = ("192.0.2.66", 4000)
+    bench.feed(gwmp.PullData(2, EUI))
+    bench.feed(gwmp.PullData(3, EUI), address=stranger)
+    bench.feed(gwmp.PushData(4, EUI, (an_uplink(),)), address=stranger)
+    bench.link.transmit(a_downlink(), EUI, 0)
+    assert bench.out[-1][1] == HERE
+    bench.feed(gwmp.TxAck(bench.orders()[-1].token, EUI), address=stranger)
+    assert bench.calls.received == []
+    assert bench.calls.sent_windows == []
+    assert bench.link.counters["other_address"] == 3
+    assert [address for message, address in bench.out if address == stranger] == []
+
+
+def test_a_forwarder_that_restarts_with_other_ports_is_answered_there(bench: Bench) -> None:
+    bench.feed(gwmp.PullData(2, EUI))
+    bench.feed(gwmp.PullData(3, EUI), address=(HERE[0], 4999))
+    bench.link.transmit(a_downlink(), EUI, 0)
+    assert bench.out[-1][1] == (HERE[0], 4999)
+
+
+def test_tokens_used_again_are_acknowledged_all_the_same(bench: Bench) -> None:
+    for _ in range(3):
+        bench.feed(gwmp.PushData(0, EUI, (an_uplink(),)))
+    assert [message for message, _ in bench.out] == [gwmp.PushAck(0)] * 3
+    assert len(bench.calls.received) == 3
+
+
+def test_rxpk_that_cannot_be_used_are_counted_beside_those_that_can(bench: Bench) -> None:
+    data = gwmp.encode(gwmp.PushData(1, EUI, (an_uplink(), an_uplink())))
+    bench.link.datagram(data.replace(b'"tmst":5', b'"tmst":-5', 1), HERE, 0)
+    assert [len(packets) for packets in bench.calls.received] == [1]
+    assert bench.link.counters["rxpk_damaged"] == 1
+
+
+def test_a_flood_of_nonsense_is_told_of_once_a_minute(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.feed(gwmp.PullData(2, EUI))
+    for n in range(1000):
+        bench.link.datagram(b"nonsense", HERE, n)
+        bench.feed(gwmp.PullData(2, EUI), n, ("192.0.2.66", 1))
+    assert len(caplog.records) == 2
+    bench.link.datagram(b"nonsense", HERE, SAY_AGAIN_NS)
+    assert len(caplog.records) == 3
+    assert "1001 datagrams are not understood" in caplog.text
