@@ -215,6 +215,13 @@ class Modem(RegisterBank):
             self.medium.abort(self)
         self._stop_listening()
 
+    def resume(self) -> None:
+        """Hear again, after a stop nobody asked for, where a receive mode still holds."""
+        if self.lora and self.listening is None and self.mode in (reg.RXCONT, reg.RXSINGLE):
+            wave = self._waveform(self.mode)
+            if wave is not None:
+                self._begin_rx(wave)
+
     def drop_out(self, mode: int) -> None:
         """Fall into a mode without having been told to."""
         self.stop_activity()

@@ -136,8 +136,16 @@ class Chip:
                 if attempt:
                     self.incidents.append(FaultKind.SPI_NOISE)
                 return
-            self._bus.xfer(bytes((r.REG_OP_MODE | _WRITE, self._op_mode)))
+            self._keep_mode()
         raise wrong or ChipError("RegOpMode does not hold what was written")
+
+    def _keep_mode(self) -> None:
+        """Be in the mode that was last commanded, whatever a stray write did, before a carrier is up."""
+        for _ in range(_MODE_READS):
+            if (self.op_mode() ^ self._op_mode) & _OP_MODE_MASK == 0:
+                return
+            self.write(r.REG_OP_MODE, self._op_mode)
+        raise ChipError("RegOpMode does not hold what was written")
 
     def forget(self) -> None:
         """Nothing written before is relied on any longer, after a reset or any doubt."""
@@ -276,6 +284,10 @@ class Chip:
             self._taken = None  # the counters begin anew
         self.transfers += 1
         return self._bus.xfer(bytes((r.REG_OP_MODE | _WRITE, self._op_mode)))[1]
+
+    def came_back(self) -> None:
+        """The chip has ended TX, RXSINGLE or CAD by itself: that it is in STDBY is as it should be."""
+        self._op_mode = self._op_mode & 0xF8 | Mode.STDBY
 
     def sends_as_set(self) -> bool:
         """Whether the chip is in TX, with the frequency and power that were set; one transfer."""

@@ -7,7 +7,9 @@ that come back. SPI transfers happen inside these calls, through the chip.
                       │  ▲
                     submit │ TxDone
                       ▼  │
-                    ARMED ──check, fire──▶ SENDING         any state ──fault──▶ DOWN
+          (SENSING ─▶) ARMED ──check, fire──▶ SENDING         any state ──fault──▶ DOWN
+
+SENSING is for orders that must listen before they talk; a busy channel leads back home.
 
 What goes wrong climbs a ladder: read once more, write the settings anew from standby, and only then DOWN, from
 where its owner resets the chip. The rules are in `health`.
@@ -21,11 +23,12 @@ from typing import Final
 
 from radio.errors import ChipError, FaultKind
 from radio.jit import MS, Transmission
+from radio.lbt import DECIDE_NS, SAMPLE_NS, Listening
 from radio.lora import LoRaModulation, rx_done_latency_ns
 from radio.seam import Edge
 from radio.sx127x.chip import Chip, Packet
 from radio.sx127x.health import Finding, Health, diagnose, judge
-from radio.sx127x.registers import Dio0, Irq, Mode, Power, Settings
+from radio.sx127x.registers import REG_RSSI_VALUE, Dio0, Irq, Mode, Power, Settings, rssi_offset_dbm
 from radio.sx127x.watch import EDGE_GRACE_NS, POLL_NS, LostEdge, Watch
 
 US: Final = 1000
@@ -47,6 +50,7 @@ class State(Enum):
     DOWN = auto()
     LISTENING = auto()
     RESTING = auto()
+    SENSING = auto()
     ARMED = auto()
     SENDING = auto()
 
@@ -78,6 +82,7 @@ class NotSent:
     tx: Transmission
     reason: str
     maybe_aired: bool = False  # it was started; how much of it left the antenna nobody knows
+    busy: bool = False  # the channel was not free; the module is fine
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,7 @@ class Counters:
     sent: int = 0
     late: int = 0  # armed in time, but the processor was not there at the moment of the start
     not_sent: int = 0
+    busy: int = 0  # of these, because the channel was not free
     edges_lost: int = 0
     edges_stray: int = 0
     faults: int = 0
@@ -143,10 +149,13 @@ class Modem:
     calibrate_at_hz: int | None = None
     write_ns: int = 0
     survey_ns: int = 0
+    rx_done_latency_ns: Callable[[int, int], int] = rx_done_latency_ns  # by SF and bandwidth
+    start_latency_ns: int = START_LATENCY_NS
     state: State = State.DOWN
     counters: Counters = field(default_factory=Counters)
     health: Health = field(default_factory=Health)
     _armed: _Armed | None = None
+    _listening: Listening | None = None
     watch: Watch = field(init=False)
     _look_ns: int = 0  # while sending
     _since_ns: int = 0  # when the present state began
@@ -173,7 +182,7 @@ class Modem:
         """When `fire` must be called, as exactly as possible; None unless armed."""
         if self.state is not State.ARMED or self._armed is None:
             return None
-        return self._armed.tx.start_ns - START_LATENCY_NS - self.write_ns
+        return self._armed.tx.start_ns - self.start_latency_ns - self.write_ns
 
     @property
     def check_lead_ns(self) -> int:
@@ -187,6 +196,8 @@ class Modem:
                 return self.watch.due_ns
             case State.SENDING if self._armed is not None:
                 return min(self._look_ns, self._armed.tx.end_ns + TX_TIMEOUT_NS)
+            case State.SENSING if self._armed is not None:
+                return min(self._look_ns, self._armed.tx.start_ns - DECIDE_NS)
         return None
 
     # --- what the owner tells ---------------------------------------------------------------------
@@ -217,6 +228,8 @@ class Modem:
             return []
         if self.state is State.SENDING:
             return self._guarded(lambda: self._look_at_sender(now_ns), now_ns)
+        if self.state is State.SENSING:
+            return self._guarded(lambda: self._sense(now_ns), now_ns)
         return self._guarded(lambda: self._look(now_ns), now_ns)
 
     def submit(self, tx: Transmission, now_ns: int) -> list[Event]:
@@ -292,7 +305,7 @@ class Modem:
         else:
             counters.crc_bad += 1
         mod = receive.modulation
-        end_ns = rx_done_ns - rx_done_latency_ns(mod.sf, mod.bw_hz)
+        end_ns = rx_done_ns - self.rx_done_latency_ns(mod.sf, mod.bw_hz)
         if 1 <= packet.coding_rate <= 4:
             mod = replace(mod, cr=packet.coding_rate)
         self._out.append(Received(packet, end_ns, coarse, receive.freq_hz, mod))
@@ -308,18 +321,48 @@ class Modem:
             self.counters.cut += receiving
         self._armed = _Armed(tx, now_ns)
         chip.set_mode(Mode.STDBY)
-        chip.configure_transmit(
-            Settings(
-                freq_hz=tx.freq_hz,
-                modulation=tx.modulation,
-                iq_inverted=tx.iq_inverted,
-                crc=tx.crc,
-                sync_word=self.sync_word,
-                preamble=tx.preamble,
-            ),
-            Power(tx.power_dbm, self.pa_boost),
-            tx.payload,
+        if tx.lbt is None:
+            self._load(tx, now_ns)
+            return
+        chip.configure_receive(self._settings_for(tx))
+        chip.mask_flags(Irq(0))  # a frame that comes in meanwhile is nobody's
+        chip.set_mode(Mode.RXCONT)
+        self._listening = Listening(tx.lbt, now_ns)
+        self._look_ns = now_ns + SAMPLE_NS
+        self._since_ns = now_ns
+        self.state = State.SENSING
+
+    def _sense(self, now_ns: int) -> None:
+        """Listen before talk: a look at the channel, and the verdict once it is time to load the frame."""
+        assert self._armed is not None
+        assert self._listening is not None
+        tx, listening = self._armed.tx, self._listening
+        self._look_ns = now_ns + SAMPLE_NS
+        listening.sample(rssi_offset_dbm(tx.freq_hz) + self.chip.read(REG_RSSI_VALUE), now_ns)
+        if now_ns < tx.start_ns - DECIDE_NS:
+            return
+        verdict = listening.verdict(now_ns)
+        if not verdict:
+            self.chip.set_mode(Mode.STDBY)
+            self._load(tx, now_ns)
+            return
+        self.counters.busy += 1
+        self._out.append(replace(self._not_sent(verdict), busy=True))
+        self._go_home(now_ns)
+
+    def _settings_for(self, tx: Transmission) -> Settings:
+        return Settings(
+            freq_hz=tx.freq_hz,
+            modulation=tx.modulation,
+            iq_inverted=tx.iq_inverted,
+            crc=tx.crc,
+            sync_word=self.sync_word,
+            preamble=tx.preamble,
         )
+
+    def _load(self, tx: Transmission, now_ns: int) -> None:
+        chip = self.chip
+        chip.configure_transmit(self._settings_for(tx), Power(tx.power_dbm, self.pa_boost), tx.payload)
         chip.map_dio0(Dio0.TX_DONE)
         chip.mask_flags(Irq.TX_DONE)
         chip.clear_surely(Irq(0xFF))
@@ -386,11 +429,12 @@ class Modem:
         self._go_home(now_ns)
 
     def _finish(self, tx_done_ns: int, coarse: bool, now_ns: int) -> None:
-        if Irq.TX_DONE not in self.chip.flags() and Irq.TX_DONE not in self.chip.flags():
-            self.counters.edges_stray += 1
-            return
         assert self._armed is not None
         tx = self._armed.tx
+        too_early = tx_done_ns < tx.end_ns - EDGE_GRACE_NS
+        if too_early or not (Irq.TX_DONE in self.chip.flags() or Irq.TX_DONE in self.chip.flags()):
+            self.counters.edges_stray += 1
+            return
         self.counters.sent += 1
         self.counters.transmit_ns += tx.airtime_us * US
         self._out.append(Sent(tx, tx_done_ns - tx.airtime_us * US, coarse))
@@ -404,7 +448,7 @@ class Modem:
         self._look_ns = now_ns + POLL_NS
         if not over and (now_ns > end_ns - EDGE_GRACE_NS or chip.sends_as_set() or chip.sends_as_set()):
             return
-        if Irq.TX_DONE in chip.flags():
+        if Irq.TX_DONE in chip.flags() and chip.in_mode(Mode.STDBY):
             if over:
                 self.counters.edges_lost += 1
                 self._notice(FaultKind.LOST_EDGE, "TxDone came without its edge", now_ns)

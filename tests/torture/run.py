@@ -1,6 +1,6 @@
 """Long runs of the harnesses: as many crashes, faults, damages and hostile inputs as one has time for.
 
-python tests/torture/run.py [cuts|kills|faults|damage|fuzz ...] [--count N] [--seed S] [--minutes M]
+python tests/torture/run.py [cuts|kills|faults|damage|fuzz|chip ...] [--count N] [--seed S] [--minutes M]
 python tests/torture/run.py again <folder>      one failing power cut once more
 
 Each harness ends with one line: counts, seed, and how many problems. The exit status is 1 where there was one. Its
@@ -106,6 +106,20 @@ def fuzz(count: int, seed: int, minutes: float | None) -> bool:
     return good
 
 
+def chip(count: int, seed: int, minutes: float | None) -> bool:
+    from torture import chip_faults
+
+    control = chip_faults.run(200, seed, checks=False)
+    print(f"control, a driver without its checks: {control}", flush=True)
+    if not control.problems:
+        print("the control found nothing: the harness is blind")
+        return False
+    findings = chip_faults.run(count, seed, minutes=minutes, say=lambda line: print(line, flush=True))
+    print("\n".join(findings.problems))
+    print(f"chip: {findings}, seed {seed}")
+    return not findings.problems
+
+
 LISTENING = ("damage", "fuzz")  # what the hub logs is part of what they check
 HARNESSES = {
     "cuts": (cuts, 100_000),
@@ -113,6 +127,7 @@ HARNESSES = {
     "faults": (faults, 0),
     "damage": (damage, 1000),
     "fuzz": (fuzz, 10_000_000),
+    "chip": (chip, 10_000),
 }
 
 
