@@ -1,25 +1,29 @@
 """All modules of a gateway as one: frames with one time base, and downlink orders checked and given out.
 
-Towards the forwarder this is what a multi-channel concentrator would be. It decides, on arrival of an order,
-whether the region, the power limits, the duty cycle and a transmitter's queue allow it. Time is an argument;
-the lock is only ever held across pure code, so that threads in lock-step with a simulator cannot block each
-other.
+Towards the forwarder this is what a multi-channel concentrator would be. On arrival of an order it asks the law
+of the place (`radio.regulation`), then the modules one after the other: what each can do, and whether its queue
+has room. Time is an argument; the lock is only ever held across pure code, so that threads in lock-step with a
+simulator cannot block each other.
 """
 
 import itertools
 import logging
 import math
+import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
 
-from radio.dutycycle import DutyCycle
 from radio.gwmp import U32, RxPacket, TxError, TxPacket
-from radio.jit import Transmission
+from radio.jit import MAX_ADVANCE_NS, Transmission
+from radio.lbt import backoff_ns
+from radio.ledger import Airtime, Moment
 from radio.lora import airtime_us
 from radio.regions import Region, SubBand
+from radio.regulation import Refusal, Regulation
+from radio.state import StateFolder
 from radio.sx127x.modem import Event, Fault, NotSent, Received, Sent
 from radio.sx127x.registers import FREQUENCY_RANGE_HZ, Power
 
@@ -28,6 +32,8 @@ log = logging.getLogger(__name__)
 US: Final = 1000
 DEFAULT_PREAMBLE: Final = 8
 MIN_PREAMBLE: Final = 6  # the chip's shortest
+# Answers after which another module is worth asking: this one is occupied, or needs more time than others.
+ASK_ANOTHER: Final = frozenset({TxError.COLLISION_PACKET, TxError.TOO_LATE})
 
 
 class Transmitter(Protocol):
@@ -41,12 +47,41 @@ class Transmitter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TxModule:
-    """A module that may send."""
+    """A module that may send, and what it is able to. The defaults are an SX127x's."""
 
     owner: Transmitter
     receives: bool  # sending deafens it
     pa_boost: bool
     max_power_dbm: int
+    min_power_dbm: int | None = None  # None: as its power amplifier
+    bands_hz: tuple[tuple[int, int], ...] = (FREQUENCY_RANGE_HZ,)  # what it tunes to
+    inverts_iq: bool = True  # without, devices do not hear it
+    timed: bool = True  # starts within microseconds of a given time; False: within a millisecond or so
+    senses: bool = True  # can measure a channel before it sends in it
+
+    @property
+    def weakest_dbm(self) -> int:
+        """The least power at its connector."""
+        return Power.limits(self.pa_boost)[0] if self.min_power_dbm is None else self.min_power_dbm
+
+    @property
+    def strongest_dbm(self) -> int:
+        """The most power at its connector."""
+        return (
+            min(Power.limits(self.pa_boost)[1], self.max_power_dbm)
+            if self.min_power_dbm is None
+            else self.max_power_dbm
+        )
+
+    def unable(self, order: TxPacket, region: Region) -> str:
+        """Why this module can never send this frame; empty where it can."""
+        if not any(low <= order.freq_hz <= high for low, high in self.bands_hz):
+            return f"module {self.owner.name} does not tune to {order.freq_hz / 1e6:g} MHz"
+        if order.ipol and not self.inverts_iq:
+            return f"module {self.owner.name} cannot invert IQ"
+        if region.lbt is not None and not self.senses:
+            return f"module {self.owner.name} cannot listen before it talks, as {region.name} asks"
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +93,26 @@ class TxResult:
     power_dbm: int | None = None  # EIRP really used, where the module cannot do what was asked
     start_ns: int | None = None  # when the frame will start
     over_duty: bool = False  # refused because the sub-band's time on air is used up
-    allowed_from_ns: int | None = None  # and when it would be allowed; None: never, it is too long
+    allowed_from_ns: int | None = None  # when a refused order would be taken; None: not as it is
     id: int | None = None  # of an accepted order
+
+
+@dataclass(frozen=True, slots=True)
+class _Booked:
+    """An accepted order, until it has left or will not."""
+
+    band: SubBand
+    start_ns: int
+    airtime_us: int
+    module: TxModule
+    deferrals: int | None  # how often a busy channel has put it off; None: its time is fixed
 
 
 class Concentrator:
     """The gateway's radio as a whole.
 
     `on_frame` gets every frame and the time its last symbol ended, in the thread of the module that heard it.
+    `mono_of_gps_ms` turns a GPS time into one of the modules' clock, None while nobody knows GPS time.
     """
 
     def __init__(
@@ -74,28 +121,41 @@ class Concentrator:
         on_frame: Callable[[RxPacket, int], None],
         *,
         antenna_gain_dbi: float = 0.0,
+        cable_loss_db: float = 0.0,
         tx_lead_us: int = 0,
         utc_ns: Callable[[int], int | None] | None = None,
         forward_crc_errors: bool = True,
+        limit_dwell: bool = False,
+        airtime: Airtime | None = None,
+        mono_of_gps_ms: Callable[[int], int | None] | None = None,
+        seed: int | None = None,
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self.regulation = Regulation(
+            region,
+            Airtime(region.sub_bands, StateFolder(None), _unknown_moment) if airtime is None else airtime,
+            antenna_gain_dbi=antenna_gain_dbi,
+            cable_loss_db=cable_loss_db,
+            limit_dwell=limit_dwell,
+        )
         self._region = region
         self._on_frame = on_frame
-        self._gain_db = antenna_gain_dbi
         self._lead_ns = tx_lead_us * US
         self._utc_ns = utc_ns
+        self._mono_of_gps_ms = mono_of_gps_ms
         self._forward_crc_errors = forward_crc_errors
         self._transmitters: list[TxModule] = []
-        self._duty = DutyCycle(region.sub_bands)
-        self._booked: dict[
-            int, tuple[SubBand, int, int]
-        ] = {}  # by order, while it waits: at most 32 a module
+        self._booked: dict[int, _Booked] = {}  # by order, while it waits: at most 32 a module
         self._ids = itertools.count(1)
+        self._random = random.Random(seed)
         self._lock = threading.Lock()
 
     def use(self, transmitters: Sequence[TxModule]) -> None:
-        """The modules that may send. Those that receive nothing are asked first: sending deafens them not."""
-        self._transmitters = sorted(transmitters, key=lambda module: module.receives)
+        """The modules that may send. First those that receive nothing, because sending deafens the others;
+        among equals those that start on time, then the stronger ones."""
+        self._transmitters = sorted(
+            transmitters, key=lambda module: (module.receives, not module.timed, -module.strongest_dbm)
+        )
 
     # --- frames from the modules ------------------------------------------------------------------
 
@@ -108,8 +168,10 @@ class Concentrator:
                 self._count("tx_sent")
                 self._settle(tx, sent=True)
             case NotSent(tx, reason, maybe_aired):
+                booked = self._settle(tx, sent=maybe_aired)
+                if event.busy and booked is not None and self._defer(tx, booked, reason):
+                    return
                 self._count("tx_not_sent")
-                self._settle(tx, sent=maybe_aired)
                 log.error("downlink %d accepted but not sent: %s", tx.id, reason)
             case Fault():
                 self._count("module_faults")
@@ -145,101 +207,176 @@ class Concentrator:
     def transmit(self, order: TxPacket, now_ns: int) -> TxResult:
         """Accept a downlink and promise its moment, or refuse it with the protocol's error."""
         result = self._transmit(order, now_ns)
-        self._count("tx_accepted" if result.error is TxError.NONE else f"tx_refused_{result.error.lower()}")
-        if result.error is not TxError.NONE:
-            log.info("downlink refused: %s, %s", result.error, result.reason)
-        return result
+        if isinstance(result, TxResult):
+            self._count("tx_accepted")
+            return result
+        self._count(f"tx_refused_{result.error.lower()}")
+        if result.kind == "duty_cycle":
+            self._count("tx_refused_duty_cycle")
+        self.regulation.note(result, now_ns)
+        log.info("downlink refused: %s, %s", result.error, result.reason)
+        return TxResult(
+            result.error,
+            result.reason,
+            over_duty=result.kind == "duty_cycle",
+            allowed_from_ns=result.allowed_from_ns,
+        )
 
-    def _transmit(self, order: TxPacket, now_ns: int) -> TxResult:
-        if order.tmst is None and not order.imme:
-            return TxResult(TxError.GPS_UNLOCKED, "this gateway has no GPS time to send by")
-        band = self._band(order)
-        if band is None:
-            return TxResult(
-                TxError.TX_FREQ, f"{order.freq_hz} Hz is not open to gateways in {self._region.name}"
-            )
-        if order.modulation.sf == 6 or not order.data:
-            return TxResult(TxError.TX_FREQ, "no frame a LoRaWAN gateway sends")
-        if order.powe_dbm > band.max_eirp_dbm:
-            reason = f"{order.powe_dbm} dBm EIRP; {band.max_eirp_dbm} dBm is the limit at {order.freq_hz} Hz"
-            return TxResult(TxError.TX_POWER, reason)
-        result = TxResult(TxError.COLLISION_PACKET, "no module of this gateway sends")
-        for module in self._transmitters:
-            result = self._try(module, order, band, now_ns)
-            # Only an occupied module makes the next one worth asking.
-            if result.error is not TxError.COLLISION_PACKET or result.over_duty:
-                break
-        return result
-
-    def _band(self, order: TxPacket) -> SubBand | None:
-        if not FREQUENCY_RANGE_HZ[0] <= order.freq_hz <= FREQUENCY_RANGE_HZ[1]:
-            return None
-        return self._region.sub_band_for(order.freq_hz, order.modulation.bw_hz)
-
-    def _try(self, module: TxModule, order: TxPacket, band: SubBand, now_ns: int) -> TxResult:
-        wanted_dbm = math.floor(order.powe_dbm - self._gain_db)
-        low_dbm, high_dbm = Power.limits(module.pa_boost)
-        power_dbm = max(low_dbm, min(wanted_dbm, high_dbm, module.max_power_dbm))
+    def _transmit(self, order: TxPacket, now_ns: int) -> TxResult | Refusal:
+        start_ns = self._start(order, now_ns)
+        if isinstance(start_ns, Refusal):
+            return start_ns
         preamble = max(MIN_PREAMBLE, DEFAULT_PREAMBLE if order.preamble is None else order.preamble)
         length_us = airtime_us(order.modulation, len(order.data), preamble=preamble, crc=not order.ncrc)
-        if order.imme:
-            start_ns = module.owner.earliest_start(length_us, now_ns)
-        else:
-            assert order.tmst is not None
-            start_ns = time_of(order.tmst, now_ns) - self._lead_ns
+        band = self.regulation.band_for(order, length_us)
+        if isinstance(band, Refusal):
+            return band
         tx = Transmission(
             id=next(self._ids),
-            start_ns=start_ns,
+            start_ns=now_ns if start_ns is None else start_ns,
             freq_hz=order.freq_hz,
             modulation=order.modulation,
-            power_dbm=power_dbm,
+            power_dbm=0,  # each module's own
             iq_inverted=order.ipol,
             crc=not order.ncrc,
             preamble=preamble,
             payload=order.data,
+            lbt=self._region.lbt,
         )
-        with self._lock:
-            if not self._duty.try_reserve(band, start_ns, length_us, now_ns):
-                return self._over_duty(band, start_ns, length_us, now_ns)
-            self._booked[tx.id] = (band, start_ns, length_us)
-        error = module.owner.submit(tx, now_ns)
-        if error is not TxError.NONE:
-            self._settle(tx, sent=False)
-            reason = f"start in {(start_ns - now_ns) // US} us on module {module.owner.name}"
-            return TxResult(error, reason)
-        used_dbm = None if power_dbm == wanted_dbm else round(power_dbm + self._gain_db)
+        refusals = []
+        for module in self._transmitters:
+            result = self._try(module, order, tx, band, fixed=start_ns is not None, now_ns=now_ns)
+            if isinstance(result, TxResult):
+                return result
+            refusals.append(result)
+            if result.kind not in ("module", "power") and result.error not in ASK_ANOTHER:
+                break
+            if result.kind in ("duty_cycle", "ledger"):
+                break
+        return _kindest(refusals)
+
+    def _start(self, order: TxPacket, now_ns: int) -> int | Refusal | None:
+        """The moment the order names, in the modules' time; None: as soon as may be."""
+        if order.imme:
+            return None
+        if order.tmst is not None:
+            return time_of(order.tmst, now_ns) - self._lead_ns
+        if order.tmms is None:
+            return Refusal("gps", TxError.GPS_UNLOCKED, "the order names no time (tmst, tmms or imme)")
+        mono_ns = None if self._mono_of_gps_ms is None else self._mono_of_gps_ms(order.tmms)
+        if mono_ns is None:
+            return Refusal("gps", TxError.GPS_UNLOCKED, "this gateway has no GPS time to send by")
+        return mono_ns - self._lead_ns
+
+    def _try(
+        self,
+        module: TxModule,
+        order: TxPacket,
+        tx: Transmission,
+        band: SubBand,
+        *,
+        fixed: bool,
+        now_ns: int,
+    ) -> TxResult | Refusal:
+        unable = module.unable(order, self._region)
+        if unable:
+            return Refusal("module", TxError.TX_FREQ, unable)
+        regulation = self.regulation
+        power_dbm = regulation.power(band, order.powe_dbm, module.weakest_dbm, module.strongest_dbm)
+        if isinstance(power_dbm, Refusal):
+            return power_dbm
+        start_ns = tx.start_ns if fixed else module.owner.earliest_start(tx.airtime_us, now_ns)
+        tx = replace(tx, start_ns=start_ns, power_dbm=power_dbm)
+        refusal = self._book(module, tx, band, None if fixed else 0, now_ns)
+        if refusal is not None:
+            return refusal
+        wanted_dbm = math.floor(order.powe_dbm - regulation.net_gain_db)
+        used_dbm = None if power_dbm == wanted_dbm else round(power_dbm + regulation.net_gain_db)
         return TxResult(TxError.NONE, power_dbm=used_dbm, start_ns=start_ns, id=tx.id)
 
-    def _over_duty(self, band: SubBand, start_ns: int, length_us: int, now_ns: int) -> TxResult:
-        """GWMP has no word for an exhausted duty cycle; an occupied channel comes nearest."""
-        self.counters["tx_refused_duty_cycle"] += 1
-        allowed_ns = self._duty.allowed_from(band, start_ns, length_us)
-        when = "never" if allowed_ns is None else f"in {(allowed_ns - now_ns) / 1e9:.0f} s"
-        reason = (
-            f"duty cycle {band.duty:.1%} of {band.min_hz / 1e6:g}-{band.max_hz / 1e6:g} MHz is used up; "
-            f"{length_us / 1000:.0f} ms would be allowed {when}"
+    def _book(
+        self, module: TxModule, tx: Transmission, band: SubBand, deferrals: int | None, now_ns: int
+    ) -> Refusal | None:
+        """Time on air from the books, then a place in the module's queue."""
+        length_us = tx.airtime_us
+        refusal = self.regulation.reserve(band, tx.start_ns, length_us, now_ns)
+        if refusal is not None:
+            return refusal
+        with self._lock:
+            self._booked[tx.id] = _Booked(band, tx.start_ns, length_us, module, deferrals)
+        error = module.owner.submit(tx, now_ns)
+        if error is TxError.NONE:
+            return None
+        self._settle(tx, sent=False)
+        ahead_ns = tx.start_ns - now_ns
+        allowed_ns = (
+            tx.start_ns - MAX_ADVANCE_NS
+            if error is TxError.TOO_EARLY
+            else module.owner.earliest_start(length_us, now_ns)
         )
-        return TxResult(TxError.COLLISION_PACKET, reason, over_duty=True, allowed_from_ns=allowed_ns)
+        reason = (
+            f"start in {ahead_ns // US} us on module {module.owner.name}, "
+            f"which would take it {_when(error, allowed_ns - now_ns)}"
+        )
+        return Refusal(str(error).lower(), error, reason, allowed_ns)
+
+    def _defer(self, tx: Transmission, booked: _Booked, reason: str) -> bool:
+        """A busy channel put off an order without a time of its own: try again a little later."""
+        self._count("lbt_busy")
+        if booked.deferrals is None:
+            return False
+        wait_ns = backoff_ns(booked.deferrals, self._random)
+        if wait_ns is None:
+            return False
+        # Its start has not come yet, or just has: that is "now" as near as is needed here.
+        now_ns = tx.start_ns
+        earliest_ns = booked.module.owner.earliest_start(booked.airtime_us, now_ns)
+        later = replace(tx, start_ns=max(earliest_ns, now_ns + wait_ns))
+        if self._book(booked.module, later, booked.band, booked.deferrals + 1, now_ns) is not None:
+            return False
+        self._count("lbt_deferred")
+        log.info("downlink %d put off by %d ms: %s", tx.id, (later.start_ns - now_ns) // 1_000_000, reason)
+        return True
 
     # --- books ------------------------------------------------------------------------------------
 
-    def duty_cycle(self, now_ns: int) -> list[tuple[SubBand, int, int | None]]:
-        """Per sub-band: time on air used of the last hour and the budget, in us (None: no limit)."""
+    def status(self, now_ns: int) -> dict[str, Any]:
+        """The entries `duty_cycle` and `regulation` of the radio's status."""
         with self._lock:
-            return [
-                (band, self._duty.used_us(band, now_ns), self._duty.budget_us(band))
-                for band in self._region.sub_bands
-            ]
+            lbt = {name: self.counters[f"lbt_{name}"] for name in ("busy", "deferred")}
+        return {
+            "duty_cycle": self.regulation.duty_cycle(now_ns),
+            "regulation": self.regulation.status(now_ns, lbt),
+        }
 
-    def _settle(self, tx: Transmission, *, sent: bool) -> None:
+    def _settle(self, tx: Transmission, *, sent: bool) -> _Booked | None:
         with self._lock:
             booked = self._booked.pop(tx.id, None)
-            if booked is not None and not sent:
-                self._duty.release(*booked)
+        if booked is not None and not sent:
+            self.regulation.release(booked.band, booked.start_ns, booked.airtime_us)
+        return booked
 
     def _count(self, name: str) -> None:
         with self._lock:
             self.counters[name] += 1
+
+
+def _kindest(refusals: list[Refusal]) -> Refusal:
+    """What to answer where every module refused: the one that may still be mended, by time or elsewhere."""
+    if not refusals:
+        return Refusal("module", TxError.COLLISION_PACKET, "no module of this gateway sends")
+    timed = [refusal for refusal in refusals if refusal.allowed_from_ns is not None]
+    return min(timed, key=lambda refusal: refusal.allowed_from_ns or 0) if timed else refusals[-1]
+
+
+def _when(error: TxError, ns: int) -> str:
+    if error is TxError.TOO_EARLY:
+        return f"in {max(0, ns) / 1e9:.0f} s"
+    return f"from {max(0, ns) / 1e6:.0f} ms on"
+
+
+def _unknown_moment() -> Moment:
+    return Moment(0, "")
 
 
 def time_of(tmst: int, near_ns: int) -> int:

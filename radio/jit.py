@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from radio.gwmp import TxError
+from radio.lbt import Lbt
 from radio.lora import LoRaModulation, airtime_us
 
 MS: Final = 1_000_000
@@ -33,6 +34,7 @@ class Transmission:
     crc: bool
     preamble: int
     payload: bytes
+    lbt: Lbt | None = None  # to be listened for before it
 
     @property
     def airtime_us(self) -> int:
@@ -52,6 +54,11 @@ class JitTiming:
     arm_ns: int = ARM_NS
     wake_ns: int = WAKE_NS
     tail_ns: int = TAIL_NS
+
+    @classmethod
+    def listening(cls, lbt: Lbt | None) -> "JitTiming":
+        """An SX127x's where the region asks to listen before each frame (None: it does not)."""
+        return cls() if lbt is None else cls(arm_ns=ARM_NS + lbt.lead_ns)
 
     @property
     def min_lead_ns(self) -> int:

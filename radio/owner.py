@@ -13,7 +13,7 @@ from typing import Any, Final
 from radio.boards import DEFAULT_SPI_HZ
 from radio.errors import ChipError, FaultKind
 from radio.gwmp import TxError
-from radio.jit import MS, JitQueue, Transmission
+from radio.jit import MS, JitQueue, JitTiming, Transmission
 from radio.seam import Clock, Lines
 from radio.sx127x.health import ADVICE
 from radio.sx127x.modem import Event, Fault, Mended, Modem, NotSent, Sent, State
@@ -44,6 +44,7 @@ class ModuleOwner:
         *,
         has_reset: bool,
         spi_hz: int = DEFAULT_SPI_HZ,
+        timing: JitTiming | None = None,
     ) -> None:
         self.name = name
         self.modem = modem
@@ -54,7 +55,7 @@ class ModuleOwner:
         self._on_event = on_event
         self._has_reset = has_reset
         self._write_bits_ns = 16_000_000_000 // spi_hz
-        self._queue = JitQueue()
+        self._queue = JitQueue(timing=timing)
         # Guards the queue only, and only across pure code: a thread in lock-step must never wait for another
         # one while it holds a lock.
         self._lock = threading.Lock()
@@ -106,20 +107,27 @@ class ModuleOwner:
 
     def run(self, stop: threading.Event) -> None:
         """Own the module until `stop`; whoever sets it calls `clock.wake()` as well."""
-        clock = self.clock
         try:
             while not stop.is_set():
-                if self.modem.state is State.DOWN and clock.now_ns() >= self._retry_ns:
-                    self._bring_up()
-                fire_at_ns = self.modem.fire_at_ns
-                if fire_at_ns is not None:
-                    self._fire(fire_at_ns)
-                    continue
-                clock.wait((self._lines,), self._deadline())
-                self._step()
+                self.turn()
             self._leave_silent()
         finally:
             self._lines.close()
+
+    def turn(self, until_ns: int | None = None) -> None:
+        """One round of `run`: what is due now, or else a wait for what comes next, `until_ns` at the latest."""
+        clock = self.clock
+        if self.modem.state is State.DOWN and clock.now_ns() >= self._retry_ns:
+            self._bring_up()
+        fire_at_ns = self.modem.fire_at_ns
+        if fire_at_ns is not None:
+            self._fire(fire_at_ns)
+            return
+        due_ns = self._deadline()
+        if until_ns is not None:
+            due_ns = until_ns if due_ns is None else min(due_ns, until_ns)
+        clock.wait((self._lines,), due_ns)
+        self._step()
 
     def _fire(self, fire_at_ns: int) -> None:
         """Read everything back as late as possible, then start the armed frame at its moment."""

@@ -15,6 +15,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Final
 
+from radio.lbt import Lbt
 from radio.lora import LoRaModulation
 
 DUTY_WINDOW_S: Final = 3600  # ETSI EN 300 220-1, 4.3.3: duty cycle is observed over one hour
@@ -45,14 +46,6 @@ class Dwell(StrEnum):
     NEVER = "never"
     NETWORK = "network"  # where national rules ask for it: told to devices by TxParamSetupReq
     ALWAYS = "always"
-
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """Listen before talk: the channel must stay below the threshold all this time before a frame."""
-
-    threshold_dbm: int
-    listen_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +82,7 @@ class Region:
     dwell_limit_us: int
     uplink_dwell: Dwell
     downlink_dwell: Dwell
-    listen: Listen | None  # before every downlink
+    lbt: Lbt | None  # before every downlink
     beacon: tuple[int, int] | None  # (freq_hz, dr), where two sources agree
     channel_mask: ChannelMask
     sub_bands: tuple[SubBand, ...]
@@ -225,7 +218,7 @@ def _region(name: str, raw: dict[str, Any]) -> Region:
     up = _data_rates(raw["uplink_data_rates"])
     down = _data_rates(raw["downlink_data_rates"])
     every: dict[int, LoRaModulation | None] = dict.fromkeys(raw["other_data_rates"])
-    dwell, listen, beacon = raw["dwell"], raw["lbt"], raw["beacon"]
+    dwell, lbt, beacon = raw["dwell"], raw["lbt"], raw["beacon"]
     return Region(
         name=name,
         fixed_plan=raw["fixed_plan"],
@@ -248,7 +241,7 @@ def _region(name: str, raw: dict[str, Any]) -> Region:
         dwell_limit_us=dwell["limit_us"],
         uplink_dwell=Dwell(dwell["uplink"]),
         downlink_dwell=Dwell(dwell["downlink"]),
-        listen=None if listen is None else Listen(listen["threshold_dbm"], listen["listen_us"]),
+        lbt=None if lbt is None else Lbt(lbt["threshold_dbm"], lbt["listen_us"] * 1000),
         beacon=None if beacon is None else (beacon[0], beacon[1]),
         channel_mask=ChannelMask(**raw["channel_mask"]),
         sub_bands=tuple(SubBand(*row) for row in raw["sub_bands"]),

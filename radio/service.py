@@ -18,13 +18,16 @@ from radio.errors import RadioError
 from radio.forwarder import SECOND_NS, Forwarder
 from radio.gwmp import RxPacket, TxPacket
 from radio.hardware import realtime
-from radio.hardware.clock import MonotonicClock, utc_ns
+from radio.hardware.clock import MonotonicClock, boot_id, utc_ns
 from radio.hardware.gpio import open_lines
 from radio.hardware.spi import SpidevBus
+from radio.jit import JitTiming
+from radio.ledger import Airtime, Moment
 from radio.owner import ModuleOwner
 from radio.seam import Bus, Clock, Lines
 from radio.server_config import ServerConfig
 from radio.servers import Downlinks, Fanout, Outlet, Server, Transmit
+from radio.state import StateFolder
 from radio.sx127x.chip import Chip
 from radio.sx127x.modem import Event, Modem, Sent
 from radio.sx127x.registers import Settings
@@ -44,6 +47,7 @@ class Platform:
     clock: Callable[[str], Clock]  # one for each thread, by its name
     utc_ns: Callable[[int], int | None] | None = None  # wall time of a clock's time, where there is one
     realtime: bool = False  # ask the operating system for real-time scheduling
+    boot_id: str = ""  # of the clock's time: the same as long as it does not begin anew
 
 
 def linux_platform(gpio: str = "auto") -> Platform:
@@ -54,6 +58,7 @@ def linux_platform(gpio: str = "auto") -> Platform:
         clock=lambda _name: MonotonicClock(),
         utc_ns=utc_ns,
         realtime=True,
+        boot_id=boot_id(),
     )
 
 
@@ -78,12 +83,16 @@ class Radio:
         self._platform = platform
         self._on_sent = on_sent
         self._stop = threading.Event()
+        self._state_clock: Clock | None = None
         self._owners: list[ModuleOwner] = []
         self._threads: list[threading.Thread] = []
         self._buses: list[Bus] = []
+        self.state = StateFolder(config.state_dir)
+        self._airtime = Airtime(config.region_data.sub_bands, self.state, self._moment)
         self.concentrator = Concentrator(
             config.region_data,
             on_frame,
+            airtime=self._airtime,
             antenna_gain_dbi=config.antenna_gain_dbi,
             tx_lead_us=config.tx_lead_us,
             utc_ns=platform.utc_ns,
@@ -105,6 +114,7 @@ class Radio:
         except ImportError as error:
             raise RadioError(f"{error}: install the Raspberry Pi extra, fluxgate[pi]") from error
         self.concentrator.use(transmitters)
+        self._airtime.start()
         if not transmitters:
             log.warning("no module has the role tx or rxtx: this gateway will never answer a device")
         for owner in self._owners:
@@ -123,6 +133,7 @@ class Radio:
         self.ask_to_stop()
         for thread in self._threads:
             thread.join(JOIN_S)
+        self._airtime.stop()
         for bus in self._buses:
             if isinstance(bus, SpidevBus):
                 bus.close()
@@ -148,10 +159,7 @@ class Radio:
             ],
             "counters": dict(self.concentrator.counters),
             "servers": self.servers(),
-            "duty_cycle": [
-                {"min_hz": band.min_hz, "max_hz": band.max_hz, "used_us": used_us, "budget_us": budget_us}
-                for band, used_us, budget_us in self.concentrator.duty_cycle(now_ns)
-            ],
+            **self.concentrator.status(now_ns),
         }
 
     def _owner(self, channel: int, module: ModuleConfig) -> ModuleOwner:
@@ -182,7 +190,15 @@ class Radio:
             on_event,
             has_reset=wiring.reset is not None,
             spi_hz=board.spi_hz,
+            timing=JitTiming.listening(self.config.region_data.lbt),
         )
+
+    def _moment(self) -> Moment:
+        if self.config.state_dir is None:  # nothing is written: no clock is needed
+            return Moment(0, "")
+        if self._state_clock is None:
+            self._state_clock = self._platform.clock("state")
+        return Moment(self._state_clock.now_ns(), self._platform.boot_id)
 
     def _run(self, owner: ModuleOwner) -> None:
         if self._platform.realtime:

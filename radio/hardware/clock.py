@@ -5,6 +5,7 @@ import os
 import selectors
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from radio.seam import Readable
@@ -53,3 +54,11 @@ class MonotonicClock:
 def utc_ns(mono_ns: int) -> int:
     """The wall time of a monotonic time, as the system knows it now; for display, never for timers."""
     return mono_ns + time.time_ns() - time.monotonic_ns()
+
+
+def boot_id() -> str:
+    """Names the machine's present boot, and with it the origin of CLOCK_MONOTONIC; empty where it does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""

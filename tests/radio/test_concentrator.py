@@ -180,10 +180,10 @@ def test_duty_cycle_refuses_and_says_when_it_would_allow() -> None:
 def test_a_frame_that_never_left_does_not_count() -> None:
     bench = rig("rxtx")
     bench.concentrator.transmit(order(mod=SF12), NOW)
-    used = {band.min_hz: us for band, us, _ in bench.concentrator.duty_cycle(NOW)}
+    used = {band["min_hz"]: band["used_us"] for band in bench.concentrator.status(NOW)["duty_cycle"]}
     assert used[868_000_000] == bench.owners[0].taken[0].airtime_us
     bench.concentrator.on_event(0, NotSent(bench.owners[0].taken[0], "late"))
-    assert not any(us for _, us, _ in bench.concentrator.duty_cycle(NOW))
+    assert not any(band["used_us"] for band in bench.concentrator.status(NOW)["duty_cycle"])
     assert bench.concentrator.counters["tx_not_sent"] == 1
 
 
@@ -191,7 +191,7 @@ def test_a_frame_that_may_have_left_counts() -> None:
     bench = rig("rxtx")
     bench.concentrator.transmit(order(mod=SF12), NOW)
     bench.concentrator.on_event(0, NotSent(bench.owners[0].taken[0], "no TxDone in time", maybe_aired=True))
-    assert any(us for _, us, _ in bench.concentrator.duty_cycle(NOW))
+    assert any(band["used_us"] for band in bench.concentrator.status(NOW)["duty_cycle"])
 
 
 def test_an_immediate_order_takes_the_first_gap() -> None:
@@ -244,7 +244,7 @@ def test_sent_frames_are_counted_and_stay_in_the_books() -> None:
     (tx,) = bench.owners[0].taken
     bench.concentrator.on_event(0, Sent(tx, tx.start_ns, False))
     assert bench.concentrator.counters["tx_sent"] == 1
-    assert sum(us for _, us, _ in bench.concentrator.duty_cycle(NOW)) == tx.airtime_us
+    assert sum(band["used_us"] for band in bench.concentrator.status(NOW)["duty_cycle"]) == tx.airtime_us
 
 
 @pytest.mark.parametrize("near_us", [0, 10, 2**31, 2**32 - 10, 2**32, 2**32 + 7, 5 * 2**32 + 123])

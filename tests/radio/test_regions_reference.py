@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from radio.lbt import Lbt
 from radio.lora import LoRaModulation
-from radio.regions import Dwell, Listen, Region, get_region, region_names
+from radio.regions import Dwell, Region, get_region, region_names
 
 TABLE: Mapping[str, Any] = json.loads((Path(__file__).parent / "data/lorawan-regions.json").read_text())
 REGIONS: Mapping[str, Any] = TABLE["regions"]
@@ -238,8 +239,8 @@ def test_dwell_limits() -> None:
 
 
 def test_listen_before_talk() -> None:
-    asks = {name: get_region(name).listen for name in region_names() if get_region(name).listen}
-    assert asks == {"KR920": Listen(-65, 6000), "AS923-1-JP": Listen(-80, 5000)}
+    asks = {name: get_region(name).lbt for name in region_names() if get_region(name).lbt}
+    assert asks == {"KR920": Lbt(-65, 6_000_000), "AS923-1-JP": Lbt(-80, 5_000_000)}
 
 
 def test_japan_is_as923_1_with_a_rule_more() -> None:
