@@ -56,7 +56,7 @@ class SimGnss:
     def __init__(self, kernel: Kernel, table: GnssTable | None = None, board: Board | None = None) -> None:
         self.kernel = kernel
         self.table = GnssTable() if table is None else table
-        self.wire = Wire(kernel, self.table.baud)
+        self.wire = Wire(kernel, self.table.baud, queue_bytes=64)  # a receiver with USB
         self.wire.on_bytes = self._on_bytes
         self.counters: Counter[str] = Counter()
         self._board = board
@@ -131,7 +131,8 @@ class SimGnss:
         if self._speaks:
             delay_ns = round(self.table.delay_ms * MS)
             now = self._start + datetime.timedelta(seconds=self._second) + self._shift
-            self.kernel.after(delay_ns, lambda: self._speak(now))
+            bodies = self._sentences(now)
+            self.kernel.after(delay_ns, lambda: self._speak(bodies))
         self._next()
 
     def _rise(self) -> None:
@@ -142,9 +143,9 @@ class SimGnss:
         board.set_level(line, True)
         self.kernel.after(PULSE_NS, lambda: board.set_level(line, False))
 
-    def _speak(self, now: datetime.datetime) -> None:
+    def _speak(self, bodies: tuple[str, ...]) -> None:
         self.counters["seconds_told"] += 1
-        for body in self._sentences(now):
+        for body in bodies:
             self.wire.say(sentence(body))
 
     def _sentences(self, now: datetime.datetime) -> tuple[str, ...]:

@@ -298,7 +298,7 @@ class SimBus:
 
 
 class SimLines:
-    """`radio.seam.Lines` without a fake module in between: every `dio` line watched for rising edges."""
+    """`radio.seam.Lines` without a fake module in between: every line but `reset` watched for rising edges."""
 
     backend = "sim"
     poll_ns: int | None = None
@@ -307,9 +307,7 @@ class SimLines:
         self._host = host
         self._pins = dict(pins)
         self._names = {line: name for name, line in pins.items()}
-        self._watch = host.watch(
-            {line: Trigger.RISING for name, line in pins.items() if name.startswith("dio")}
-        )
+        self._watch = host.watch({line: Trigger.RISING for name, line in pins.items() if name != "reset"})
         if "reset" in pins:
             host.set_up_pin(pins["reset"], True)
 

@@ -2,7 +2,8 @@
 
 The device calls `say`; the host's side is `SimSerial`, a `radio.serial_line.SerialPort` in lock-step virtual time, or
 a pty (`hw_sim.pty`). Both directions are paced byte by byte at the wire's rate; towards the host the UART's queue hands
-over 16 bytes at once, and the rest of a line 32 bit times after its last byte, as a Raspberry Pi's PL011 does.
+over 16 bytes at once (a USB adapter's 64), and the rest of a line 32 bit times after its last byte, as a Raspberry Pi's
+PL011 does.
 """
 
 import errno
@@ -22,8 +23,9 @@ MAX_UNREAD: Final = 4096  # what the host's driver keeps
 class Wire:
     """One serial connection in virtual time. All methods run as events or with the kernel's mutex held."""
 
-    def __init__(self, kernel: Kernel, baud: int) -> None:
+    def __init__(self, kernel: Kernel, baud: int, queue_bytes: int = QUEUE_BYTES) -> None:
         self.kernel = kernel
+        self.queue_bytes = queue_bytes
         self.baud = baud
         self.byte_ns = byte_ns(baud)
         self.plugged = True
@@ -45,10 +47,10 @@ class Wire:
             data = self.damage(data)
         start_ns = max(self.kernel.now_ns, self._to_host_free_ns)
         end_ns = self._to_host_free_ns = start_ns + len(data) * self.byte_ns
-        for at in range(0, len(data), QUEUE_BYTES):
-            part = data[at : at + QUEUE_BYTES]
+        for at in range(0, len(data), self.queue_bytes):
+            part = data[at : at + self.queue_bytes]
             due_ns = start_ns + (at + len(part)) * self.byte_ns
-            if len(part) < QUEUE_BYTES:
+            if len(part) < self.queue_bytes:
                 due_ns += IDLE_BITS * self.byte_ns // 10
             self.kernel.at(due_ns, lambda part=part: self._arrive(part))  # type: ignore[misc]
         return end_ns

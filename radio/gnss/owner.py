@@ -5,7 +5,7 @@ import threading
 from typing import Any, Final
 
 from radio.gnss import ubx
-from radio.gnss.receiver import UBX_EVERY_NS, Position, Receiver
+from radio.gnss.receiver import UBX_EVERY_NS, Position, Receiver, State
 from radio.seam import Clock, Lines
 from radio.serial_line import SerialPort
 from radio.timebase import SECOND_NS
@@ -16,6 +16,10 @@ LOOK_NS: Final = SECOND_NS
 FIRST_RETRY_NS: Final = SECOND_NS
 LAST_RETRY_NS: Final = 60 * SECOND_NS
 PPS: Final = "pps"
+ASK_NS: Final = (
+    10 * SECOND_NS
+)  # for the leap seconds, the first times; a cold receiver learns them within 12.5 min
+ASK_OFTEN: Final = 3
 
 
 class GnssOwner:
@@ -33,6 +37,7 @@ class GnssOwner:
         self._retry_ns = 0
         self._backoff_ns = FIRST_RETRY_NS
         self._ask_ns = 0
+        self._asked = 0
         self._seqno: int | None = None
         self._edges_lost = 0
 
@@ -87,8 +92,9 @@ class GnssOwner:
                 data = self._port.read()
                 if data:
                     self.receiver.on_bytes(data, now_ns)
-                if now_ns >= self._ask_ns:
-                    self._ask_ns = now_ns + UBX_EVERY_NS
+                if now_ns >= self._ask_ns and self.receiver.state is State.FIX:
+                    self._asked += 1
+                    self._ask_ns = now_ns + (ASK_NS if self._asked < ASK_OFTEN else UBX_EVERY_NS)
                     self._port.write(ubx.poll())
             except OSError as error:
                 self._lost(error, now_ns)
@@ -104,7 +110,7 @@ class GnssOwner:
         self.fault = ""
         self._opened = True
         self._backoff_ns = FIRST_RETRY_NS
-        self._ask_ns = now_ns + LOOK_NS
+        self._asked = 0
 
     def _lost(self, error: Exception, now_ns: int) -> None:
         reason = str(error)
