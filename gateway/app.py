@@ -205,16 +205,15 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         except ValueError as error:
             raise StartFailed(f"[[radio.server]]: {error}") from error
 
-        def reaches(eui: bytes) -> bool:
-            return link.reaches(eui) or (station is not None and station.knows(eui))
-
+        links = Links()
         copies = CopiesReceiver(
-            uplinks, Copies(config.lorawan.merge_window_ms * 1_000_000, reaches), clock.now
+            uplinks, Copies(config.lorawan.merge_window_ms * 1_000_000, links.reaches), clock.now
         )
         stack.callback(copies.close)
         link = UdpLink(copies, clock.mono_ns, [bytes.fromhex(each) for each in config.lorawan.gateways])
         station = station_door(config, server.region, copies, clock.now)
-        uplinks.transmitter = link if station is None else Links(station, last=link)
+        links.use(*(each for each in (station, link) if each is not None))
+        uplinks.transmitter = links
         commands = Commands(server, hub.log, live, lambda: clock.now().wall_ns / 1e9)
         stack.callback(commands.close)
         eui = gateway_eui(config.gateway.eui)

@@ -1,4 +1,4 @@
-"""The links that downlinks leave by: whichever knows the gateway that heard the uplink."""
+"""The links that downlinks leave by: whichever reaches the gateway that heard the uplink."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ from gateway.lorawan.server import Downlink
 
 
 class Link(Protocol):
-    """One way to gateways: GWMP, or the LNS."""
+    """One way to gateways: GWMP, or the LNS of Basics Station."""
 
-    def knows(self, eui: bytes) -> bool: ...
-    def transmit(self, downlink: Downlink, eui: bytes) -> None: ...
-
-
-class Last(Protocol):
-    """The way that is taken where no other knows the gateway; it reports those it does not know as failed."""
-
+    def reaches(self, eui: bytes) -> bool: ...
     def transmit(self, downlink: Downlink, eui: bytes) -> None: ...
 
 
 class Links:
-    """`gateway.uplinks.Transmitter` over several links. The safer ones come first, the last takes the rest.
+    """`gateway.uplinks.Transmitter` over several links; the safer ones come first, and the last takes the rest.
 
-    A gateway that is connected over TLS is never answered over GWMP: anyone can send a datagram in its name.
+    A gateway that is connected over TLS is never answered over GWMP: anyone can send a datagram in its name. The last
+    link reports a downlink as failed that is for nobody it reaches.
     """
 
-    def __init__(self, *known: Link, last: Last) -> None:
-        self._known = known
-        self._last = last
+    def __init__(self, *links: Link) -> None:
+        self._links = links
+
+    def use(self, *links: Link) -> None:
+        """Work with these from now on: links are made for a receiver that may ask what they reach."""
+        self._links = links
+
+    def reaches(self, eui: bytes) -> bool:
+        """Whether a downlink can be ordered from the gateway `eui`."""
+        return any(link.reaches(eui) for link in self._links)
 
     def transmit(self, downlink: Downlink, eui: bytes) -> None:
         """Order a downlink from the gateway `eui`, by its link."""
-        link = next((link for link in self._known if link.knows(eui)), self._last)
+        link = next((link for link in self._links if link.reaches(eui)), self._links[-1])
         link.transmit(downlink, eui)

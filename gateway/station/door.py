@@ -51,7 +51,7 @@ _MUXS = re.compile(r"/gateway/([0-9a-f]{16})")
 
 
 class StationDoor:
-    """One listener. `transmit` and `knows` are the LNS's, for `gateway.links`."""
+    """One listener. `transmit` and `reaches` are the LNS's, for `gateway.links`."""
 
     def __init__(
         self,
@@ -139,9 +139,9 @@ class StationDoor:
             await asyncio.sleep(EXPIRE_INTERVAL_S)
             self.lns.expire(self._clock().mono_ns)
 
-    def knows(self, eui: bytes) -> bool:
+    def reaches(self, eui: bytes) -> bool:
         """Whether this gateway is connected here."""
-        return self.lns.knows(eui)
+        return self.lns.reaches(eui)
 
     def transmit(self, downlink: Downlink, eui: bytes) -> None:
         """Order a downlink from the gateway `eui`."""

@@ -158,7 +158,7 @@ class Lns:
         if self.sessions.get(session.gateway.eui) is session:
             del self.sessions[session.gateway.eui]
 
-    def knows(self, eui: bytes) -> bool:
+    def reaches(self, eui: bytes) -> bool:
         """Whether this gateway is connected."""
         return eui in self.sessions
 
