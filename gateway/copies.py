@@ -140,27 +140,48 @@ class Next(Protocol):
     """What frames go on to: `gateway.uplinks.Uplinks`."""
 
     def receive(self, packets: tuple[RxPacket, ...], eui: bytes) -> None: ...
-    def take(self, rx: RxPacket, eui: bytes, now: Instant, others: Sequence[Heard] = ()) -> None: ...
+    def take(self, rx: RxPacket, eui: bytes, now: Instant, others: Sequence[Heard] = (), /) -> None: ...
     def sent(self, downlink: Downlink, window: int) -> None: ...
     def failed(self, downlink: Downlink, error: TxError) -> None: ...
+
+
+class Timer(Protocol):
+    """Something that will be called."""
+
+    def cancel(self) -> None: ...
+
+
+Later = Callable[[float, Callable[[], None]], Timer]
 
 
 class CopiesReceiver:
     """`gateway.link.Receiver`: merges copies, then hands on."""
 
-    def __init__(self, following: Next, copies: Copies, clock: Callable[[], Instant]) -> None:
+    def __init__(
+        self, following: Next, copies: Copies, clock: Callable[[], Instant], later: Later | None = None
+    ) -> None:
+        """`later` calls a function after so many seconds; the event loop does by itself."""
         self.copies = copies
+        self._later = later
         self._next = following
         self._clock = clock
-        self._timer: asyncio.TimerHandle | None = None
+        self._only: bytes | None = None  # the gateway that frames come from, where it is one
+        self._timer: Timer | None = None
         # Outcomes of downlinks are none of our business.
         self.sent = following.sent
         self.failed = following.failed
 
     def receive(self, packets: tuple[RxPacket, ...], eui: bytes) -> None:
         """Take the frames of one gateway."""
+        if eui == self._only:  # the usual case costs nothing
+            self._next.receive(packets, eui)
+            return
         now = self._clock()
-        if self.copies.alone(eui, now.mono_ns) and self._timer is None:
+        alone = self.copies.alone(eui, now.mono_ns)
+        if self._only is not None:
+            alone = self.copies.alone(self._only, now.mono_ns)
+        self._only = eui if alone and not self._timer else None
+        if self._only is not None:
             self._next.receive(packets, eui)
             return
         for rx in packets:
@@ -178,7 +199,8 @@ class CopiesReceiver:
         due_ns = self.copies.next_deadline()
         if self._timer is None and due_ns is not None:
             delay_s = max(0, due_ns - now_ns) / 1e9
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._due)
+            later = asyncio.get_running_loop().call_later if self._later is None else self._later
+            self._timer = later(delay_s, self._due)
 
     def _due(self) -> None:
         self._timer = None

@@ -49,7 +49,7 @@ class Forwarder:
     restarts: int = 0  # jumps of its counter
     rival: str = ""  # another address that spoke in its name
     rival_ns: int = 0
-    tmst: int | None = None  # of its last frame
+    tmst: int | None = None  # of a frame of late
     tmst_ns: int = 0  # when that came
 
     def heard(self, tmst: int, now_ns: int) -> None:

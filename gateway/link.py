@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 MAX_PENDING = 256  # downlinks awaiting their TX_ACK
 ACK_TIMEOUT_NS = 5_000_000_000  # a forwarder without TX_ACK is given up on after this long
 SAY_AGAIN_NS = 60_000_000_000  # between two lines in the log about the same trouble
+COUNTER_LOOK_NS = 1_000_000_000  # how often a gateway's counter is looked at
 EXPIRE_INTERVAL_S = 1.0
 MAX_DATAGRAM = 65_535
 DATAGRAMS_A_TURN = 512  # read per turn of the event loop, so that the doors get theirs
@@ -94,7 +95,8 @@ class Link:
             self.counters["rxpk_damaged"] += message.damaged
             if message.rxpk:
                 forwarder.received += len(message.rxpk)
-                forwarder.heard(message.rxpk[-1].tmst, now_ns)
+                if now_ns - forwarder.tmst_ns > COUNTER_LOOK_NS:
+                    forwarder.heard(message.rxpk[-1].tmst, now_ns)
                 self.receiver.receive(message.rxpk, message.eui)
         elif isinstance(message, gwmp.PullData):
             if (forwarder := self._admit(message.eui, address, now_ns)) is not None:
