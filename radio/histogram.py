@@ -7,7 +7,18 @@ yet in `sum`, never a torn number.
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
+
+# Bounds, in microseconds, of what is measured of downlinks. Slack: from an order's acceptance to its start; below
+# the least an order is refused, an answer in RX1 should come a good half a second ahead. Armed: what is left when the
+# frame is in the chip; below 0 it starts late. Start error: later than ordered is positive.
+SLACK_US: Final = (
+    10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 900_000, 1_000_000, 2_000_000, 5_000_000, 60_000_000,
+)  # fmt: skip
+ARMED_US: Final = (0, 500, 1000, 1500, 2000, 2500, 3000, 3500, 4000, 4500)
+START_ERROR_US: Final = (
+    -1000, -500, -200, -100, -50, -20, -10, -5, 0, 5, 10, 20, 50, 100, 200, 500, 1000,
+)  # fmt: skip
 
 
 class Histogram:

@@ -6,6 +6,7 @@ fake modules, and in lock-step with a simulator's clock.
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
@@ -13,11 +14,14 @@ from typing import Any, Final
 from radio.boards import DEFAULT_SPI_HZ
 from radio.errors import ChipError, FaultKind
 from radio.gwmp import TxError
+from radio.hardware.realtime import Quiet
+from radio.histogram import ARMED_US, SLACK_US, START_ERROR_US, Histogram
 from radio.jit import MS, JitQueue, JitTiming, Transmission
 from radio.seam import Clock, Lines
 from radio.sx127x.health import ADVICE
 from radio.sx127x.modem import Event, Fault, Mended, Modem, NotSent, Sent, State
 from radio.sx127x.registers import Mode
+from radio.sx127x.scan import ScanJob
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +30,8 @@ RESET_WAIT_NS: Final = 6 * MS  # and 5 ms before the first access
 FIRST_RETRY_NS: Final = 100 * MS
 LAST_RETRY_NS: Final = 2000 * MS  # a chip that works again is in use within seconds
 _TIMED: Final = 9  # odd: the median is one of them
+MAX_SCANS: Final = 2  # waiting for the module
+US: Final = 1000
 
 
 class ModuleOwner:
@@ -45,11 +51,15 @@ class ModuleOwner:
         has_reset: bool,
         spi_hz: int = DEFAULT_SPI_HZ,
         timing: JitTiming | None = None,
+        quiet: Quiet | None = None,
     ) -> None:
         self.name = name
         self.modem = modem
         self.clock = clock
         self.fault = "starting"  # why the module is down; empty while it works
+        self.slack_us = Histogram(SLACK_US, "us")  # from an order's acceptance to its start
+        self.armed_us = Histogram(ARMED_US, "us")  # from a frame in the chip to its start
+        self.start_error_us = Histogram(START_ERROR_US, "us")  # as TxDone tells it; later is positive
         self._lines = lines
         modem.watch.line_high = lambda: lines.get("dio0")
         self._on_event = on_event
@@ -59,6 +69,8 @@ class ModuleOwner:
         # Guards the queue only, and only across pure code: a thread in lock-step must never wait for another
         # one while it holds a lock.
         self._lock = threading.Lock()
+        self._scans: deque[ScanJob] = deque()
+        self._quiet = quiet
         self._retry_ns = 0
         self._backoff_ns = FIRST_RETRY_NS
         self._fault_kind: FaultKind | None = None
@@ -70,9 +82,26 @@ class ModuleOwner:
         """Promise to send `tx`, or say why not."""
         with self._lock:
             error = self._queue.offer(tx, now_ns)
+            if error is TxError.NONE:
+                self.slack_us.add((tx.start_ns - now_ns) // US)
         if error is TxError.NONE:
             self.clock.wake()
         return error
+
+    def post_scan(self, job: ScanJob) -> bool:
+        """Have a scan of the band done as soon as the module can; False where others wait already."""
+        with self._lock:
+            if len(self._scans) >= MAX_SCANS:
+                return False
+            self._scans.append(job)
+        self.clock.wake()
+        return True
+
+    def cancel_scan(self, job: ScanJob) -> None:
+        """Whoever wanted it waits no longer. One that has begun ends by itself."""
+        with self._lock:
+            if job in self._scans:
+                self._scans.remove(job)
 
     def earliest_start(self, airtime_us: int, now_ns: int) -> int:
         """When a frame of this length could start at the earliest."""
@@ -99,6 +128,10 @@ class ModuleOwner:
             "degraded": modem.watch.degraded,
             "queued": self.queued,
             "backend": self.backend,
+            "slack_us": self.slack_us.status(),
+            "armed_us": self.armed_us.status(),
+            "start_error_us": self.start_error_us.status(),
+            **modem.roaming(),
             **asdict(modem.counters),
             **modem.health.status(),
         }
@@ -112,6 +145,8 @@ class ModuleOwner:
                 self.turn()
             self._leave_silent()
         finally:
+            if self._quiet is not None:
+                self._quiet.release(self.name)
             self._lines.close()
 
     def turn(self, until_ns: int | None = None) -> None:
@@ -149,11 +184,31 @@ class ModuleOwner:
         now_ns = self.clock.now_ns()
         for edge in self._lines.read_edges():
             self._deliver(self.modem.on_edge(edge, now_ns))
+        with self._lock:
+            self.modem.next_start_ns = self._queue.next_arm_ns()
         self._deliver(self.modem.on_time(now_ns))
         with self._lock:
             tx = self._queue.pop(now_ns)
         if tx is not None:
-            self._deliver(self.modem.submit(tx, now_ns))
+            self._arm(tx, now_ns)
+        elif self._scans:
+            self._begin_scan(now_ns)
+        if self._quiet is not None and self.modem.state is not State.SENDING:
+            self._quiet.rest(self.name, self.modem.next_start_ns, now_ns)
+
+    def _arm(self, tx: Transmission, now_ns: int) -> None:
+        if self._quiet is not None:
+            self._quiet.hold(self.name)
+        self._deliver(self.modem.submit(tx, now_ns))
+        fire_at_ns = self.modem.fire_at_ns
+        if fire_at_ns is not None:
+            self.armed_us.add((fire_at_ns - self.clock.now_ns()) // US)
+
+    def _begin_scan(self, now_ns: int) -> None:
+        with self._lock:
+            job = self._scans[0] if self._scans else None
+            if job is not None and self.modem.begin_scan(job, now_ns):
+                self._scans.popleft()
 
     def _deadline(self) -> int | None:
         with self._lock:
@@ -216,6 +271,7 @@ class ModuleOwner:
         modem.write_ns = (whole_ns + self._write_bits_ns) // 2
         modem.survey_ns = self._median_ns(modem.chip.survey)
         modem.chip.set_mode(mode)  # a damaged write may have meant another
+        modem.go_on(self.clock.now_ns())
 
     def _median_ns(self, act: Callable[[], object]) -> int:
         taken = []
@@ -230,6 +286,10 @@ class ModuleOwner:
             if isinstance(event, Sent | NotSent):
                 with self._lock:
                     self._queue.finished()
+                if self._quiet is not None:
+                    self._quiet.release(self.name)
+            if isinstance(event, Sent) and not event.coarse:
+                self.start_error_us.add((event.start_ns - event.tx.start_ns) // US)
             self._on_event(self, event)
             if isinstance(event, Mended):
                 self._say(event.reason, event.kind, new=event.new)

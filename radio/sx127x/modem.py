@@ -19,7 +19,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import Final
+from typing import Any, Final
 
 from radio.errors import ChipError, FaultKind
 from radio.jit import MS, Transmission
@@ -29,6 +29,7 @@ from radio.seam import Edge
 from radio.sx127x.chip import Chip, Packet
 from radio.sx127x.health import Finding, Health, diagnose, judge
 from radio.sx127x.registers import REG_RSSI_VALUE, Dio0, Irq, Mode, Power, Settings, rssi_offset_dbm
+from radio.sx127x.scan import ScanJob
 from radio.sx127x.watch import EDGE_GRACE_NS, POLL_NS, LostEdge, Watch
 
 US: Final = 1000
@@ -149,6 +150,7 @@ class Modem:
     calibrate_at_hz: int | None = None
     write_ns: int = 0
     survey_ns: int = 0
+    next_start_ns: int | None = None  # when the next downlink will be armed, as far as the owner knows
     rx_done_latency_ns: Callable[[int, int], int] = rx_done_latency_ns  # by SF and bandwidth
     start_latency_ns: int = START_LATENCY_NS
     state: State = State.DOWN
@@ -237,6 +239,17 @@ class Modem:
         if self.state not in (State.LISTENING, State.RESTING):
             return [self._not_sent(f"the module is {self.state.name.lower()}", tx)]
         return self._guarded(lambda: self._arm(tx, now_ns), now_ns, tx)
+
+    def begin_scan(self, job: ScanJob, now_ns: int) -> bool:
+        """Work off a scan in the pauses; False where it cannot now. This modem never leaves its channel."""
+        return False
+
+    def go_on(self, now_ns: int) -> None:
+        """Somebody else has used the chip in the mode it was in, and has finished. Raises ChipError or OSError."""
+
+    def roaming(self) -> dict[str, Any]:
+        """What there is to know of a sweep or scan, as plain values."""
+        return {}
 
     def check(self, now_ns: int) -> list[Event]:
         """Right before the start: read back everything the armed frame depends on, and put it right if need be."""

@@ -20,8 +20,9 @@ from radio.owner import ModuleOwner
 from radio.seam import Edge
 from radio.service import Platform, Radio
 from radio.sx127x.chip import Chip
-from radio.sx127x.modem import Event, Modem
+from radio.sx127x.modem import Event
 from radio.sx127x.registers import SYNC_WORD_LORAWAN, Mode, Power, Settings
+from radio.sx127x.roaming import RoamingModem
 
 T = TypeVar("T")
 
@@ -215,7 +216,13 @@ def bench_for() -> Iterator[Callable[..., Bench]]:
     """A maker of benches; what it made is taken down afterwards."""
     made: list[Bench] = []
 
-    def make(receive: Settings | None, *, lines: str = "kernel") -> Bench:
+    def make(
+        receive: Settings | None,
+        *,
+        lines: str = "kernel",
+        sweep_sfs: tuple[int, ...] = (),
+        without: tuple[str, ...] = (),
+    ) -> Bench:
         kernel = Kernel(seed=1)
         air = Air(kernel, CALM)
         chip, device = SX1276(kernel, "gateway"), SX1276(kernel, "device")
@@ -224,11 +231,19 @@ def bench_for() -> Iterator[Callable[..., Bench]]:
         board = get_board("generic")
         host = LocalHost(kernel, SimBoard.wired(kernel, board, [chip]))
         make_lines = SimLines if lines == "kernel" else CallbackLines
-        sim_lines = make_lines(host, pins_of(board.module(0)))
+        pins = {name: line for name, line in pins_of(board.module(0)).items() if name not in without}
+        sim_lines = make_lines(host, pins)
         events: list[Event] = []
+        modem = RoamingModem(
+            Chip(SimBus(host, 0, 0)),
+            receive,
+            SYNC_WORD_LORAWAN,
+            calibrate_at_hz=868_000_000,
+            sweep_sfs=sweep_sfs,
+        )
         owner = ModuleOwner(
             "module",
-            Modem(Chip(SimBus(host, 0, 0)), receive, SYNC_WORD_LORAWAN, calibrate_at_hz=868_000_000),
+            modem,
             sim_lines,
             SimClock(host),
             lambda _owner, event: events.append(event),
