@@ -26,8 +26,10 @@ from hw_sim.statistics import Statistics
 from hw_sim.world import Site, World, build
 from radio.config import RadioConfig
 from radio.gwmp import RxPacket, TxError, TxPacket
+from radio.lora import LoRaModulation
 from radio.owner import ModuleOwner
 from radio.regions import get_region
+from radio.rn2483_owner import Rn2483Owner
 from radio.service import Platform, Radio
 
 SECOND_NS: Final = 1_000_000_000
@@ -57,7 +59,7 @@ class _SiteRadio(Radio):
         super().__init__(*args)
         self._name = name
 
-    def _run(self, owner: ModuleOwner) -> None:
+    def _run(self, owner: ModuleOwner | Rn2483Owner) -> None:
         threading.current_thread().name = f"{self._name} {owner.name}"
         super()._run(owner)
 
@@ -227,16 +229,27 @@ class Simulation:
 
 
 def _settings(scenario: Scenario) -> Settings:
-    """Devices are kept to what the gateways hear."""
+    """Devices are kept to the channels that the gateways hear, where all hear the same spreading factor."""
     region = get_region(scenario.region)
-    heard = [module for plan in scenario.gateways for module in plan.modules if module.role.receives]
-    frequencies = {module.freq_hz for module in heard}
-    frequencies |= {
-        modem.freq_hz for plan in scenario.gateways for modem in plan.rn2483 if modem.role != "tx"
+    heard = {
+        (module.freq_hz, module.modulation)
+        for plan in scenario.gateways
+        for module in plan.modules
+        if module.role.receives
     }
+    heard |= {
+        (modem.freq_hz, LoRaModulation(modem.sf, modem.bw_hz))
+        for plan in scenario.gateways
+        for modem in plan.rn2483
+        if modem.role != "tx"
+    }
+    frequencies = {freq_hz for freq_hz, _ in heard}
     channels = tuple(i for i, freq_hz in enumerate(region.uplink_channels()) if freq_hz in frequencies)
-    rates = [rate for module in heard if (rate := region.dr_of(module.modulation)) is not None]
-    return Settings(uplink_channels=channels or None, adr_max_dr=max(rates, default=None))
+    alike = len({modulation for _, modulation in heard}) == 1
+    rates = [rate for _, modulation in heard if (rate := region.dr_of(modulation)) is not None]
+    return Settings(
+        uplink_channels=(channels or None) if alike else None, adr_max_dr=max(rates, default=None)
+    )
 
 
 def _device(node: NodeConfig) -> DeviceConfig:

@@ -70,7 +70,7 @@ class Forwarder:
         keepalive_ns: int = 5 * SECOND_NS,
         stat_ns: int = 30 * SECOND_NS,
         utc_ns: Callable[[int], int | None] | None = None,
-        position: Callable[[], tuple[float, float, int] | None] | None = None,
+        position: Callable[[], tuple[float, float, int | None] | None] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self.name = name

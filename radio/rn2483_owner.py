@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
 
+from radio.concentrator import TxModule
 from radio.gwmp import TxError
 from radio.histogram import Histogram
 from radio.jit import MS, JitQueue, JitTiming, Transmission
@@ -230,6 +231,20 @@ class Rn2483Owner:
         self._up_since_ns = None
         self._retry_ns = now_ns + self._backoff_ns
         self._say_down(reason)
+
+
+def rn2483_transmitter(owner: Rn2483Owner, receives: bool) -> TxModule:
+    """What the concentrator may ask of it: chosen only where no SX127x can."""
+    return TxModule(
+        owner,
+        receives,
+        pa_boost=False,
+        max_power_dbm=POWER_DBM[1],
+        min_power_dbm=POWER_DBM[0],
+        bands_hz=BANDS_HZ,
+        timed=False,
+        senses=False,
+    )
 
 
 def _kind(reason: str) -> str:

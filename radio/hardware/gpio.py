@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from radio.boards import Board, ModuleWiring
+from radio.boards import Board, ModuleWiring, get_board
 from radio.errors import BusyError, GpioError
 from radio.hardware.gpiod_lines import GpiodLines
 from radio.hardware.lgpio_lines import LgpioLines
@@ -80,6 +80,13 @@ def open_pins(
             missing = missing and isinstance(error, ImportError)
     hint = "; install the Raspberry Pi extra, fluxgate[pi]" if missing else ""
     raise GpioError("; ".join(problems) + hint)
+
+
+def open_line(name: str, pin: int, now_ns: Callable[[], int]) -> Lines:
+    """One input by itself, by its BCM number; for what is no module. Raises GpioError or BusyError."""
+    board = get_board("generic")
+    lines, _problems = open_pins("auto", board, board.module(0), {name: pin}, now_ns)
+    return lines
 
 
 def _polling(
