@@ -120,13 +120,32 @@ def chip(count: int, seed: int, minutes: float | None) -> bool:
     return not findings.problems
 
 
-LISTENING = ("damage", "fuzz")  # what the hub logs is part of what they check
+def gwmp(count: int, seed: int, minutes: float | None) -> bool:
+    from torture import gwmp_damage
+
+    for name, control in (
+        ("errors let out", gwmp_damage.careless_run),
+        ("no bound", gwmp_damage.talkative_run),
+    ):
+        found = control(20_000, seed)
+        print(f"control, {name}: {found}", flush=True)
+        if not found.problems:
+            print("the control found nothing: the harness is blind")
+            return False
+    result = gwmp_damage.run(count, seed, minutes)
+    print("\n".join(result.problems))
+    print(f"gwmp: {result}, seed {seed}")
+    return not result.problems
+
+
+LISTENING = ("damage", "fuzz", "gwmp")  # what the hub logs is part of what they check
 HARNESSES = {
     "cuts": (cuts, 100_000),
     "kills": (kills, 10_000),
     "faults": (faults, 0),
     "damage": (damage, 1000),
     "fuzz": (fuzz, 10_000_000),
+    "gwmp": (gwmp, 1_000_000),
     "chip": (chip, 10_000),
 }
 
