@@ -125,6 +125,13 @@ class ChipFaults:
         if end is not None:
             self.chip.kernel.after(duration_ns, end)
 
+    def hold_line(self, level: bool | None) -> None:
+        """Keep the wire of DIO0 at a level; None: it follows the chip again."""
+        self.stuck_line = level
+        if level is not None:
+            self._meet(ChipFault.STUCK_LINE)
+        self.chip.refresh_lines()
+
     def clear(self) -> None:
         """Switch everything off."""
         self.spi_reads, self.spi_echo, self.stuck_line = None, False, None
@@ -220,14 +227,8 @@ class ChipFaults:
         return end
 
     def _stick_line(self, _duration_ns: int) -> Callable[[], None]:
-        self._hold_line(self.rng.random() < 0.5)
-        return lambda: self._hold_line(None)
-
-    def _hold_line(self, level: bool | None) -> None:
-        self.stuck_line = level
-        if level is not None:
-            self._meet(ChipFault.STUCK_LINE)
-        self.chip.refresh_lines()
+        self.hold_line(self.rng.random() < 0.5)
+        return lambda: self.hold_line(None)
 
     def _stick_flag(self, _duration_ns: int) -> Callable[[], None]:
         self.stuck_flags = self.rng.choice(_STUCK)

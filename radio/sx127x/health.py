@@ -82,7 +82,8 @@ def judge(survey: Survey) -> Finding | None:
         more = f", and {len(survey.wrong) - 1} more" if len(survey.wrong) > 1 else ""
         reason = f"register 0x{register:02x} reads 0x{read:02x} and should be 0x{wanted:02x}{more}"
         return Finding(FaultKind.SETTINGS, reason, reset=len(survey.wrong) > FEW)
-    if should & 7 not in (Mode.SLEEP, Mode.STDBY) and survey.registers[r.REG_HOP_CHANNEL] & r.PLL_TIMEOUT:
+    # Of FSTX and FSRX the bit says nothing: it is that of the last time the chip sent or received.
+    if should & 7 in (Mode.TX, Mode.RXCONT) and survey.registers[r.REG_HOP_CHANNEL] & r.PLL_TIMEOUT:
         return Finding(FaultKind.PLL, "its synthesiser does not lock", reset=False)
     return None
 

@@ -408,11 +408,11 @@ class Modem:
             repaired = finding.kind
             chip.set_mode(Mode.STDBY)
             chip.restore(survey)
-            if not loaded:
+            if not loaded or finding.kind is FaultKind.MODE:  # had it been asleep, the frame would be gone
                 chip.load(payload)
             chip.clear_surely(Irq(0xFF))
             chip.set_mode(Mode.FSTX)
-            with_fifo = True  # had it been asleep, the frame would be gone
+            with_fifo = True
         assert finding is not None
         raise ChipError(f"not as ordered right before the start: {finding.reason}", finding.kind)
 

@@ -1,8 +1,10 @@
 """Fakes and fixtures for the radio tests."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -25,6 +27,8 @@ from radio.sx127x.registers import SYNC_WORD_LORAWAN, Mode, Power, Settings
 from radio.sx127x.roaming import RoamingModem
 
 T = TypeVar("T")
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # torture.*, whose short versions are tests here
 
 
 @dataclass

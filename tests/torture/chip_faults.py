@@ -51,8 +51,9 @@ from radio.owner import ModuleOwner  # noqa: E402
 from radio.seam import Edge  # noqa: E402
 from radio.sx127x import registers as r  # noqa: E402
 from radio.sx127x.chip import Chip, Survey  # noqa: E402
-from radio.sx127x.modem import Event, Modem, NotSent, Received, Sent, State  # noqa: E402
+from radio.sx127x.modem import Event, NotSent, Received, Sent, State  # noqa: E402
 from radio.sx127x.registers import SYNC_WORD_LORAWAN, Mode, Power, Settings  # noqa: E402
+from radio.sx127x.roaming import RoamingModem  # noqa: E402
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -199,7 +200,7 @@ class Life:
         chip = (Chip if checks else UncheckedChip)(SimBus(host, 0, 0))
         self.owner = ModuleOwner(
             "module",
-            Modem(
+            RoamingModem(
                 chip, self.receive if self.receives else None, SYNC_WORD_LORAWAN, calibrate_at_hz=868_100_000
             ),
             lines,
