@@ -12,7 +12,7 @@ first five symbols when the receiver leaves.
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from statistics import median_low
 from typing import Any, Final
@@ -25,6 +25,7 @@ from radio.sx127x.registers import FREQUENCY_RANGE_HZ, Irq, Mode, Settings
 MAX_POINTS: Final = 512
 MAX_DWELL_MS: Final = 1000
 MIN_STEP_HZ: Final = 1000
+LIMIT_S: Final = 100  # whoever asked waits no longer
 LIMIT_NS: Final = 60_000_000_000  # a scan ends after this, with what it has
 _MS: Final = 1_000_000
 _US: Final = 1000
@@ -36,7 +37,7 @@ _RETURN_TRANSFERS: Final = 10  # to set the channel and be back in RXCONT
 _RX_START_NS: Final = 150 * _US
 _SIGNAL: Final = 0x07  # in ModemStat: receiving, synchronised, preamble detected
 _OUTSTANDING_DB: Final = 6  # above the quiet channel: a signal, not the flicker of the noise
-_REMEMBERED: Final = 64  # readings of the home channel
+_REMEMBERED: Final = 64  # readings of the home channel; after so many a new hum counts as quiet
 _DOWNLINK_ROOM_NS: Final = 2 * _MS
 
 
@@ -67,6 +68,20 @@ class ScanPlan:
     def points(self) -> range:
         """The frequencies."""
         return range(self.start_hz, self.stop_hz + 1, self.step_hz)
+
+
+def scan_arguments(args: Mapping[str, Any]) -> dict[str, int]:
+    """What a request for a scan says, for `Radio.scan`. Raises ValueError in words for the asker."""
+    known = {"start_hz", "stop_hz", "step_hz", "dwell_ms", "module"}
+    given = {name: value for name, value in args.items() if value is not None}
+    if given.keys() - known or not {"start_hz", "stop_hz"} <= given.keys():
+        raise ValueError(
+            f"a scan takes start_hz and stop_hz, and may take step_hz, dwell_ms, module: {sorted(args)}"
+        )
+    for name, value in given.items():
+        if type(value) is not int:
+            raise ValueError(f"{name} is not a whole number")
+    return given
 
 
 @dataclass(slots=True)
@@ -113,7 +128,6 @@ class Scanner:
         go_home: Callable[[int], None],
         occupied: Callable[[], bool] = lambda: False,
         transfer_ns: int = 30 * _US,
-        careful: bool = True,
     ) -> None:
         self.chip = chip
         self.job = job
@@ -122,7 +136,6 @@ class Scanner:
         self._home = home
         self._go_home = go_home
         self._occupied = occupied
-        self._careful = careful  # False: leave whenever it is time, to see what that costs
         self._pending = deque(job.plan.points)
         self._measured_ns = 0  # at the present point, over all its visits
         self._symbol_ns = 0 if home is None else home.modulation.symbol_ns
@@ -186,28 +199,25 @@ class Scanner:
 
     def _may_leave(self, now_ns: int) -> bool:
         """Look at the channel, and whether the receiver is free."""
-        assert self._home is not None
-        job = self.job
         first = r.REG_IRQ_FLAGS
         status = self.chip.read_burst(first, r.REG_RSSI_VALUE - first + 1)
-        flags, stat = Irq(status[0]), status[r.REG_MODEM_STAT - first]
-        rssi_dbm = r.rssi_offset_dbm(self._home.freq_hz) + status[-1]
-        self._quiet.append(rssi_dbm)
+        frame = self._frame_comes(status)
         if now_ns - self._came_home_ns < self._home_ns:
             return False
-        if not self._careful:
-            return True
-        quiet_dbm = sorted(self._quiet)[len(self._quiet) // 4]
-        frame = (
-            bool(flags & (Irq.RX_DONE | Irq.VALID_HEADER))
-            or bool(stat & _SIGNAL)
-            or self._occupied()
-            or rssi_dbm >= quiet_dbm + _OUTSTANDING_DB
-        )
         if frame and not self._spared:
-            job.frames_spared += 1
+            self.job.frames_spared += 1
         self._spared = frame
         return not frame
+
+    def _frame_comes(self, status: bytes) -> bool:
+        """Whether registers 0x12 to 0x1B show that something is coming in."""
+        assert self._home is not None
+        flags, stat = Irq(status[0]), status[r.REG_MODEM_STAT - r.REG_IRQ_FLAGS]
+        rssi_dbm = r.rssi_offset_dbm(self._home.freq_hz) + status[-1]
+        if flags & (Irq.RX_DONE | Irq.VALID_HEADER) or stat & _SIGNAL or self._occupied():
+            return True
+        self._quiet.append(rssi_dbm)
+        return rssi_dbm >= min(self._quiet) + _OUTSTANDING_DB
 
     # --- away -----------------------------------------------------------------------------------------
 
