@@ -44,6 +44,7 @@ from gateway.oscore_api import OscoreApi
 from gateway.radio_api import RadioApi
 from gateway.radio_link import RadioLink
 from gateway.radio_servers import answering_elsewhere
+from gateway.region import region_of
 from gateway.settings import Config, UpstreamSection
 from gateway.station.door import StationDoor
 from gateway.station.parts import station_door
@@ -66,7 +67,7 @@ from hub.log_copy import copied_rows
 from hub.message import TimeQuality
 from hub.mqtt import websocket
 from radio.lora import LoRaModulation
-from radio.regions import Region, get_region
+from radio.regions import Region
 
 log = logging.getLogger(__name__)
 
@@ -359,7 +360,7 @@ def _lock_file(path: Path) -> TextIO:
 def _server(config: Config, writer: store.Store, stored: store.Stored) -> NetworkServer:
     settings = config.lorawan
     try:
-        region = get_region(config.gateway.region)
+        region = region_of(config)
         return NetworkServer(
             region,
             settings.net_id,

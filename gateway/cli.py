@@ -148,6 +148,16 @@ def config_show(
 
 @config_app.command("check")
 def config_check(config: ConfigOption = None) -> None:
-    """Check the configuration file; names line and key of the first error."""
-    load(config)
+    """Check the configuration file and whether the radio fits the region; names the first error."""
+    from gateway.radio_process import RadioFailed, radio_config
+    from gateway.region import region_of
+
+    settings = load(config)
+    try:
+        region_of(settings)
+        doubts = radio_config(settings).doubts if settings.radio.module else ()
+    except (ValueError, RadioFailed) as error:
+        fail(str(error))
+    for doubt in doubts:
+        typer.echo(f"note: {doubt}")
     typer.echo("the configuration is valid")

@@ -23,6 +23,7 @@ from gateway.settings import (
     Section,
     ServerSection,
     StationGatewaySection,
+    SubBandSection,
     UpstreamSection,
 )
 
@@ -36,6 +37,10 @@ NESTED: dict[str, dict[str, tuple[type[Section], dict[str, Any]]]] = {
     "radio": {
         "module": (ModuleSection, {}),
         "server": (ServerSection, {"name": "other", "host": "lns.example"}),
+        "sub_band": (
+            SubBandSection,
+            {"min_hz": 868_000_000, "max_hz": 868_600_000, "duty": 0.01, "max_eirp_dbm": 16.15},
+        ),
     },
     "station": {"gateway": (StationGatewaySection, {"eui": "b827ebfffe123456"})},
 }

@@ -10,10 +10,13 @@ from types import FrameType
 
 from gateway import logs
 from gateway.machine import gateway_eui
-from gateway.settings import Config
+from gateway.radio_servers import server_config
+from gateway.region import sub_bands
+from gateway.settings import Config, GnssSection
 from radio.boards import board_names, get_board
 from radio.config import ModuleConfig, RadioConfig, Role
 from radio.errors import RadioError
+from radio.gnss.config import GnssConfig
 from radio.service import run_radio
 
 
@@ -33,7 +36,16 @@ def radio_config(config: Config) -> RadioConfig:
         return RadioConfig(
             modules=tuple(
                 ModuleConfig(
-                    module.board, module.index, module.freq_hz, module.sf, module.bw_hz, Role(module.role)
+                    module.board,
+                    module.index,
+                    module.freq_hz,
+                    module.sf,
+                    module.bw_hz,
+                    Role(module.role),
+                    sweep_sfs=module.sweep_sfs,
+                    kind=module.kind,
+                    port=module.port,
+                    baud=module.baud,
                 )
                 for module in section.module
             ),
@@ -41,15 +53,37 @@ def radio_config(config: Config) -> RadioConfig:
             region=config.gateway.region,
             server_host=section.server_host,
             server_port=section.server_port,
+            servers=tuple(server_config(server) for server in section.server),
             tx_lead_us=section.tx_lead_us,
             antenna_gain_dbi=section.antenna_gain_dbi,
+            cable_loss_db=section.cable_loss_db,
+            sub_bands=sub_bands(config),
+            limit_dwell=section.limit_dwell,
             stat_interval_s=section.stat_interval_s,
+            gnss=gnss_config(config.gnss),
             gpio=section.gpio,
             control_socket=Path(section.control_socket) if section.control_socket else None,
             state_dir=Path(section.state_dir) if section.state_dir else None,
         )
     except ValueError as error:
         raise RadioFailed(f"[radio]: {error}") from error
+
+
+def gnss_config(section: GnssSection) -> GnssConfig:
+    """The receiver, or the place. Raises ValueError naming the setting."""
+    try:
+        return GnssConfig(
+            port=section.port,
+            baud=section.baud,
+            pps_line=section.pps_line,
+            privacy_digits=section.privacy_digits,
+            latitude=section.latitude,
+            longitude=section.longitude,
+            altitude_m=section.altitude_m,
+            leap_s=section.leap_seconds,
+        )
+    except ValueError as error:
+        raise ValueError(f"[gnss]: {error}") from None
 
 
 def run(config: Config) -> None:
@@ -73,6 +107,7 @@ def describe_boards() -> Iterator[str]:
     for name in board_names():
         board = get_board(name)
         yield f"{name}: {board.description}"
+        yield f"  config.txt: {', '.join(board.config_lines)}"
         for index, wiring in enumerate(board.modules):
             pins = [f"SPI {wiring.spi[0]}.{wiring.spi[1]}", f"DIO0 {wiring.dio0}"]
             pins += [f"DIO1 {wiring.dio1}"] if wiring.dio1 is not None else []

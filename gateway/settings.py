@@ -37,12 +37,20 @@ class GatewaySection(Section, frozen=True, kw_only=True):
         "/run/fluxgate"
     )
     region: Annotated[str, Meta(description="regional parameters: EU868, US915, ...")] = "EU868"
+    region_profile: Annotated[
+        str, Meta(description="whose values to take where sources disagree (docs/regions.md); empty: most")
+    ] = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class ModuleSection(Section, frozen=True, kw_only=True):
-    """One SX127x module. It hears one channel at one spreading factor at a time."""
+    """One SX127x module, or an RN2483 behind a serial port. It hears one channel at one spreading factor at a time."""
 
+    kind: Annotated[
+        Literal["sx127x", "rn2483"], Meta(description="rn2483: a serial modem, second choice for downlinks")
+    ] = "sx127x"
+    port: Annotated[str, Meta(description="device file of an rn2483, e.g. /dev/ttyUSB0")] = ""
+    baud: Annotated[int, Meta(ge=4800, le=460_800, description="of an rn2483's port")] = 57_600
     board: Annotated[str, Meta(description="a board of `fluxgate radio boards`, e.g. dragino-hat")] = (
         "dragino-hat"
     )
@@ -71,6 +79,10 @@ class ServerSection(Section, frozen=True, kw_only=True):
     host: str = ""
     port: Port = 1700
     uri: Annotated[str, Meta(description="of kind station, e.g. wss://eu1.cloud.thethings.network:8887")] = ""
+    token: Annotated[str, Meta(description="of kind station: what this gateway shows, an API key")] = ""
+    ca_file: Annotated[str, Meta(description="of kind station, PEM; empty: the system's authorities")] = ""
+    cert_file: Annotated[str, Meta(description="of kind station, PEM: shown instead of a token")] = ""
+    key_file: str = ""
     downlinks: Annotated[
         bool,
         Meta(description="it may send; only for networks whose devices this gateway does not know itself"),
@@ -98,6 +110,43 @@ class ServerSection(Section, frozen=True, kw_only=True):
     crc_errors: Annotated[bool, Meta(description="send damaged frames, too")] = False
 
 
+class SubBandSection(Section, frozen=True, kw_only=True):
+    """National limits for what a gateway sends. One or more sections replace all of the region's sub-bands."""
+
+    min_hz: Annotated[int, Meta(ge=137_000_000, le=1_020_000_000)]
+    max_hz: Annotated[int, Meta(ge=137_000_000, le=1_020_000_000)]
+    duty: Annotated[
+        float, Meta(gt=0, le=1, description="share of an hour on air, 0.01 for 1 %; 1: no limit")
+    ] = 1.0
+    max_eirp_dbm: Annotated[float, Meta(ge=-30, le=40)]
+
+
+class GnssSection(Section, frozen=True, kw_only=True):
+    """Time and place: a GNSS receiver on a serial port, or a place that is known. Part of the radio process."""
+
+    port: Annotated[str, Meta(description="device file of the receiver, e.g. /dev/ttyAMA0; empty: none")] = ""
+    baud: Annotated[int, Meta(ge=4800, le=460_800)] = 9600
+    pps_line: Annotated[
+        int | None,
+        Meta(description="BCM number of the receiver's pulse; unset: none", examples=[18]),
+    ] = None
+    privacy_digits: Annotated[
+        int | None,
+        Meta(description="decimals of a place that are told: 2 is about 1 km", examples=[2]),
+    ] = None
+    latitude: Annotated[float | None, Meta(description="without a receiver, degrees", examples=[52.52])] = (
+        None
+    )
+    longitude: Annotated[float | None, Meta(description="without a receiver, degrees", examples=[13.405])] = (
+        None
+    )
+    altitude_m: Annotated[int | None, Meta(description="without a receiver", examples=[34])] = None
+    leap_seconds: Annotated[
+        int | None,
+        Meta(description="GPS time minus UTC; unset: from the system or the receiver", examples=[18]),
+    ] = None
+
+
 class RadioSection(Section, frozen=True, kw_only=True):
     """The radio process (`fluxgate radio`)."""
 
@@ -107,6 +156,10 @@ class RadioSection(Section, frozen=True, kw_only=True):
         400
     )
     antenna_gain_dbi: Annotated[float, Meta(ge=-10, le=20)] = 0.0
+    cable_loss_db: Annotated[float, Meta(ge=0, le=60, description="between module and antenna")] = 0.0
+    limit_dwell: Annotated[
+        bool, Meta(description="no downlink longer than 400 ms, where the country asks for it (AS923)")
+    ] = False
     stat_interval_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     gpio: Annotated[
         Literal["auto", "gpiod", "lgpio", "rpi-gpio", "polling"],
@@ -123,6 +176,7 @@ class RadioSection(Section, frozen=True, kw_only=True):
         ),
     ] = "/run/fluxgate-radio/radio.sock"
     module: tuple[ModuleSection, ...] = ()
+    sub_band: tuple[SubBandSection, ...] = ()
     server: tuple[ServerSection, ...] = ()
 
 
@@ -398,6 +452,7 @@ class Config(Section, frozen=True, kw_only=True):
 
     gateway: GatewaySection = GatewaySection()
     radio: RadioSection = RadioSection()
+    gnss: GnssSection = GnssSection()
     lorawan: LorawanSection = LorawanSection()
     station: StationSection = StationSection()
     hub: HubSection = HubSection()

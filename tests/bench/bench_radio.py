@@ -68,7 +68,7 @@ class World:
         self.refused: Counter[str] = Counter()
         self._answers_on = answers_on
         self._devices = 0
-        config = RadioConfig(modules=tuple(modules), gateway_eui=bytes(8), region=region, tx_lead_us=0)
+        config = RadioConfig(modules=tuple(modules), gateway_eui=bytes(8), region=region, tx_lead_us=0, any_channel=True)
         self.radio = Radio(config, platforms.lockstep(self.host), self._on_frame)
 
     def start(self, at_ns: int = 0) -> None:

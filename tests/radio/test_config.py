@@ -33,6 +33,11 @@ def test_roles_may_be_given_as_plain_words() -> None:
         ({"bw_hz": 100}, "bandwidth 100"),
         ({"board": "nonesuch"}, "nonesuch"),
         ({"index": 3}, "no index 3"),
+        ({"sweep_sfs": (7,)}, "for one, set sf"),
+        ({"sweep_sfs": (7, 7)}, "different spreading factors"),
+        ({"sweep_sfs": (7, 8, 9, 10)}, "2 or 3"),
+        ({"sweep_sfs": (6, 7)}, "7 to 12"),
+        ({"sweep_sfs": (7, 8), "role": "tx"}, "role rx or rxtx"),
     ],
 )
 def test_module_settings_are_checked(setting: dict[str, Any], words: str) -> None:
