@@ -1,7 +1,6 @@
 """What the radio process must be told: plain values, checked when made, wherever they come from."""
 
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +12,8 @@ from radio.plan import PlannedModule, doubts, problems, weakest_dbm
 from radio.regions import Region, SubBand, get_region
 from radio.rn2483 import DEFAULT_BAUD
 from radio.rn2483_states import BANDS_HZ, POWER_DBM, carries
+from radio.roles import Role as Role
+from radio.roles import default_roles
 from radio.server_config import ServerConfig, check_servers
 from radio.sx127x.registers import FREQUENCY_RANGE_HZ, SYNC_WORD_LORAWAN
 from radio.sx127x.sweep import MAX_SFS
@@ -20,24 +21,6 @@ from radio.sx127x.sweep import MAX_SFS
 MAX_MODULES: Final = 8
 MODULE_KINDS: Final = ("sx127x", "rn2483")
 GPIO_BACKENDS: Final = ("gpiod", "lgpio", "rpi-gpio", "polling")
-
-
-class Role(StrEnum):
-    """What a module is for."""
-
-    RX = "rx"
-    TX = "tx"
-    RXTX = "rxtx"
-
-    @property
-    def receives(self) -> bool:
-        """Whether the module listens."""
-        return self is not Role.TX
-
-    @property
-    def transmits(self) -> bool:
-        """Whether the module may be asked to send."""
-        return self is not Role.RX
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +36,7 @@ class ModuleConfig:
     freq_hz: int = 868_100_000
     sf: int = 7
     bw_hz: int = 125_000
-    role: Role = Role.RXTX  # its plain string is taken as well
+    role: Role = Role.AUTO  # its plain string is taken as well; RadioConfig decides what AUTO is
     sweep_sfs: tuple[int, ...] = ()  # two or three spreading factors by turns, in place of `sf`
     kind: str = "sx127x"  # or "rn2483"
     port: str = ""  # device file of an RN2483
@@ -63,7 +46,7 @@ class ModuleConfig:
         try:
             object.__setattr__(self, "role", Role(self.role))
         except ValueError:
-            raise ValueError(f"role {self.role!r} is not one of rx, tx, rxtx") from None
+            raise ValueError(f"role {self.role!r} is not one of auto, rx, tx, rxtx") from None
         _ = self.modulation
         if self.sf == 6 and self.role.receives:
             raise ValueError("SF6 has no explicit header: a gateway cannot receive it")
@@ -171,6 +154,7 @@ class RadioConfig:
         )
         if not 1 <= len(self.modules) <= MAX_MODULES:
             raise ValueError(f"{len(self.modules)} modules configured, 1 to {MAX_MODULES} can be")
+        object.__setattr__(self, "modules", with_roles(self.modules))
         serial = [m.port for m in self.modules if m.kind == "rn2483"]
         if self.gnss is not None and self.gnss.port:
             serial.append(self.gnss.port)
@@ -218,3 +202,13 @@ class RadioConfig:
     def region_data(self) -> Region:
         """The region's parameters."""
         return self._region
+
+
+def with_roles(modules: tuple[ModuleConfig, ...]) -> tuple[ModuleConfig, ...]:
+    """The modules with every AUTO replaced by what suits the others (`radio.roles.default_roles`)."""
+    roles = default_roles(
+        [module.role for module in modules],
+        [(module.freq_hz, module.modulation) for module in modules],
+        [bool(module.sweep_sfs) or module.kind == "rn2483" for module in modules],
+    )
+    return tuple(replace(module, role=role) for module, role in zip(modules, roles, strict=True))
