@@ -112,7 +112,8 @@ class Concentrator:
     """The gateway's radio as a whole.
 
     `on_frame` gets every frame and the time its last symbol ended, in the thread of the module that heard it.
-    `mono_of_gps_ms` turns a GPS time into one of the modules' clock, None while nobody knows GPS time.
+    `gps_ms` gives frames with a good stamp their GPS time, `mono_of_gps_ms` turns a GPS time into one of the modules'
+    clock; None while nobody knows GPS time.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Concentrator:
         forward_crc_errors: bool = True,
         limit_dwell: bool = False,
         airtime: Airtime | None = None,
+        gps_ms: Callable[[int], int | None] | None = None,
         mono_of_gps_ms: Callable[[int], int | None] | None = None,
         seed: int | None = None,
     ) -> None:
@@ -142,6 +144,7 @@ class Concentrator:
         self._on_frame = on_frame
         self._lead_ns = tx_lead_us * US
         self._utc_ns = utc_ns
+        self._gps_ms = gps_ms
         self._mono_of_gps_ms = mono_of_gps_ms
         self._forward_crc_errors = forward_crc_errors
         self._transmitters: list[TxModule] = []
@@ -198,6 +201,7 @@ class Concentrator:
                 data=packet.payload,
                 time_ns=None if self._utc_ns is None else self._utc_ns(event.end_ns),
                 foff_hz=packet.freq_error_hz,
+                tmms=None if self._gps_ms is None or event.coarse else self._gps_ms(event.end_ns),
             ),
             event.end_ns,
         )
