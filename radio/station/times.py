@@ -7,8 +7,10 @@ is 0.
 
 from typing import Final
 
-GPS_EPOCH_S: Final = 315_964_800  # 1980-01-06 in Unix time
-LEAP_S: Final = 18  # GPS is ahead of UTC by this much, since 2017-01-01
+from radio.gnss.leap import BUILT_IN
+
+SECOND_US: Final = 1_000_000
+SECOND_NS: Final = 1_000_000_000
 
 COUNTER_BITS: Final = 48
 COUNTER_MASK: Final = (1 << COUNTER_BITS) - 1
@@ -19,19 +21,20 @@ UNIT_MASK: Final = 0x7F
 
 def gps_us(utc_ns: int) -> int:
     """GPS time in us of a UTC time in ns since 1970."""
-    return utc_ns // 1000 + (LEAP_S - GPS_EPOCH_S) * 1_000_000
+    seconds, ns = divmod(utc_ns, SECOND_NS)
+    return BUILT_IN.gps_s(seconds) * SECOND_US + ns // 1000
 
 
 def utc_ns(gps_us: int) -> int:
     """UTC in ns since 1970 of a GPS time in us."""
-    return (gps_us + (GPS_EPOCH_S - LEAP_S) * 1_000_000) * 1000
+    seconds, us = divmod(gps_us, SECOND_US)
+    return BUILT_IN.unix_s(seconds) * SECOND_NS + us * 1000
 
 
 def xtime_of(count_us: int, session: int, unit: int = 0) -> int:
     """The `xtime` of a radio's counter; `session` is 1 to 255, `unit` 0 to 127."""
-    return (
-        (unit & UNIT_MASK) << UNIT_SHIFT | (session & SESSION_MASK) << COUNTER_BITS | count_us & COUNTER_MASK
-    )
+    high = (unit & UNIT_MASK) << UNIT_SHIFT | (session & SESSION_MASK) << COUNTER_BITS
+    return high | count_us & COUNTER_MASK
 
 
 def session_of(xtime: int) -> int:
