@@ -151,6 +151,7 @@ class GatewaySide:
 @contextmanager
 def both_sides() -> Iterator[fuzz.Target]:
     forwarder, gateway = ForwarderSide(), GatewaySide()
+    seeds = [*gwmp_seeds(), *EXAMPLES]
     now_ns = 1
 
     def feed(data: bytes) -> bool:
@@ -159,16 +160,22 @@ def both_sides() -> Iterator[fuzz.Target]:
         forwarder.feed(data, now_ns)
         gateway.feed(data, now_ns)
         try:
-            gwmp.decode(data)
+            message = gwmp.decode(data)
         except GwmpError:
             return False
-        return True
+        # Of what is understood, only what says something is worth starting from: nearly any four bytes are a PUSH_ACK.
+        match message:
+            case gwmp.PushData(rxpk=packets, stat=stat):
+                return bool(packets) or stat is not None
+            case gwmp.PullResp() | gwmp.TxAck(error=gwmp.TxError.TOO_LATE):
+                return True
+        return data in seeds
 
     def settle() -> None:
         forwarder.check()
         gateway.check()
 
-    yield fuzz.Target([*gwmp_seeds(), *EXAMPLES], feed, (*GWMP_WORDS, b"\x02\0\0\x05" + EUI), settle)
+    yield fuzz.Target(seeds, feed, (*GWMP_WORDS, b"\x02\0\0\x05" + EUI), settle)
 
 
 def run(count: int, seed: int, minutes: float | None = None) -> fuzz.Result:
