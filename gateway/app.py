@@ -43,6 +43,7 @@ from gateway.nats_source import NatsSource
 from gateway.oscore_api import OscoreApi
 from gateway.radio_api import RadioApi
 from gateway.radio_link import RadioLink
+from gateway.radio_roles import with_roles
 from gateway.radio_servers import answering_elsewhere
 from gateway.region import region_of
 from gateway.settings import Config, UpstreamSection
@@ -229,7 +230,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             live,
             relays,
             clock.now,
-            config.radio.module,
+            with_roles(config.radio.module),
             sources,
         )
         radio = RadioLink(_radio_socket(config), clock.mono_ns)
@@ -391,7 +392,7 @@ def _adr_max_dr(config: Config, region: Region) -> int | None:
         return config.lorawan.adr_max_dr
     heard = [
         rate
-        for module in config.radio.module
+        for module in with_roles(config.radio.module)
         if module.role != "tx"
         for sf in module.sweep_sfs or (module.sf,)
         if (rate := region.dr_of(LoRaModulation(sf, module.bw_hz))) is not None

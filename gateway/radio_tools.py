@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from gateway.settings import Config
 from radio.boards import Board, ModuleWiring, get_board
-from radio.config import ModuleConfig, Role
+from radio.config import ModuleConfig
 from radio.errors import BoardError, BusyError
 from radio.hardware import realtime
 from radio.hardware.clock import MonotonicClock
@@ -35,7 +35,6 @@ class Target:
     board: Board
     index: int
     freq_hz: int
-    role: Role = Role.RXTX
 
     @property
     def wiring(self) -> ModuleWiring:
@@ -57,9 +56,9 @@ def targets(config: Config, board: str | None, index: int | None) -> list[Target
             chosen = [Target(found, each, ModuleConfig().freq_hz) for each in indices]
         else:
             chosen = [
-                Target(get_board(module.board), module.index, module.freq_hz, Role(module.role))
+                Target(get_board(module.board), module.index, module.freq_hz)
                 for module in config.radio.module
-                if index is None or module.index == index
+                if module.kind == "sx127x" and index in (None, module.index)
             ]
         for target in chosen:
             _ = target.wiring

@@ -58,7 +58,10 @@ class ModuleSection(Section, frozen=True, kw_only=True):
     freq_hz: Annotated[int, Meta(ge=137_000_000, le=1_020_000_000)] = 868_100_000
     sf: Annotated[int, Meta(ge=6, le=12, description="spreading factor")] = 7
     bw_hz: Literal[125000, 250000, 500000] = 125000
-    role: Literal["rx", "tx", "rxtx"] = "rxtx"
+    role: Annotated[
+        Literal["auto", "rx", "tx", "rxtx"],
+        Meta(description="auto: a lone module does both; of several, the last sends and the others listen"),
+    ] = "auto"
     sweep_sfs: Annotated[
         tuple[int, ...],
         Meta(
