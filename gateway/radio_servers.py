@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from gateway.settings import ServerSection
 from radio.filters import Filter
 from radio.server_config import ServerConfig
+from radio.station.credentials import Credentials
 
 
 def server_config(section: ServerSection) -> ServerConfig:
@@ -22,8 +23,19 @@ def server_config(section: ServerSection) -> ServerConfig:
         )
     except ValueError as error:
         raise ValueError(f"server {section.name}: {error}") from None
+    try:
+        credentials = Credentials(section.ca_file, section.cert_file, section.key_file, section.token)
+    except ValueError as error:
+        raise ValueError(f"server {section.name}: {error}") from None
     return ServerConfig(
-        section.name, section.kind, section.host, section.port, section.uri, section.downlinks, passes
+        section.name,
+        section.kind,
+        section.host,
+        section.port,
+        section.uri,
+        section.downlinks,
+        passes,
+        credentials,
     )
 
 

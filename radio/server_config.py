@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from radio.filters import EVERYTHING, Filter
+from radio.station.credentials import Credentials, check_uri
 
 LOCAL: Final = "local"  # the name of the gateway of this machine
 KINDS: Final = ("gwmp", "station")
@@ -21,6 +22,7 @@ class ServerConfig:
     uri: str = ""
     downlinks: bool = False  # whether it may order any
     filter: Filter = field(default_factory=Filter)
+    credentials: Credentials = field(default_factory=Credentials)  # of kind "station"
 
     @classmethod
     def local(cls, host: str, port: int) -> "ServerConfig":
@@ -36,6 +38,11 @@ class ServerConfig:
             raise ValueError(f"server {self.name}: host is empty")
         if self.kind == "station" and not self.uri:
             raise ValueError(f"server {self.name}: uri is empty; it is where the LNS is found, wss://...")
+        if self.kind == "station":
+            try:
+                check_uri(self.uri)
+            except ValueError as error:
+                raise ValueError(f"server {self.name}: {error}") from None
         if not 1 <= self.port <= 65_535:
             raise ValueError(f"server {self.name}: port {self.port} is not 1 to 65535")
 
