@@ -154,10 +154,10 @@ class Concentrator:
         self._lock = threading.Lock()
 
     def use(self, transmitters: Sequence[TxModule]) -> None:
-        """The modules that may send. First those that receive nothing, because sending deafens the others;
-        among equals those that start on time, then the stronger ones."""
+        """The modules that may send. First those that start on time, of these the ones that receive nothing,
+        because sending deafens the others, and then the stronger ones."""
         self._transmitters = sorted(
-            transmitters, key=lambda module: (module.receives, not module.timed, -module.strongest_dbm)
+            transmitters, key=lambda module: (not module.timed, module.receives, -module.strongest_dbm)
         )
 
     # --- frames from the modules ------------------------------------------------------------------
