@@ -69,3 +69,51 @@ def bench(
             typer.echo(line)
     except radio_tools.ToolFailed as error:
         fail(str(error))
+
+
+@app.command()
+def calibrate(config: ConfigOption = None) -> None:
+    """Have two modules measure each other's delays; keeps the result. TRANSMITS. The radio process must be stopped."""
+    from gateway.radio_calibration import calibrate as measure
+    from gateway.radio_process import RadioFailed
+    from gateway.radio_tools import ToolFailed
+
+    try:
+        measure(load(config), typer.echo)
+    except (ToolFailed, RadioFailed) as error:
+        fail(str(error))
+
+
+@app.command()
+def scan(
+    start: Annotated[
+        float | None, typer.Argument(help="First frequency, MHz; without: the region's.")
+    ] = None,
+    stop: Annotated[float | None, typer.Argument(help="Last frequency, MHz.")] = None,
+    config: ConfigOption = None,
+    step_khz: Annotated[
+        int, typer.Option("--step", min=1, max=10_000, help="Between two points, kHz.")
+    ] = 200,
+    dwell_ms: Annotated[
+        int, typer.Option("--dwell", min=1, max=1000, help="Measured at each point, ms.")
+    ] = 10,
+    module: Annotated[
+        int | None,
+        typer.Option(min=0, help="Which module of the settings; without: one that only sends, if any."),
+    ] = None,
+) -> None:
+    """Show how strong signals are across the band. A running radio process goes on receiving meanwhile."""
+    from gateway import radio_scan
+
+    wanted = {
+        "start_hz": None if start is None else round(start * 1e6),
+        "stop_hz": None if stop is None else round(stop * 1e6),
+        "step_hz": step_khz * 1000,
+        "dwell_ms": dwell_ms,
+        "module": module,
+    }
+    try:
+        for line in radio_scan.scan(load(config), wanted):
+            typer.echo(line)
+    except radio_scan.ScanFailed as error:
+        fail(str(error))

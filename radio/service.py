@@ -151,8 +151,8 @@ class Radio:
         self.concentrator.use(transmitters)
         self._airtime.start()
         self.place.start(self._stop)
-        if not transmitters:
-            log.warning("no module has the role tx or rxtx: this gateway will never answer a device")
+        for doubt in self.config.doubts:
+            log.warning("%s", doubt)
         for owner in self._owners:
             thread = threading.Thread(
                 target=self._run, args=(owner,), name=f"radio {owner.name}", daemon=True
@@ -298,7 +298,10 @@ class Radio:
             return Moment(0, "")
         if self._state_clock is None:
             self._state_clock = self._platform.clock("state")
-        return Moment(self._state_clock.now_ns(), self._platform.boot_id)
+        mono_ns = self._state_clock.now_ns()
+        error_ns = self.place.time.error_ns(mono_ns)
+        known = error_ns is not None and error_ns < SECOND_NS
+        return Moment(mono_ns, self._platform.boot_id, self.place.time.utc_ns(mono_ns) if known else None)
 
     def _run(self, owner: ModuleOwner | Rn2483Owner) -> None:
         if self._platform.realtime:
