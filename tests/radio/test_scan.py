@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from hw_sim.records import Fate
+from radio.config import ModuleConfig, RadioConfig, Role
+from radio.errors import RadioError
+from radio.gwmp import TxError, TxPacket
 from radio.jit import MS, Transmission
 from radio.lora import LoRaModulation, airtime_us
+from radio.service import Radio
 from radio.sx127x import roaming
 from radio.sx127x.modem import Fault, Received, Sent
 from radio.sx127x.registers import Settings
 from radio.sx127x.scan import MAX_POINTS, ScanJob, Scanner, ScanPlan, scan_arguments
 
 if TYPE_CHECKING:
-    from tests.radio.conftest import Bench
+    from tests.radio.conftest import Bench, Carrier
 
 SECOND = 1000 * MS
 FREQ_HZ = 868_100_000
+BOARD = "fluxgate-sim-4"
 BAND = ScanPlan(867_000_000, 869_000_000, 200_000, 5)
 
 
@@ -188,3 +195,56 @@ def test_only_a_few_scans_may_wait(bench_for: Callable[..., Bench]) -> None:
     assert [bench.owner.post_scan(job) for job in jobs] == [True, True, False]
     bench.owner.cancel_scan(jobs[1])
     assert bench.owner.post_scan(jobs[2])
+
+
+def radio_on(carrier: Carrier, *modules: ModuleConfig) -> Radio:
+    return Radio(
+        RadioConfig(modules=modules, gateway_eui=bytes(8)), carrier.platform, lambda _rx, _end_ns: None
+    )
+
+
+def ask(carrier: Carrier, radio: Radio, *args: int, module: int | None = None) -> dict[str, Any]:
+    """`Radio.scan` from a thread of no module, while virtual time goes on."""
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(radio.scan, *args, module=module)
+        for _ in range(600):
+            if asked.done():
+                break
+            carrier.run_until(carrier.kernel.now_ns + 100 * MS)
+        return asked.result(timeout=10)
+
+
+def test_the_module_that_only_sends_is_the_one_that_scans(carrier: Carrier) -> None:
+    radio = radio_on(carrier, ModuleConfig(BOARD, 0), ModuleConfig(BOARD, 1, role=Role.TX))
+    carrier.start(radio)
+    carrier.run_until(SECOND)
+    result = ask(carrier, radio, 867_000_000, 868_000_000, 500_000, 5)
+    assert result["module"] == f"{BOARD}/1"
+    assert [point["freq_hz"] for point in result["points"]] == [867_000_000, 867_500_000, 868_000_000]
+    assert json.loads(json.dumps(result)) == result
+    assert ask(carrier, radio, 867_000_000, 867_000_000, module=0)["module"] == f"{BOARD}/0"
+    with pytest.raises(RadioError, match=r"no SX127x module 7.*one of \[0, 1\]"):
+        radio.scan(867_000_000, 868_000_000, module=7)
+    carrier.stop(radio)
+
+
+def test_the_status_tells_of_timing_and_sweep_as_plain_json(carrier: Carrier) -> None:
+    radio = radio_on(carrier, ModuleConfig(BOARD, 0, sweep_sfs=(7, 8)), ModuleConfig(BOARD, 1, role=Role.TX))
+    carrier.start(radio)
+    carrier.run_until(SECOND)
+    order = TxPacket(2_000_000, False, 868_100_000, 0, 14, LoRaModulation(9, 125_000), True, b"x", True)
+    assert radio.transmit(order, SECOND).error is TxError.NONE
+    carrier.run_until(3 * SECOND)
+    status = radio.status(3 * SECOND)
+    carrier.stop(radio)
+    assert json.loads(json.dumps(status)) == status
+    swept, sending = status["modules"]
+    assert swept["sweep"]["sfs"] == [7, 8]
+    assert swept["sweep"]["per_sf"]["7"]["looks"] > 100
+    assert (swept["realtime"], swept["scanning"]) == (False, False)
+    assert "sweep" not in sending
+    assert sending["slack_us"]["count"] == sending["armed_us"]["count"] == 1
+    assert abs(sending["start_error_us"]["sum"]) <= 20
+    assert 999_000 <= sending["slack_us"]["sum"] <= 1_000_000
+    assert 0 < sending["armed_us"]["min"] < 5000
+    assert status["realtime"] == {"priority": False, "memory_locked": False, "advice": []}
