@@ -261,6 +261,9 @@ class Chip:
 
     def set_mode(self, mode: Mode) -> None:
         """Enter a mode that lasts (SLEEP, STDBY, FSTX, FSRX, RXCONT) and see it done."""
+        if mode is Mode.STDBY and self._op_mode & 7 == Mode.FSTX:
+            # STDBY is one bit from TX, and from FSTX it is 40 us to the air: too short to mend a damaged write.
+            self.set_mode(Mode.FSRX)
         for attempt in range(_MODE_READS):
             self.command(mode)
             if self.in_mode(mode):

@@ -98,6 +98,17 @@ def test_a_mode_that_is_not_reached_is_an_error(bus: RegisterFake, chip: Chip) -
         chip.set_mode(Mode.RXCONT)
 
 
+def test_no_mode_is_entered_from_where_a_flipped_bit_would_be_on_the_air_at_once(
+    bus: RegisterFake, chip: Chip
+) -> None:
+    chip.set_mode(Mode.FSTX)
+    bus.transfers.clear()
+    chip.set_mode(Mode.STDBY)
+    written = [write[1] & 7 for write in bus.writes if write[0] == 0x01]
+    assert written == [Mode.FSRX, Mode.STDBY]
+    assert all((mode ^ Mode.TX).bit_count() > 1 for mode in written[:1])
+
+
 def test_low_band_sets_the_low_frequency_bit(bus: RegisterFake, chip: Chip) -> None:
     chip.configure_receive(Settings(433_175_000, LoRaModulation(7, 125_000)))
     chip.command(Mode.RXCONT)
