@@ -1,7 +1,8 @@
-"""How simulated chips are wired to a simulated Raspberry Pi: SPI devices and BCM lines."""
+"""How simulated chips are wired to a simulated Raspberry Pi: SPI devices, BCM lines, serial ports."""
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from hw_sim.edges import Watch
 from hw_sim.errors import NoSuchDevice
@@ -9,12 +10,16 @@ from hw_sim.kernel import Kernel
 from hw_sim.sx1276 import SX1276
 from radio.boards import Board as RadioBoard
 
+if TYPE_CHECKING:
+    from hw_sim.uart import Wire
+
 
 class Board:
     """The wires of one machine. Lines that lead nowhere are free: they keep the level they are given."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
+        self.serial: dict[str, Wire] = {}  # what hangs on which serial port
         self._chips: dict[tuple[int, int], SX1276] = {}
         self._resets: dict[int, SX1276] = {}
         self._levels: dict[int, bool] = {}

@@ -17,6 +17,7 @@ from hw_sim.board import Board
 from hw_sim.errors import KernelError
 from hw_sim.kernel import Kernel
 from hw_sim.uart import Wire
+from radio.gnss.config import GnssConfig
 
 SECOND_NS: Final = 1_000_000_000
 MS: Final = 1_000_000
@@ -34,9 +35,7 @@ class GnssTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     port: Annotated[str, Meta(description="its name, as the radio's setting `port`")] = "sim-gnss"
     baud: Literal[4800, 9600, 38400, 115200] = 9600
-    pps_line: Annotated[int | None, Meta(ge=0, le=53, description="BCM number of the pulse; unset: none")] = (
-        18
-    )
+    pps_line: Annotated[int | None, Meta(description="BCM number of the pulse; unset: none")] = 18
     start: Annotated[str, Meta(description="UTC at the beginning, ISO 8601")] = "2026-03-01T12:00:00"
     latitude: Annotated[float, Meta(ge=-90, le=90)] = 52.52
     longitude: Annotated[float, Meta(ge=-180, le=180)] = 13.405
@@ -196,6 +195,11 @@ def _angle(degrees: float, digits: int, sides: str) -> str:
     whole, part = divmod(abs(degrees), 1)
     minutes = min(part * 60, 59.99999)
     return f"{int(whole):0{digits}d}{minutes:08.5f},{sides[degrees < 0]}"
+
+
+def gnss_of(table: GnssTable) -> GnssConfig:
+    """The radio's settings for it."""
+    return GnssConfig(port=table.port, baud=table.baud, pps_line=table.pps_line)
 
 
 def build_gnss(table: GnssTable | None, kernel: Kernel, board: Board) -> SimGnss | None:

@@ -6,9 +6,12 @@ little, `Radio.stop`.
 """
 
 from hw_sim import fakes
+from hw_sim.errors import NoSuchDevice
 from hw_sim.hosts import FreeHost, LocalHost, SimBus, SimClock, SimLines
+from hw_sim.uart import SimSerial
 from radio.hardware.gpio import open_lines, pins_of
 from radio.hardware.spi import SpidevBus
+from radio.serial_line import SerialPort
 from radio.service import Platform, linux_platform
 
 
@@ -18,6 +21,8 @@ def lockstep(host: LocalHost) -> Platform:
         bus=lambda board, wiring: SimBus(host, *wiring.spi, board.spi_hz),
         lines=lambda _board, wiring, _clock: SimLines(host, pins_of(wiring)),
         clock=lambda _name: SimClock(host),
+        serial=lambda port, _baud: _serial(host, port),
+        pulse=lambda line, _clock: SimLines(host, {"pps": line}),
     )
 
 
@@ -28,6 +33,8 @@ def lockstep_on_fakes(host: LocalHost, gpio: str = "gpiod") -> Platform:
         bus=lambda board, wiring: SpidevBus(*wiring.spi, board.spi_hz),
         lines=lambda board, wiring, clock: open_lines(gpio, board, wiring, clock.now_ns),
         clock=lambda _name: SimClock(host),
+        serial=lambda port, _baud: _serial(host, port),
+        pulse=lambda line, _clock: SimLines(host, {"pps": line}),
     )
 
 
@@ -36,3 +43,13 @@ def real_time_on_fakes(host: FreeHost, gpio: str = "gpiod") -> Platform:
     fakes.install(host)
     linux = linux_platform(gpio)
     return Platform(bus=linux.bus, lines=linux.lines, clock=linux.clock, utc_ns=linux.utc_ns)
+
+
+def _serial(host: LocalHost, port: str) -> SerialPort:
+    """The host's end of what hangs on a port of its board. Raises NoSuchDevice."""
+    wire = host.board.serial.get(port)
+    if wire is None:
+        raise NoSuchDevice(
+            f"nothing hangs on the serial port {port!r}; there are: {', '.join(host.board.serial) or 'none'}"
+        )
+    return SimSerial(host, wire)

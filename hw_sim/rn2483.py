@@ -19,6 +19,7 @@ from hw_sim.kernel import Event, Kernel
 from hw_sim.node_radio import DirectBus
 from hw_sim.sx1276 import SX1276
 from hw_sim.uart import Wire
+from radio.config import ModuleConfig, Role
 from radio.lora import LoRaModulation
 from radio.rn2483_lines import MAX_PAYLOAD
 from radio.rn2483_states import BANDS_HZ
@@ -362,6 +363,18 @@ class SimRn2483:
             return
         self._snr_db, self._rssi_dbm = int(packet.snr_db), packet.rssi_dbm
         self._say(f"radio_rx  {packet.payload.hex().upper()}")
+
+
+def module_of(table: Rn2483Table) -> ModuleConfig:
+    """The radio's settings for it. Raises ValueError where no RN2483 can do that."""
+    return ModuleConfig(
+        kind="rn2483",
+        port=table.port,
+        freq_hz=table.freq_hz,
+        sf=table.sf,
+        bw_hz=table.bw_hz,
+        role=Role(table.role),
+    )
 
 
 def build_rn2483(tables: list[Rn2483Table], kernel: Kernel, air: Air, place: Place) -> dict[str, SimRn2483]:

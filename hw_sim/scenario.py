@@ -22,12 +22,13 @@ from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
 from hw_sim.chip_faults import ChipFault
 from hw_sim.drift import Climate, Oscillator
 from hw_sim.expect import Expectation
+from hw_sim.gnss import GnssTable
 from hw_sim.interference import MATRICES, Interference
 from hw_sim.links import AirSettings, Fading
 from hw_sim.mobility import AtEnd, Way
 from hw_sim.node_config import DevNonceMode, NodeConfig
 from hw_sim.propagation import BOR, NS3, OULU
-from hw_sim.rn2483 import Rn2483Table
+from hw_sim.rn2483 import Rn2483Table, module_of
 from hw_sim.scenario_lines import ScenarioError, blame
 from hw_sim.scenario_tables import (
     MAX_GATEWAYS,
@@ -59,6 +60,12 @@ class GatewayPlan:
     modules: tuple[ModuleConfig, ...]
     crystals_ppm: tuple[float, ...]  # of the modules
     rn2483: tuple[Rn2483Table, ...] = ()
+    gnss: GnssTable | None = None
+
+    @property
+    def all_modules(self) -> tuple[ModuleConfig, ...]:
+        """Modules and modems, as the radio's settings have them."""
+        return (*self.modules, *(module_of(modem) for modem in self.rn2483))
 
     def module_names(self, several: bool) -> tuple[str, ...]:
         """What the air calls its modules; one of `several` gateways puts its own name before theirs."""
@@ -208,6 +215,10 @@ class _Checker:
                 if modem.port in ports:
                     raise self._blame([*path, "rn2483", str(index), "port"], f"{modem.port} is used twice")
                 ports.add(modem.port)
+                try:
+                    module_of(modem)
+                except ValueError as error:
+                    raise self._blame([*path, "rn2483", str(index)], error) from error
             yield GatewayPlan(
                 name=name,
                 x_m=gateway.x_m,
@@ -216,6 +227,7 @@ class _Checker:
                 modules=tuple(self._modules(gateway, path)),
                 crystals_ppm=tuple(module.crystal_ppm for module in gateway.module),
                 rn2483=tuple(gateway.rn2483),
+                gnss=gateway.gnss,
             )
 
     def _modules(self, gateway: GatewayTable, at: list[str]) -> Iterator[ModuleConfig]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from hw_sim.gnss import GnssTable
 from hw_sim.rn2483 import Rn2483Table
 
 MAX_NODES: Final = 10_000
@@ -60,6 +61,7 @@ class GatewayTable(_Table, frozen=True, kw_only=True):
     antenna_gain_dbi: Annotated[float, Meta(ge=-10, le=20)] = 0.0
     module: Annotated[list[ModuleTable], Meta(max_length=8)] = []
     rn2483: Annotated[list[Rn2483Table], Meta(max_length=4)] = []
+    gnss: GnssTable | None = None
 
 
 class NodeTable(_Table, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from gateway.lorawan.server import Downlink, NetworkServer
 from gateway.lorawan.settings import Settings
 from hw_sim.errors import SimError
 from hw_sim.expect import Verdict
+from hw_sim.gnss import gnss_of
 from hw_sim.hosts import LocalHost
 from hw_sim.kernel import Kernel
 from hw_sim.node_config import NodeConfig
@@ -23,6 +24,7 @@ from hw_sim.platforms import lockstep
 from hw_sim.records import Fate, FrameRecord
 from hw_sim.scenario import Scenario
 from hw_sim.statistics import Statistics
+from hw_sim.trace_recorder import Recorder
 from hw_sim.world import Site, World, build
 from radio.config import RadioConfig
 from radio.gwmp import RxPacket, TxError, TxPacket
@@ -67,7 +69,8 @@ class _SiteRadio(Radio):
 class Simulation:
     """One run. `start`, `run` as often as wanted, `close`."""
 
-    def __init__(self, scenario: Scenario, seed: int | None = None) -> None:
+    def __init__(self, scenario: Scenario, seed: int | None = None, *, record: bool = False) -> None:
+        """`record`: keep all that passes between radios and chips, in `recorders`."""
         self.scenario = scenario
         self.kernel = Kernel(scenario.seed if seed is None else seed)
         self.world: World = build(scenario, self.kernel)
@@ -78,6 +81,8 @@ class Simulation:
         for node in scenario.nodes:
             self.server.add_device(_device(node))
         self.radios: list[Radio] = []
+        self.recorders: list[Recorder] = []
+        self._record = record
         self._tally = _Tally()
         self._seen: dict[bytes, int] = {}  # when a frame came for the first time
         self._gateway_chips = {chip: site.plan.name for site in self.world.sites for chip in site.receivers}
@@ -92,7 +97,8 @@ class Simulation:
             radio = self._radio(number, site)
             radio.start()
             self.radios.append(radio)
-        self.kernel.await_clients(sum(len(site.plan.modules) for site in self.world.sites))
+        plans = [site.plan for site in self.world.sites]
+        self.kernel.await_clients(sum(len(plan.all_modules) + (plan.gnss is not None) for plan in plans))
 
     def run(self, seconds: float, pace: float | None = None, stop: threading.Event | None = None) -> None:
         """Let so much time pass. Raises what a radio or a simulated part failed with."""
@@ -110,14 +116,18 @@ class Simulation:
             radio.stop()
         self.kernel.close()
 
-    def platform(self, number: int, site: Site) -> Platform:
-        """What the radio of a site runs on; for those who put something in between."""
-        return lockstep(LocalHost(self.kernel, site.board))
+    def _platform(self, site: Site) -> Platform:
+        platform = lockstep(LocalHost(self.kernel, site.board))
+        if not self._record:
+            return platform
+        self.recorders.append(Recorder(platform))
+        return self.recorders[-1].platform
 
     def _radio(self, number: int, site: Site) -> Radio:
         eui = (EUI_BASE + number).to_bytes(8)
         config = RadioConfig(
-            modules=site.plan.modules,
+            modules=site.plan.all_modules,
+            gnss=None if site.plan.gnss is None else gnss_of(site.plan.gnss),
             gateway_eui=eui,
             region=self.scenario.region,
             antenna_gain_dbi=site.plan.antenna_gain_dbi,
@@ -126,7 +136,7 @@ class Simulation:
         def on_frame(rx: RxPacket, end_ns: int) -> None:
             self._on_frame(site, number, eui, rx, end_ns)
 
-        return _SiteRadio(site.plan.name, config, self.platform(number, site), on_frame)
+        return _SiteRadio(site.plan.name, config, self._platform(site), on_frame)
 
     # -- the way of a frame ----------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from hw_sim.air import Air
 from hw_sim.board import Board
+from hw_sim.gnss import SimGnss, build_gnss
 from hw_sim.kernel import Kernel
 from hw_sim.node import Node
 from hw_sim.records import FrameRecord
@@ -27,6 +28,12 @@ class Site:
         str, SX1276
     ]  # by what the air calls them: the module's name, after the gateway's where there are several
     modems: dict[str, SimRn2483]  # by port
+    gnss: SimGnss | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the air calls its modules and modems."""
+        return (*self.chips, *(self.modems[modem.port].chip.name for modem in self.plan.rn2483))
 
     @property
     def receivers(self) -> tuple[str, ...]:
@@ -114,7 +121,12 @@ def _site(plan: GatewayPlan, kernel: Kernel, air: Air, strict: bool, several: bo
         air.add(chip, plan.x_m, plan.y_m, antenna_gain_dbi=plan.antenna_gain_dbi, group=plan.name)
         chips[name] = chip
     place = Place(plan.x_m, plan.y_m, plan.antenna_gain_dbi, plan.name)
-    return Site(plan, board, chips, build_rn2483(list(plan.rn2483), kernel, air, place))
+    modems = build_rn2483(list(plan.rn2483), kernel, air, place)
+    gnss = build_gnss(plan.gnss, kernel, board)
+    board.serial.update((port, modem.wire) for port, modem in modems.items())
+    if gnss is not None:
+        board.serial[gnss.table.port] = gnss.wire
+    return Site(plan, board, chips, modems, gnss)
 
 
 def _node(scenario: Scenario, kernel: Kernel, air: Air, index: int, strict: bool, boot: int) -> Node:
