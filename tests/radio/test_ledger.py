@@ -1,19 +1,31 @@
 """The airtime ledger against a plain list of everything that was sent, through kills, reboots and slow disks."""
 
+from __future__ import annotations
+
 import json
 import random
 import threading
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from radio.config import ModuleConfig, RadioConfig
 from radio.dutycycle import SECOND_NS, DutyCycle
+from radio.gwmp import TxError, TxPacket
 from radio.ledger import NAME, Airtime, Booking, Ledger, Moment
+from radio.lora import LoRaModulation
 from radio.regions import SubBand, get_region
+from radio.service import Radio
 from radio.state import StateFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.radio.conftest import Carrier
 
 BAND = SubBand(868_000_000, 868_600_000, 0.01, 16.15)  # 36 s an hour
 NARROW = SubBand(868_700_000, 869_200_000, 0.001, 16.15)  # 3.6 s an hour
@@ -454,3 +466,27 @@ def test_a_disk_that_is_full_stops_no_downlink(tmp_path: Path, monkeypatch: pyte
     assert (book.survives_restart, book.fault) == (False, "the disk is full")
     book.stop()
     assert StateFolder(tmp_path).read(NAME) is None
+
+
+def test_a_radio_that_is_started_again_knows_what_it_has_sent(
+    carrier_for: Callable[[], Carrier], tmp_path: Path
+) -> None:
+    wish = TxPacket(None, True, 868_100_000, 0, 14, LoRaModulation(12, 125_000), True, bytes(20), True)
+    used = []
+    for _ in range(2):
+        carrier = carrier_for()
+        platform = replace(carrier.platform, boot_id="the same")
+        module = ModuleConfig("fluxgate-sim-4", 0)
+        config = RadioConfig(modules=(module,), gateway_eui=bytes(8), state_dir=tmp_path)
+        radio = Radio(config, platform, lambda _rx, _end_ns: None)
+        carrier.start(radio)
+        carrier.run_until(SECOND_NS)
+        assert radio.transmit(wish, carrier.kernel.now_ns).error is TxError.NONE
+        carrier.run_until(4 * SECOND_NS)
+        status = radio.status(carrier.kernel.now_ns)
+        used.append(next(band["used_us"] for band in status["duty_cycle"] if band["min_hz"] == 868_000_000))
+        assert status["regulation"]["ledger"]["survives_restart"]
+        carrier.stop(radio)
+    assert used[0] > 1_000_000
+    assert used[1] == 2 * used[0]
+    assert StateFolder(tmp_path).read(NAME) is not None
