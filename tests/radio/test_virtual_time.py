@@ -95,7 +95,7 @@ def test_rx1_starts_within_twenty_microseconds(carrier: Carrier, sf: int, bw_hz:
 def test_a_driver_that_takes_rxdone_for_the_end_of_the_frame_answers_late(
     carrier: Carrier, monkeypatch: pytest.MonkeyPatch, sf: int, bw_hz: int
 ) -> None:
-    monkeypatch.setattr("radio.sx127x.modem.rx_done_latency_ns", lambda _sf, _bw_hz: 0)
+    monkeypatch.setattr("radio.calibration.rx_done_latency_ns", lambda _sf, _bw_hz: 0)
     assert min(rx1_errors_ns(carrier, bw_hz, sf, frames=1)) > 10 * TOLERANCE_NS
 
 
