@@ -160,11 +160,10 @@ class LineRequest:
         return self
 
     def reconfigure_lines(self, config: Mapping[Lines, LineSettings | None]) -> "LineRequest":
-        """New settings for the lines named; pending edges are lost."""
+        """New settings for the lines named, default ones for all others held; pending edges are lost."""
         self._held()
-        for offset, settings in _flat(config).items():
-            if offset in self._settings:
-                self._settings[offset] = settings
+        wanted = _flat(config)
+        self._settings = {offset: wanted.get(offset) or LineSettings() for offset in self._settings}
         self._apply()
         return self
 

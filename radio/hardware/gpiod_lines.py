@@ -32,7 +32,7 @@ class GpiodLines:
         self._names = {pin: name for name, pin in pins.items()}
         self._floating = gpiod.LineSettings(direction=Direction.INPUT, bias=Bias.DISABLED)
         self._driven = gpiod.LineSettings(direction=Direction.OUTPUT, output_value=Value.ACTIVE)
-        config = {
+        self._config = {
             pin: self._driven
             if name == "reset"
             else gpiod.LineSettings(
@@ -43,11 +43,11 @@ class GpiodLines:
         path = _chip_path(gpiod, tuple(chip_labels))
         self._rising = gpiod.EdgeEvent.Type.RISING_EDGE
         try:
-            self._request = gpiod.request_lines(path, consumer=CONSUMER, config=config)
+            self._request = gpiod.request_lines(path, consumer=CONSUMER, config=self._config)
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-            lines = ", ".join(str(pin) for pin in config)
+            lines = ", ".join(str(pin) for pin in pins.values())
             raise BusyError(
                 f"another program holds GPIO {lines}: the radio process, or an overlay"
             ) from error
@@ -77,11 +77,16 @@ class GpiodLines:
 
     def let_go(self, name: str) -> None:
         """Stop driving a line, without pull resistor: it shows what the other end makes of it."""
-        self._request.reconfigure_lines({self._pins[name]: self._floating})
+        self._reconfigure(name, self._floating)
 
     def drive(self, name: str) -> None:
         """Drive a line again, high."""
-        self._request.reconfigure_lines({self._pins[name]: self._driven})
+        self._reconfigure(name, self._driven)
+
+    def _reconfigure(self, name: str, settings: Any) -> None:
+        # Lines left out would get default settings, and no edges any more.
+        self._config[self._pins[name]] = settings
+        self._request.reconfigure_lines(self._config)
 
     def close(self) -> None:
         self._request.release()

@@ -276,6 +276,10 @@ def test_a_reset_line_that_is_let_go_shows_the_chips_own_resistor(machine: Carri
     lines.drive("reset")
     lines.set("reset", False)
     assert not lines.get("reset")
+    lines.read_edges()
+    machine.host.board.set_level(4, True)
+    machine.run_until(machine.kernel.now_ns + MS)
+    assert [edge.line for edge in lines.read_edges()] == ["dio0"]  # still watched
     lines.close()
     machine.run_until(SECOND)
 
