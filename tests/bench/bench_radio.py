@@ -6,17 +6,22 @@ python tests/bench/bench_radio.py deaf [answers]  how long a downlink deafens it
 python tests/bench/bench_radio.py saturation [s]  four receivers, frames back to back (3600: an hour)
 python tests/bench/bench_radio.py soak [hours]    answered uplinks across the counter's wrap (24: a day)
 python tests/bench/bench_radio.py drivers [n]     transfers, processor time and losses beside LoRaRF and rfm9x
+python tests/bench/bench_radio.py sweep [frames]  how much of the traffic a CAD sweep hears
+python tests/bench/bench_radio.py scan [s]        frames lost to scans of the band, one after another
 """
 
 from __future__ import annotations
 
 import gc
+import logging
 import random
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 from radio_drivers import DRIVERS, Direct, cpu_per_frame, side_by_side
 
@@ -68,7 +73,9 @@ class World:
         self.refused: Counter[str] = Counter()
         self._answers_on = answers_on
         self._devices = 0
-        config = RadioConfig(modules=tuple(modules), gateway_eui=bytes(8), region=region, tx_lead_us=0, any_channel=True)
+        config = RadioConfig(
+            modules=tuple(modules), gateway_eui=bytes(8), region=region, tx_lead_us=0, any_channel=True
+        )
         self.radio = Radio(config, platforms.lockstep(self.host), self._on_frame)
 
     def start(self, at_ns: int = 0) -> None:
@@ -179,6 +186,7 @@ def saturation(seconds: int = 60) -> None:
     for _ in range(seconds // 10):  # somebody else in between: the air destroys some
         at_ns, freq_hz = rng.randrange(S, end_ns - S), rng.choice(CHANNELS_HZ)
         world.kernel.at(at_ns, lambda freq_hz=freq_hz: other(freq_hz, SF7, bytes(40)))  # type: ignore[misc]
+    world.kernel.run_until(S)
     began, before = time.process_time(), sum(chip.transfers for chip in world.chips)
     world.kernel.run_until(end_ns)
     took_s = time.process_time() - began
@@ -242,6 +250,73 @@ def soak(hours: float = 1) -> None:
         print(f"  after {hour:5.2f} h: {sent:6} uplinks, {objects} Python objects, {rss / 1024:.1f} MiB")
 
 
+def sweep(frames: int = 100) -> None:
+    """Frames of one spreading factor after the other, at random phases of the round, well above the noise."""
+    print(f"sweep, {frames} frames of each spreading factor:")
+    for sfs in ((7, 8), (7, 8, 9), (10, 11, 12)):
+        world = World([ModuleConfig(BOARD, 0, CHANNELS_HZ[1], role=Role.RX, sweep_sfs=sfs)])
+        world.start()
+        send = world.device()
+        rng = random.Random(1)
+        t_ns = S
+        for sf in sfs:
+            mod = LoRaModulation(sf, 125_000)
+            for _ in range(frames):
+                world.kernel.at(t_ns, lambda m=mod: send(CHANNELS_HZ[1], m, bytes(13)))  # noqa: B023
+                t_ns += airtime_us(mod, 13) * 1000 + rng.randrange(50 * MS, 150 * MS)
+        world.kernel.run_until(t_ns + S)
+        status: Any = world.module()["sweep"]
+        cells = []
+        for sf in sfs:
+            seen = status["per_sf"][str(sf)]
+            cells.append(
+                f"SF{sf} {seen['frames'] / frames:.0%} (every {seen['every_us'] / 1000:.1f} ms, "
+                f"{seen['detections']} detections)"
+            )
+        transfers = world.chips[0].transfers / (t_ns / S)
+        world.stop()
+        print(f"  {sfs}: {', '.join(cells)}; {transfers:.0f} SPI transfers a second")
+
+
+def scan(seconds: int = 30) -> None:
+    """A busy channel while the band is scanned again and again."""
+    for sf in (7, 9):
+        world = World([ModuleConfig(BOARD, 0, CHANNELS_HZ[1], sf)], keep_frames=8)
+        world.start()
+        send = world.device()
+        rng = random.Random(sf)
+        mod = LoRaModulation(sf, 125_000)
+        end_ns = (seconds + 1) * S
+
+        def again() -> None:
+            send(CHANNELS_HZ[1], mod, bytes(13))  # noqa: B023
+            pause_ns = airtime_us(mod, 13) * 1000 + rng.randrange(5, 90) * MS  # noqa: B023
+            if world.kernel.now_ns + pause_ns < end_ns:  # noqa: B023
+                world.kernel.after(pause_ns, again)  # noqa: B023
+
+        world.kernel.at(S, again)
+        results = []
+        stop = threading.Event()
+
+        def keep_scanning() -> None:
+            while not stop.is_set():  # noqa: B023
+                results.append(world.radio.scan(863_000_000, 870_000_000, 500_000, 5))  # noqa: B023
+
+        thread = threading.Thread(target=keep_scanning)
+        thread.start()
+        while world.kernel.now_ns < end_ns + S or not results:
+            world.kernel.run_until(world.kernel.now_ns + 10 * MS)
+        stop.set()
+        while thread.is_alive():
+            world.kernel.run_until(world.kernel.now_ns + 10 * MS)
+        sent, heard = world.air.records.sent, sum(world.heard.values())
+        spared = sum(result["frames_spared"] for result in results)
+        world.stop()
+        print(
+            f"SF{sf}: {len(results)} scans of 15 points, {sent - heard} of {sent} frames lost, {spared} waited for"
+        )
+
+
 def drivers(frames: int = 40) -> None:
     print("one frame that is ready (24 bytes, with RSSI and SNR), the same fake modules below:")
     costs = {name: cpu_per_frame(name, 2000) for name in DRIVERS}
@@ -279,10 +354,13 @@ PARTS: dict[str, Callable[..., None]] = {
     "saturation": saturation,
     "soak": soak,
     "drivers": drivers,
+    "sweep": sweep,
+    "scan": scan,
 }
 
 
 def main() -> None:
+    logging.disable(logging.WARNING)  # of channels that no device joins on, once for each world
     if len(sys.argv) == 1:
         for part in PARTS.values():
             part()
