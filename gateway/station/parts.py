@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl as tls
 from collections.abc import Callable, Sequence
 
@@ -17,6 +16,7 @@ from gateway.station.plan import router_config
 from gateway.station.registry import KnownGateway, Registry
 from hub.tls import TlsError, server_context
 from radio.regions import Region
+from radio.station.credentials import is_loopback
 from radio.station.errors import StationError
 from radio.station.eui import parse_eui
 
@@ -67,7 +67,7 @@ def _context(config: Config) -> tls.SSLContext | None:
     """TLS with the section's certificate, else the doors' one. None only for loopback. Raises StartFailed."""
     section = config.station
     if not section.tls:
-        if not _is_loopback(section.host):
+        if not is_loopback(section.host):
             raise StartFailed(
                 f"[station] without tls would show every frame to whoever listens at {section.host}: "
                 'set host = "127.0.0.1", or tls = true'
@@ -87,13 +87,6 @@ def _context(config: Config) -> tls.SSLContext | None:
 
 def _pair(section: StationSection) -> tuple[str, str] | None:
     return (section.cert_file, section.key_file) if section.cert_file else None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _ranges(texts: Sequence[str]) -> list[tuple[int, int]]:
