@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli_common import fail
+from gateway.cli_common import ConfigOption, fail, load
+
+if TYPE_CHECKING:
+    from hw_sim.trace_recorder import Recorder
 
 app = typer.Typer(help="Simulated radio: scenarios in virtual time.", no_args_is_help=True)
 
@@ -26,10 +29,10 @@ SeedOption = Annotated[int | None, typer.Option(min=0, help="Instead of the scen
 @app.command("list")
 def list_scenarios() -> None:
     """The scenarios that come with Fluxgate."""
-    from hw_sim.scenario import load, shipped
+    from hw_sim import scenario
 
-    for name in shipped():
-        typer.echo(f"{name:10} {load(name).title}")
+    for name in scenario.shipped():
+        typer.echo(f"{name:10} {scenario.load(name).title}")
 
 
 @app.command()
@@ -38,16 +41,19 @@ def run(
     seconds: SecondsOption = None,
     seed: SeedOption = None,
     report: Annotated[Path | None, typer.Option(help="Write the counts to this file as JSON.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Record each module's SPI and GPIO traffic into this folder.")
+    ] = None,
 ) -> None:
     """Run a scenario as fast as the machine can and judge its expectations; exit status 1 where one fails."""
     from hw_sim.errors import SimError
     from hw_sim.expect import METRICS
-    from hw_sim.scenario import load
+    from hw_sim.scenario import load as load_scenario
     from hw_sim.simulation import Simulation
 
     try:
-        plan = load(scenario)
-        simulation = Simulation(plan, seed)
+        plan = load_scenario(scenario)
+        simulation = Simulation(plan, seed, record=trace is not None)
         simulation.start()
         try:
             simulation.run(plan.duration_s if seconds is None else seconds)
@@ -63,7 +69,67 @@ def run(
         typer.echo(str(verdict))
     if report is not None:
         report.write_text(json.dumps(counts, indent=2) + "\n")
+    for recorder in simulation.recorders:
+        _write_traces(recorder, trace)
     if not all(verdict.holds for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+def _write_traces(recorder: Recorder, folder: Path | None) -> None:
+    assert folder is not None
+    for path in recorder.write(folder):
+        typer.echo(f"recorded into {path}")
+    for module in recorder.full:
+        typer.echo(f"{module}: the recording is full and ends before the run")
+
+
+@app.command()
+def record(
+    folder: Annotated[Path, typer.Argument(help="Where the traces go, one file a module.")],
+    config: ConfigOption = None,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to listen and send.")] = 60.0,
+) -> None:
+    """Run the radio on the real modules and record their SPI and GPIO traffic. The radio service must be stopped."""
+    import threading
+
+    from gateway import radio_process
+    from hw_sim.trace_recorder import Recorder
+    from radio.errors import RadioError
+    from radio.service import linux_platform, run_radio
+
+    stop = threading.Event()
+    timer = threading.Timer(seconds, stop.set)
+    try:
+        settings = radio_process.radio_config(load(config))
+        recorder = Recorder(linux_platform(settings.gpio))
+        timer.start()
+        try:
+            run_radio(settings, stop, recorder.platform)
+        finally:
+            timer.cancel()
+            _write_traces(recorder, folder)
+    except (radio_process.RadioFailed, RadioError, OSError) as error:
+        fail(str(error))
+
+
+@app.command()
+def replay(trace: Annotated[Path, typer.Argument(help="A recording of one module.")]) -> None:
+    """Compare the chip model with a recording, byte for byte; exit status 1 where they differ."""
+    from hw_sim.trace import TraceError, parse
+    from hw_sim.trace_replay import SHOWN, compare
+
+    try:
+        report = compare(parse(trace.read_bytes()))
+    except (OSError, TraceError) as error:
+        fail(f"{trace}: {error}")
+    for difference in report.differences[:SHOWN]:
+        typer.echo(str(difference))
+    differences = report.registers.total()
+    typer.echo(
+        f"{report.transfers} transfers, {report.frames} frames heard, {report.compared} bytes compared, "
+        f"{report.masked} masked, {differences} differ"
+    )
+    if differences:
         raise typer.Exit(1)
 
 
@@ -88,3 +154,29 @@ def theory(
             )
     if worst > WITHIN:
         raise typer.Exit(1)
+
+
+@app.command()
+def air(
+    scenario: ScenarioArgument,
+    seconds: SecondsOption = None,
+    seed: SeedOption = None,
+    speed: Annotated[
+        float, typer.Option(min=0, max=1000, help="Virtual seconds a second; 0: as fast as possible.")
+    ] = 1.0,
+    picture: Annotated[Path | None, typer.Option(help="Draw what was on the air into this SVG file.")] = None,
+    first: Annotated[float, typer.Option("--from", min=0, help="Where the picture begins, seconds.")] = 0.0,
+) -> None:
+    """Show the air as it happens: who sends where, and what each module makes of it."""
+    from hw_sim.errors import SimError
+    from hw_sim.watching import watch
+
+    if picture is not None and not picture.parent.is_dir():
+        fail(f"--picture {picture}: there is no folder {picture.parent}")
+    try:
+        drawn = watch(scenario, seconds, seed, speed, None if picture is None else first)
+    except SimError as error:
+        fail(str(error))
+    if picture is not None and drawn:
+        picture.write_text(drawn)
+        typer.echo(f"drawn into {picture}")

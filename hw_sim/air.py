@@ -62,6 +62,10 @@ class Air:
         """Receivers that are on now, up to now."""
         return [_span(station, self.kernel.now_ns) for station in self._listening.values()]
 
+    def sending(self) -> set[str]:
+        """Who has a carrier on the air now."""
+        return {flight.sender.name for flight in self._active}
+
     # -- noise ---------------------------------------------------------------------------------------
 
     def make_noise(
