@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 # Up to seven settings, each set and read back (about 12 ms at 57600 baud), and 91 ms for a line of 255 bytes.
 TIMING: Final = JitTiming(arm_ns=250 * MS, wake_ns=10 * MS, tail_ns=120 * MS)
 FIRST_RETRY_NS: Final = 100 * MS
-LAST_RETRY_NS: Final = 30_000 * MS
-STEADY_NS: Final = 60_000 * MS  # up for so long, and the next failure is retried at once again
+LAST_RETRY_NS: Final = 4_000 * MS
+STEADY_NS: Final = 10_000 * MS  # up for so long, and the next failure is retried at once again
 SLACK_US: Final = (260_000, 300_000, 400_000, 500_000, 750_000, 1_000_000, 2_000_000, 5_000_000, 15_000_000)
 START_ERROR_US: Final = (-2000, -1000, -500, -200, -100, -50, -20, 0, 20, 50, 100, 200, 500, 1000, 2000)
 

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 LOOK_NS: Final = SECOND_NS
 FIRST_RETRY_NS: Final = SECOND_NS
-LAST_RETRY_NS: Final = 60 * SECOND_NS
+LAST_RETRY_NS: Final = 10 * SECOND_NS
 PPS: Final = "pps"
 ASK_NS: Final = (
     10 * SECOND_NS
