@@ -76,7 +76,7 @@ class TxModule:
     def unable(self, order: TxPacket, region: Region) -> str:
         """Why this module can never send this frame; empty where it can."""
         if not any(low <= order.freq_hz <= high for low, high in self.bands_hz):
-            return f"module {self.owner.name} does not tune to {order.freq_hz / 1e6:g} MHz"
+            return f"module {self.owner.name} does not tune to {order.freq_hz / 1e6:.10g} MHz"
         if order.ipol and not self.inverts_iq:
             return f"module {self.owner.name} cannot invert IQ"
         if region.lbt is not None and not self.senses:

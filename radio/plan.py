@@ -96,7 +96,7 @@ def doubts(region: Region, modules: Sequence[PlannedModule], *, limit_dwell: boo
 
 
 def _deaf(region: Region, module: PlannedModule) -> Iterator[str]:
-    mhz = f"{module.freq_hz / 1e6:g} MHz"
+    mhz = f"{module.freq_hz / 1e6:.10g} MHz"
     if not module.tunes_to(module.freq_hz):
         yield f"module {module.name} cannot be tuned to {mhz}: set freq_hz to a frequency its hardware reaches"
     elif not _is_uplink_channel(region, module.freq_hz):
@@ -119,7 +119,7 @@ def _mute(region: Region, module: PlannedModule) -> Iterator[str]:
     rx2_hz, rx2_dr = region.rx2
     if not module.tunes_to(rx2_hz):
         yield (
-            f"module {module.name} cannot send at {rx2_hz / 1e6:g} MHz, the second receive window of "
+            f"module {module.name} cannot send at {rx2_hz / 1e6:.10g} MHz, the second receive window of "
             f"{region.name}: give it the role rx and another module tx, or choose the region of its hardware"
         )
     if region.lbt is not None and not module.senses:
@@ -128,7 +128,7 @@ def _mute(region: Region, module: PlannedModule) -> Iterator[str]:
         )
     if region.sub_band_for(rx2_hz, region.downlink_data_rates[rx2_dr].bw_hz) is None:
         yield (
-            f"no sub-band is open to gateways at {rx2_hz / 1e6:g} MHz, the second receive window of "
+            f"no sub-band is open to gateways at {rx2_hz / 1e6:.10g} MHz, the second receive window of "
             f"{region.name}: add one to [[radio.sub_band]]"
         )
 
@@ -157,7 +157,7 @@ def _twice(modules: Sequence[PlannedModule]) -> Iterator[str]:
             if other != module.name:
                 yield (
                     f"modules {other} and {module.name} both listen for {modulation.datr} at "
-                    f"{module.freq_hz / 1e6:g} MHz: one of them could hear another channel or spreading factor"
+                    f"{module.freq_hz / 1e6:.10g} MHz: one of them could hear another channel or spreading factor"
                 )
 
 
@@ -197,12 +197,12 @@ def _dynamic(region: Region, receiving: Sequence[PlannedModule]) -> Iterator[str
     for module in receiving:
         if module.freq_hz not in defaults:
             yield (
-                f"devices use {module.freq_hz / 1e6:g} MHz (module {module.name}) only once they are told: add it "
+                f"devices use {module.freq_hz / 1e6:.10g} MHz (module {module.name}) only once they are told: add it "
                 "to [lorawan] cflist_hz"
             )
         if region.sub_band_for(module.freq_hz, module.modulations[0].bw_hz) is None:
             yield (
-                f"no gateway may send at {module.freq_hz / 1e6:g} MHz (module {module.name}): its devices are "
+                f"no gateway may send at {module.freq_hz / 1e6:.10g} MHz (module {module.name}): its devices are "
                 "answered in RX2 only"
             )
 
@@ -230,11 +230,11 @@ def _nearest(region: Region, freq_hz: int) -> str:
     if not region.fixed_plan:
         low, high = region.band_hz
         return (
-            f"one of its channels ({_mhz(region.uplink_channels())}) or another between {low / 1e6:g} and "
-            f"{high / 1e6:g} MHz"
+            f"one of its channels ({_mhz(region.uplink_channels())}) or another between {low / 1e6:.10g} and "
+            f"{high / 1e6:.10g} MHz"
         )
     near = min(region.uplink_channels(), key=lambda hz: abs(hz - freq_hz))
-    return f"one of its {len(region.uplink_channels())} channels, of which {near / 1e6:g} MHz is the nearest"
+    return f"one of its {len(region.uplink_channels())} channels, of which {near / 1e6:.10g} MHz is the nearest"
 
 
 def _elsewhere(freq_hz: int) -> str:
@@ -258,7 +258,7 @@ def _answered_in(region: Region, module: PlannedModule) -> list[SubBand]:
 
 
 def _mhz(frequencies: Sequence[int]) -> str:
-    return ", ".join(f"{hz / 1e6:g}" for hz in frequencies) + " MHz"
+    return ", ".join(f"{hz / 1e6:.10g}" for hz in frequencies) + " MHz"
 
 
 def _list(numbers: Iterable[int]) -> str:

@@ -37,7 +37,7 @@ class SubBand:
             raise ValueError(f"sub-band {self}: the duty cycle is a share, above 0 and at most 1")
 
     def __str__(self) -> str:
-        return f"{self.min_hz / 1e6:g}-{self.max_hz / 1e6:g} MHz"
+        return f"{self.min_hz / 1e6:.10g}-{self.max_hz / 1e6:.10g} MHz"
 
 
 class Dwell(StrEnum):

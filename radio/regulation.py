@@ -132,10 +132,10 @@ class Regulation:
 
     def _where(self, order: TxPacket) -> str:
         region = self.region
-        where = f"{order.freq_hz / 1e6:g} MHz with {order.modulation.bw_hz // 1000} kHz"
+        where = f"{order.freq_hz / 1e6:.10g} MHz with {order.modulation.bw_hz // 1000} kHz"
         if region.fixed_plan:
             near = min(region.downlink_channels_hz, key=lambda hz: abs(hz - order.freq_hz))
-            return f"{where} is no downlink channel of {region.name}; the nearest is {near / 1e6:g} MHz"
+            return f"{where} is no downlink channel of {region.name}; the nearest is {near / 1e6:.10g} MHz"
         open_to = ", ".join(str(band) for band in region.sub_bands)
         return f"{where} is not open to gateways in {region.name}: {open_to} are"
 

@@ -16,7 +16,7 @@ BOARD = "fluxgate-sim-4"
 
 
 def module(index: int = 0, freq_hz: int = 868_100_000, **rest: Any) -> ModuleConfig:
-    return ModuleConfig(BOARD, index, freq_hz, **rest)
+    return ModuleConfig(BOARD, index, freq_hz, **({"role": Role.RXTX} | rest))
 
 
 def config(*modules: ModuleConfig, **rest: Any) -> RadioConfig:

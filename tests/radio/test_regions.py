@@ -1,9 +1,11 @@
 """Regional parameters against the figures of RP002."""
 
+from pathlib import Path
+
 import pytest
 
 from radio.lora import LoRaModulation
-from radio.regions import get_region, region_names
+from radio.regions import get_region, profile_names, region_names
 
 EU = get_region("EU868")
 US = get_region("US915")
@@ -115,3 +117,25 @@ def test_every_region_is_consistent(name: str) -> None:
         _, rx1_dr = region.rx1(region.uplink_channels()[0], uplink_dr)
         assert rx1_dr in region.data_rates
     assert region.adr_max_dr in region.uplink_data_rates
+
+
+def test_the_documentation_lists_every_region_with_its_limits() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/regions.md").read_text("utf-8")
+    rows = {
+        tuple(cell.strip() for cell in line.strip("|").split("|"))
+        for line in page.splitlines()
+        if "|" in line
+    }
+    for name in region_names():
+        region = get_region(name)
+        (about,) = (row for row in rows if row[0] == name and len(row) == 8)
+        assert about[3] == f"{region.rx2[0] / 1e6:.10g} DR{region.rx2[1]}"
+        assert about[4] == f"{region.max_eirp_dbm:g} dBm, {len(region.tx_power_offset_db)}"
+        if not region.fixed_plan:
+            assert about[1] == " ".join(f"{hz / 1e6:.10g}" for hz in region.uplink_channels())
+        for band in region.sub_bands:
+            duty = "none" if band.duty == 1 else f"{band.duty:.1%}"
+            sources = "one" if "sub_bands" in region.unverified else "two"
+            assert (name, str(band), duty, f"{band.max_eirp_dbm:g} dBm", sources) in rows
+    for profile in profile_names():
+        assert f"| `{profile}` |" in page
