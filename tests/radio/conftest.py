@@ -18,6 +18,7 @@ from hw_sim.records import FrameRecord
 from hw_sim.sx1276 import SX1276
 from radio.boards import get_board
 from radio.hardware.gpio import pins_of
+from radio.hardware.realtime import Quiet
 from radio.owner import ModuleOwner
 from radio.seam import Edge
 from radio.service import Platform, Radio
@@ -226,6 +227,7 @@ def bench_for() -> Iterator[Callable[..., Bench]]:
         lines: str = "kernel",
         sweep_sfs: tuple[int, ...] = (),
         without: tuple[str, ...] = (),
+        quiet: Quiet | None = None,
     ) -> Bench:
         kernel = Kernel(seed=1)
         air = Air(kernel, CALM)
@@ -252,6 +254,7 @@ def bench_for() -> Iterator[Callable[..., Bench]]:
             SimClock(host),
             lambda _owner, event: events.append(event),
             has_reset=True,
+            quiet=quiet,
         )
         bench = Bench(kernel, air, chip, sim_lines, owner, device, events, threading.Event())
         kernel.spawn(lambda: owner.run(bench.stop), "module")

@@ -13,13 +13,15 @@ import pytest
 from hw_sim.records import Fate, FrameRecord, ListeningSpan
 from radio.config import ModuleConfig, RadioConfig, Role
 from radio.gwmp import RxPacket, TxError, TxPacket
-from radio.jit import MS
+from radio.hardware.realtime import Quiet
+from radio.jit import MS, Transmission
 from radio.lora import LoRaModulation, airtime_us
 from radio.service import Radio
+from radio.sx127x.modem import Sent
 from radio.sx127x.registers import Settings
 
 if TYPE_CHECKING:
-    from tests.radio.conftest import Carrier
+    from tests.radio.conftest import Bench, Carrier
 
 SECOND = 1000 * MS
 UP = bytes.fromhex("40f17dbe4900020001954378762b11ff0d")
@@ -181,6 +183,20 @@ def test_nothing_grows_with_the_frames_that_pass(carrier: Carrier) -> None:
         counts.append(len(gc.get_objects()))
     carrier.stop(radio)
     assert counts[2] - counts[1] < 100, counts
+
+
+def test_garbage_is_collected_only_when_no_downlink_is_in_hand(bench_for: Callable[..., Bench]) -> None:
+    quiet = Quiet()
+    bench = bench_for(Settings(868_100_000, LoRaModulation(7, 125_000)), quiet=quiet)
+    tx = Transmission(1, 30 * SECOND, 868_100_000, LoRaModulation(9, 125_000), 14, True, False, 8, bytes(12))
+    seen: dict[int, bool] = {}
+    for at_ns in (tx.start_ns - 6 * MS, tx.start_ns - 2 * MS, tx.end_ns - MS, tx.end_ns + 10 * MS):
+        bench.at(at_ns, lambda at_ns=at_ns: seen.setdefault(at_ns, gc.isenabled()))
+    bench.at(29 * SECOND, lambda: bench.owner.submit(tx, 29 * SECOND))
+    bench.run_until(60 * SECOND)
+    assert list(seen.values()) == [True, False, False, True]
+    assert 2 <= quiet.collections <= 6
+    assert bench.of(Sent)
 
 
 def test_two_runs_of_the_same_seed_are_the_same(carrier_for: Callable[[], Carrier]) -> None:
