@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 from radio.gnss import ubx
@@ -26,13 +27,19 @@ class GnssOwner:
     """Runs one receiver. `run` is the thread; `position` and `status` are for any."""
 
     def __init__(
-        self, receiver: Receiver, port: SerialPort, clock: Clock, pulse: Lines | None = None
+        self,
+        receiver: Receiver,
+        port: SerialPort,
+        clock: Clock,
+        pulse: Lines | None = None,
+        on_look: Callable[[int], None] | None = None,  # about once a second, in the thread
     ) -> None:
         self.receiver = receiver
         self.clock = clock
         self.fault = "starting"  # why the port is not open; empty while it is
         self._port = port
         self._pulse = pulse
+        self._on_look = on_look
         self._opened = False
         self._retry_ns = 0
         self._backoff_ns = FIRST_RETRY_NS
@@ -99,6 +106,8 @@ class GnssOwner:
             except OSError as error:
                 self._lost(error, now_ns)
         self.receiver.on_time(now_ns)
+        if self._on_look is not None:
+            self._on_look(now_ns)
 
     def _open(self, now_ns: int) -> None:
         try:

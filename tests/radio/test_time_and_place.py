@@ -1,16 +1,19 @@
 """Time and place as the radio process keeps them: what is told with and without a receiver, and what is kept."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hw_sim.gnss import sentence
 from radio.config import ModuleConfig, RadioConfig, Role
 from radio.errors import GpioError
 from radio.gnss.config import GnssConfig
 from radio.hardware.clock import MonotonicClock
 from radio.hardware.wallclock import kernel_error_ns, system_time
 from radio.seam import Clock, Edge
+from radio.state import StateFolder
 from radio.time_and_place import TimeAndPlace
 from radio.timebase import SECOND_NS, SystemTime
 
@@ -108,6 +111,26 @@ def test_the_machine_s_two_clocks_are_read_together() -> None:
     assert second.mono_ns >= first.mono_ns
     error_ns = kernel_error_ns()
     assert error_ns is None or error_ns >= 0
+
+
+def test_what_a_receiver_told_is_known_after_a_restart(tmp_path: Path) -> None:
+    config = GnssConfig(port="/dev/ttyAMA0", privacy_digits=2)
+    state = StateFolder(tmp_path)
+    place = made(config, state=state)
+    assert place.owner is not None
+    assert place.position() is None
+    for i in range(6):
+        body = f"GNRMC,12000{i}.00,A,5231.2,N,01324.6,E,,,010326,,,A"
+        place.owner.receiver.on_edge(i * SECOND_NS)
+        place.owner.receiver.on_bytes(sentence(body), i * SECOND_NS + SECOND_NS // 5)
+    place.time.leap = place.time.leap.confirmed(19, 1_900_000_000)
+    place.keep(6 * SECOND_NS)
+    again = made(config, state=StateFolder(tmp_path))
+    assert again.position() == (52.52, 13.41, None)
+    assert again.time.leap.at_utc(1_900_000_000) == 19
+    assert again.time.leap.source == "receiver, before the restart"
+    state.write("gnss", {"latitude": "north"})
+    assert made(config, state=StateFolder(tmp_path)).position() is None
 
 
 # --- the settings of modules behind serial ports ---------------------------------------------------------
