@@ -73,14 +73,25 @@ def bench(
 
 @app.command()
 def calibrate(config: ConfigOption = None) -> None:
-    """Have two modules measure each other's delays; keeps the result. TRANSMITS. The radio process must be stopped."""
-    from gateway.radio_calibration import calibrate as measure
-    from gateway.radio_process import RadioFailed
-    from gateway.radio_tools import ToolFailed
+    """Have two modules measure each other's delays, and keep the result; a running radio process does it. TRANSMITS."""
+    from gateway import radio_calibration
 
     try:
-        measure(load(config), typer.echo)
-    except (ToolFailed, RadioFailed) as error:
+        for line in radio_calibration.calibrate(load(config)):
+            typer.echo(line)
+    except radio_calibration.CalibrateFailed as error:
+        fail(str(error))
+
+
+@app.command()
+def airtime(config: ConfigOption = None) -> None:
+    """Show how much a running radio process has sent in each sub-band, how much it may, and what it refused."""
+    from gateway import radio_airtime
+
+    try:
+        for line in radio_airtime.airtime(load(config)):
+            typer.echo(line)
+    except radio_airtime.AirtimeFailed as error:
         fail(str(error))
 
 
