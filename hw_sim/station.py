@@ -1,4 +1,4 @@
-"""A scenario in real time, with the radio process's own code on its modules: what `fluxgate demo` starts.
+"""A scenario in real time, with the radio process's own code on its gateways: what `fluxgate demo` starts.
 
 Chips, air and devices live on a paced kernel. `radio.service.run_radio` runs as on a Raspberry Pi, on the fake
 `spidev` and `gpiod`, its module threads in lock-step with the kernel, and speaks GWMP to a real server over UDP.
@@ -12,12 +12,14 @@ from types import FrameType
 from typing import Final
 
 from hw_sim import fakes
+from hw_sim.gnss import gnss_of
+from hw_sim.gnss import gnss_of
 from hw_sim.hosts import LocalHost
 from hw_sim.kernel import Kernel
-from hw_sim.platforms import lockstep_on_fakes
+from hw_sim.platforms import lockstep, lockstep_on_fakes
 from hw_sim.scenario import Scenario
 from hw_sim.statistics import Statistics
-from hw_sim.world import build
+from hw_sim.world import Site, build
 from radio.config import RadioConfig
 from radio.service import run_radio
 
@@ -35,15 +37,21 @@ def run(
 ) -> None:
     """Run until SIGTERM or SIGINT; then the devices fall silent, what is on the air ends, and so does this.
 
-    Raises what the radio or a simulated part failed with.
+    Each further gateway of the scenario has the next EUI. Raises what a radio or a simulated part failed with.
     """
     kernel = Kernel(scenario.seed)
     world = build(scenario, kernel)
     counts = Statistics(world)
+    # A process has one set of fake modules: the first gateway's. The others' radios are on their chips directly.
+    hosts = [LocalHost(kernel, site.board) for site in world.sites]
+    platforms = [lockstep_on_fakes(hosts[0]), *map(lockstep, hosts[1:])]
+    clients = sum(len(site.plan.all_modules) + (site.plan.gnss is not None) for site in world.sites)
     radio_stop, writer_stop = threading.Event(), threading.Event()
     failure: list[BaseException] = []
+    plan = scenario.gateways[0]
     config = RadioConfig(
-        modules=scenario.modules,
+        modules=plan.all_modules,
+        gnss=None if plan.gnss is None else gnss_of(plan.gnss),
         gateway_eui=eui,
         region=scenario.region,
         server_host=server[0],
@@ -72,11 +80,13 @@ def run(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    threads = [threading.Thread(target=target, name=target.__name__) for target in (radio, write)]
+    threads = [threading.Thread(target=write, name="statistics")]
+    for number, site in enumerate(world.sites):
+        threads.append(threading.Thread(target=radio, args=(number, site), name=f"radio of {site.plan.name}"))
     try:
         for thread in threads:
             thread.start()
-        kernel.await_clients(len(scenario.modules))
+        kernel.await_clients(len(plan.all_modules) + (plan.gnss is not None))
         kernel.run(pace=speed)
     finally:
         radio_stop.set()
