@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import ssl
 import threading
 import time
@@ -17,10 +18,14 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
 
 from radio.concentrator import TxResult
+from radio.config import ModuleConfig, RadioConfig
 from radio.gwmp import RxPacket, TxError, TxPacket
 from radio.hardware.clock import MonotonicClock
 from radio.lora import LoRaModulation
 from radio.regions import get_region
+from radio.seam import Edge
+from radio.server_config import ServerConfig
+from radio.service import Platform, run_radio
 from radio.station.client import Client
 from radio.station.credentials import Credentials, check_uri
 from radio.station.server import StationServer
@@ -83,9 +88,9 @@ class Judge:
         """The server is gone, its connections with it."""
         assert self.server is not None
         self.server.shutdown()
-        for socket in self.sockets:
+        for connection in self.sockets:
             with contextlib.suppress(OSError):
-                socket.socket.shutdown(2)
+                connection.socket.shutdown(2)
         self.sockets.clear()
 
     def say(self, message: dict[str, Any]) -> None:
@@ -392,3 +397,61 @@ def test_credentials_show_no_token_and_say_what_is_missing(tmp_path: Path) -> No
         Credentials(token="a\r\nb: c")
     with pytest.raises(OSError, match="ca_file"):
         Credentials(ca_file=str(tmp_path / "none.pem")).context()
+
+
+class NoLines:
+    """The wires of a module on which nothing happens."""
+
+    backend = "sim"
+    poll_ns: int | None = None
+
+    def fileno(self) -> int | None:
+        return None
+
+    def read_edges(self) -> list[Edge]:
+        return []
+
+    def get(self, name: str) -> bool:
+        return False
+
+    def set(self, name: str, level: bool) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_radio_process_serves_an_lns_beside_the_local_gateway(
+    judge: Judge, authority: Authority, bus: Any, tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as local:
+        local.bind(("127.0.0.1", 0))
+        things = ServerConfig("things", "station", uri=judge.uri, credentials=trusting(authority))
+        config = RadioConfig(
+            modules=(ModuleConfig("fluxgate-sim-4"),),
+            gateway_eui=EUI,
+            server_port=local.getsockname()[1],
+            servers=(things,),
+        )
+        platform = Platform(
+            bus=lambda _board, _wiring: bus,
+            lines=lambda _board, _wiring, _clock: NoLines(),
+            clock=lambda _name: MonotonicClock(),
+        )
+        stop = threading.Event()
+        thread = threading.Thread(target=run_radio, args=(config, stop, platform))
+        thread.start()
+        try:
+            judge.await_(lambda: judge.of("timesync"))
+            local.settimeout(15)
+            assert local.recv(4096)
+        finally:
+            stop.set()
+            thread.join(15)
+        assert not thread.is_alive()
+    assert judge.asked == [{"router": "b827:ebff:fe12:3456"}]
+
+
+def test_settings_of_a_server_that_cannot_work_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"things: .*without TLS"):
+        ServerConfig("things", "station", uri="ws://elsewhere.example:1887")
