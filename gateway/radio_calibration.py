@@ -1,100 +1,90 @@
-"""`fluxgate radio calibrate`: two of this gateway's modules measure each other's delays, and the result is kept."""
+"""`fluxgate radio calibrate`: two of this gateway's modules measure each other's delays, and the result is kept.
+
+A running radio process is asked to do it. Where none runs, the modules are opened here, as that process would.
+"""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Final
 
-from gateway.radio_process import radio_config
-from gateway.radio_tools import Target, ToolFailed, targets
+from gateway import radio_process
 from gateway.settings import Config
-from radio.calibrate import Calibrator, Station
-from radio.calibration import NAME, Calibration, to_state
 from radio.config import RadioConfig
-from radio.errors import BusyError, RadioError
-from radio.hardware import realtime
-from radio.hardware.clock import MonotonicClock, boot_id
-from radio.hardware.gpio import open_lines
-from radio.hardware.spi import SpidevBus
-from radio.hardware.wallclock import system_time
-from radio.ledger import Airtime, Moment
-from radio.lora import LoRaModulation, rx_done_latency_ns
-from radio.state import StateFolder
+from radio.control import ControlError, ask
+from radio.errors import RadioError
+from radio.service import Platform, Radio, linux_platform
+
+WAIT_S: Final = 300.0  # listen-before-talk and a full ledger may take their time
 
 
-def calibrate(config: Config, say: Callable[[str], None]) -> Calibration:
-    """Measure with the first two modules of the settings and keep the result. Raises ToolFailed, RadioFailed."""
-    settings = radio_config(config)
-    chosen = targets(config, None, None)[:2]
-    if len(chosen) < 2:
-        raise ToolFailed("calibrating takes two SX127x modules, and the settings have one ([[radio.module]])")
-    folder = StateFolder(settings.state_dir)
-    books = Airtime(settings.region_data.sub_bands, folder, lambda: Moment(time.monotonic_ns(), boot_id()))
-    realtime.prefer_thread()
+class CalibrateFailed(Exception):
+    """There is no result; the text says what to mend."""
+
+
+def calibrate(
+    config: Config, platform: Callable[[RadioConfig], Platform] = lambda config: linux_platform(config.gpio)
+) -> Iterator[str]:
+    """Lines of a report. Raises CalibrateFailed."""
     try:
-        with ExitStack() as hardware:
-            first, second = (_station(target, settings.gpio, hardware) for target in chosen)
-            work = Calibrator(
-                (first, second),
-                MonotonicClock(),
-                settings.region_data,
-                books,
-                antenna_gain_dbi=settings.antenna_gain_dbi - settings.cable_loss_db,
-                say=say,
-            )
-            books.start()
-            hardware.callback(books.stop)
-            found = work.run([module.modulation for module in settings.modules], _utc_s())
-    except BusyError as error:
-        raise ToolFailed(str(error)) from error
-    except ImportError as error:
-        raise ToolFailed(f"{error}: install the Raspberry Pi extra, fluxgate[pi]") from error
-    except (RadioError, OSError) as error:
-        raise ToolFailed(str(error)) from error
-    for line in (*report(found), *(f"not measured: {reason}" for reason in work.left_out)):
-        say(line)
-    say(_keep(folder, found, settings))
-    return found
+        settings = radio_process.radio_config(config)
+        result = _ask(settings.control_socket)
+        if result is None:
+            yield "no radio process runs: the modules are opened here"
+            result = measure(Radio(_alone(settings), platform(settings), lambda _rx, _end_ns: None))
+            if settings.state_dir is not None:
+                _give_to_owner(settings.state_dir)
+    except (radio_process.RadioFailed, RadioError, OSError) as error:
+        raise CalibrateFailed(str(error)) from error
+    yield from report(result)
+    where = (
+        f"kept in {settings.state_dir}" if result["kept"] else "not kept over a restart ([radio] state_dir)"
+    )
+    yield where
 
 
-def report(found: Calibration) -> list[str]:
-    """The table as lines of text, beside the common one."""
-    lines = [f"{'':<10}{'measured':>12}{'table':>12}{'+-':>8}{'frames':>8}   (us)"]
-    for (sf, bw_hz), each in sorted(found.measured.items()):
-        common_ns = rx_done_latency_ns(sf, bw_hz)
-        lines.append(
-            f"{LoRaModulation(sf, bw_hz).datr:<10}{each.latency_ns / 1000:>12.1f}{common_ns / 1000:>12.1f}"
-            f"{each.spread_ns / 1000:>8.1f}{each.frames:>8}"
+def measure(radio: Radio) -> dict[str, Any]:
+    """With a radio of our own, once its modules have come up. Raises RadioError or OSError."""
+    radio.start()
+    try:
+        return radio.calibrate()
+    finally:
+        radio.stop()
+
+
+def report(result: Mapping[str, Any]) -> Iterator[str]:
+    """What was measured, frame by frame and as a table beside the common one."""
+    yield from result["said"]
+    yield f"{'':<10}{'measured':>12}{'table':>12}{'+-':>8}{'frames':>8}   (us)"
+    for row in result["table"]:
+        yield (
+            f"{row['datr']:<10}{row['latency_us']:>12.1f}{row['default_us']:>12.1f}"
+            f"{row['spread_us']:>8.1f}{row['frames']:>8}"
         )
-    lines += [f"not believed: {reason}" for reason in found.rejected]
-    if found.start_measured:
-        lines.append(f"from the order to the air: {found.start_latency_ns / 1000:.1f} us")
-    return lines
+    if result["start_measured"]:
+        yield f"from the order to the air: {result['start_latency_us']:.1f} us"
+    yield from (f"not believed: {reason}" for reason in result["rejected"])
+    yield from (f"not measured: {reason}" for reason in result["left_out"])
 
 
-def _station(target: Target, gpio: str, hardware: ExitStack) -> Station:
-    bus = SpidevBus(*target.wiring.spi, target.board.spi_hz)
-    hardware.callback(bus.close)
-    lines = open_lines(gpio, target.board, target.wiring, time.monotonic_ns)
-    hardware.callback(lines.close)
-    return Station(target.name, target.board, target.wiring, bus, lines)
+def _ask(socket: Path | None) -> dict[str, Any] | None:
+    """What the running process says; None where none runs. Raises ControlError."""
+    if socket is None:
+        return None
+    try:
+        return ask(socket, "calibrate", {}, WAIT_S)
+    except ControlError as error:
+        if isinstance(error.__cause__, FileNotFoundError | ConnectionRefusedError):
+            return None
+        raise
 
 
-def _utc_s() -> int | None:
-    """Wall time, where somebody keeps it right."""
-    now = system_time()
-    return None if now.error_ns is None else now.utc_ns // 1_000_000_000
-
-
-def _keep(folder: StateFolder, found: Calibration, settings: RadioConfig) -> str:
-    if not folder.write(NAME, to_state(found)):
-        return f"not kept over a restart: {folder.fault}"
-    assert settings.state_dir is not None
-    _give_to_owner(settings.state_dir)
-    return f"kept in {settings.state_dir}; the radio process uses it from its next start on"
+def _alone(settings: RadioConfig) -> RadioConfig:
+    """The modules and the books of time on air, and nobody to ask or to forward to."""
+    return replace(settings, control_socket=None, servers=())
 
 
 def _give_to_owner(folder: Path) -> None:

@@ -7,7 +7,8 @@ every downlink takes, and an edge that waits for its turn has its time already. 
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -18,7 +19,7 @@ from radio.gwmp import TxError
 from radio.jit import JitTiming, Transmission
 from radio.ledger import Booking
 from radio.lora import LoRaModulation, airtime_us
-from radio.owner import ModuleOwner
+from radio.owner import Loan, ModuleOwner
 from radio.regions import Dwell, Region, SubBand
 from radio.seam import Bus, Clock, Lines
 from radio.sx127x.chip import Chip
@@ -36,6 +37,8 @@ LEAD_NS: Final = 25 * MS
 WAIT_NS: Final = 50 * MS  # between two looks at edges that do not come
 AFTER_NS: Final = 300 * MS  # for what is late after the end of a frame
 TRIES: Final = 3  # of a frame that was not sent or not heard
+BORROW_NS: Final = 30_000 * MS  # for what a module has promised to send before
+BORROW_LOOK_NS: Final = 5 * MS
 BOOK_TRIES: Final = 20
 BOOK_WAIT_NS: Final = 100 * MS  # the books of time on air are on their way to the disk
 
@@ -281,6 +284,23 @@ class Calibrator:
             if any(isinstance(event, NotSent) for event in heard):
                 return None
         return None
+
+
+@contextmanager
+def borrowed(owners: Sequence[ModuleOwner], clock: Clock) -> Iterator[None]:
+    """Modules of a running radio, in the caller's hands inside the block. Raises RadioError where they are busy."""
+    loans: list[Loan] = []
+    try:
+        loans.extend(owner.lend() for owner in owners)
+        until_ns = clock.now_ns() + BORROW_NS
+        while not all(loan.given.is_set() for loan in loans):
+            if clock.now_ns() >= until_ns:
+                raise CalibrationFailed("the modules have too much to send: try again in a minute")
+            clock.sleep_until(clock.now_ns() + BORROW_LOOK_NS)
+        yield
+    finally:
+        for loan in loans:
+            loan.returned.set()
 
 
 def _sample(tx: Transmission, sent: Sent, received: Received, sender: str, receiver: str) -> Sample | None:

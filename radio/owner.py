@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from radio.boards import DEFAULT_SPI_HZ
-from radio.errors import ChipError, FaultKind
+from radio.errors import ChipError, FaultKind, RadioError
 from radio.gwmp import TxError
 from radio.hardware.realtime import Quiet
 from radio.histogram import ARMED_US, SLACK_US, START_ERROR_US, Histogram
@@ -28,10 +28,19 @@ log = logging.getLogger(__name__)
 RESET_LOW_NS: Final = 1 * MS  # the chip wants 100 us
 RESET_WAIT_NS: Final = 6 * MS  # and 5 ms before the first access
 FIRST_RETRY_NS: Final = 100 * MS
+LOAN_LOOK_NS: Final = 50 * MS  # between two looks whether the borrower is done
 LAST_RETRY_NS: Final = 2000 * MS  # a chip that works again is in use within seconds
 _TIMED: Final = 9  # odd: the median is one of them
 MAX_SCANS: Final = 2  # waiting for the module
 US: Final = 1000
+
+
+class Loan:
+    """A module in another thread's hands: its own keeps away from `given` until `returned`."""
+
+    def __init__(self) -> None:
+        self.given = threading.Event()
+        self.returned = threading.Event()
 
 
 class ModuleOwner:
@@ -70,6 +79,7 @@ class ModuleOwner:
         # one while it holds a lock.
         self._lock = threading.Lock()
         self._scans: deque[ScanJob] = deque()
+        self._loan: Loan | None = None
         self._quiet = quiet
         self._retry_ns = 0
         self._backoff_ns = FIRST_RETRY_NS
@@ -81,12 +91,21 @@ class ModuleOwner:
     def submit(self, tx: Transmission, now_ns: int) -> TxError:
         """Promise to send `tx`, or say why not."""
         with self._lock:
-            error = self._queue.offer(tx, now_ns)
+            error = TxError.COLLISION_PACKET if self._loan else self._queue.offer(tx, now_ns)
             if error is TxError.NONE:
                 self.slack_us.add((tx.start_ns - now_ns) // US)
         if error is TxError.NONE:
             self.clock.wake()
         return error
+
+    def lend(self) -> Loan:
+        """Ask for bus and lines; `given` once nothing is left to send. Raises RadioError where lent already."""
+        with self._lock:
+            if self._loan is not None:
+                raise RadioError(f"module {self.name} is being calibrated already")
+            self._loan = loan = Loan()
+        self.clock.wake()
+        return loan
 
     def post_scan(self, job: ScanJob) -> bool:
         """Have a scan of the band done as soon as the module can; False where others wait already."""
@@ -152,6 +171,8 @@ class ModuleOwner:
     def turn(self, until_ns: int | None = None) -> None:
         """One round of `run`: what is due now, or else a wait for what comes next, `until_ns` at the latest."""
         clock = self.clock
+        if self._loan is not None and self._at_rest:
+            self._give(self._loan)
         if self.modem.state is State.DOWN and clock.now_ns() >= self._retry_ns:
             self._bring_up()
         fire_at_ns = self.modem.fire_at_ns
@@ -163,6 +184,23 @@ class ModuleOwner:
             due_ns = until_ns if due_ns is None else min(due_ns, until_ns)
         clock.wait((self._lines,), due_ns)
         self._step()
+
+    @property
+    def _at_rest(self) -> bool:
+        """Nothing is promised and nothing goes on but receiving."""
+        idle = self.modem.state in (State.LISTENING, State.RESTING, State.DOWN)
+        return idle and not self.queued and not self.modem.roaming().get("scanning", False)
+
+    def _give(self, loan: Loan) -> None:
+        """Keep away until the borrower is done, then start the chip anew."""
+        self.modem.state = State.DOWN
+        self.fault = "being calibrated"
+        loan.given.set()
+        while not loan.returned.is_set():
+            self.clock.sleep_until(self.clock.now_ns() + LOAN_LOOK_NS)
+        with self._lock:
+            self._loan = None
+        self._retry_ns = self.clock.now_ns()
 
     def _fire(self, fire_at_ns: int) -> None:
         """Read everything back as late as possible, then start the armed frame at its moment."""
@@ -184,6 +222,8 @@ class ModuleOwner:
         now_ns = self.clock.now_ns()
         for edge in self._lines.read_edges():
             self._deliver(self.modem.on_edge(edge, now_ns))
+        for kind, count in self.modem.health.ended(now_ns):
+            log.info("radio module %s: %s is over; it happened %d time(s)", self.name, kind, count)
         with self._lock:
             self.modem.next_start_ns = self._queue.next_arm_ns()
         self._deliver(self.modem.on_time(now_ns))

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from radio import calibration
 from radio.boards import Board, ModuleWiring
+from radio.calibrate import Calibrator, Station, borrowed
 from radio.concentrator import Concentrator, TxModule, TxResult
 from radio.config import ModuleConfig, RadioConfig
 from radio.control import ControlError, ControlServer
@@ -107,6 +108,7 @@ class Radio:
         self._owners: list[ModuleOwner | Rn2483Owner] = []
         self._threads: list[threading.Thread] = []
         self._buses: list[Bus] = []
+        self._stations: list[tuple[Station, ModuleOwner]] = []
         self.state = StateFolder(config.state_dir)
         self.calibration = calibration.kept_in(self.state)
         self.place = TimeAndPlace(
@@ -116,6 +118,7 @@ class Radio:
             pulse=platform.pulse,
             system=platform.system,
             utc_ns=platform.utc_ns,
+            state=self.state,
         )
         self._airtime = Airtime(config.region_data.sub_bands, self.state, self._moment)
         self.concentrator = Concentrator(
@@ -201,6 +204,38 @@ class Radio:
             raise RadioError(f"module {owner.name}: {job.failure}")
         return job.result(owner.name)
 
+    def calibrate(self) -> dict[str, Any]:
+        """Have the first two SX127x modules measure each other's delays, use the result and keep it; TRANSMITS.
+
+        Blocks for about half a minute, in which these two do nothing else. From any thread but the modules'. Raises
+        RadioError or OSError.
+        """
+        if len(self._stations) < 2:
+            raise RadioError("calibrating takes two SX127x modules, and there is one ([[radio.module]])")
+        (first, _), (second, _) = pair = self._stations[:2]
+        clock, config, said = self._platform.clock("calibrate"), self.config, list[str]()
+        work = Calibrator(
+            (first, second),
+            clock,
+            config.region_data,
+            self._airtime,
+            antenna_gain_dbi=config.antenna_gain_dbi - config.cable_loss_db,
+            say=said.append,
+            stop=self._stop.is_set,
+        )
+        utc_ns = self.place.utc_ns(clock.now_ns())
+        with borrowed([owner for _, owner in pair], clock):
+            found = work.run(
+                [module.modulation for module in config.modules],
+                None if utc_ns is None else utc_ns // SECOND_NS,
+            )
+        self.calibration = found
+        for _, owner in self._stations:
+            owner.modem.rx_done_latency_ns = found.rx_done_latency_ns
+            owner.modem.start_latency_ns = found.start_latency_ns
+        kept = self.state.write(calibration.NAME, calibration.to_state(found))
+        return found.status() | {"kept": kept, "said": said, "left_out": list(work.left_out)}
+
     def _scanning_module(self, index: int | None) -> ModuleOwner:
         able = {
             i: (config.role.receives, owner)
@@ -263,7 +298,7 @@ class Radio:
             sweep_sfs=module.sweep_sfs,
         )
 
-        return ModuleOwner(
+        owner = ModuleOwner(
             module.name,
             modem,
             lines,
@@ -274,6 +309,8 @@ class Radio:
             quiet=self._quiet,
             timing=JitTiming.listening(self.config.region_data.lbt),
         )
+        self._stations.append((Station(module.name, board, wiring, self._buses[-1], lines), owner))
+        return owner
 
     def _serial_owner(self, channel: int, module: ModuleConfig) -> Rn2483Owner:
         if self._platform.serial is None:
@@ -395,6 +432,7 @@ def _control(config: RadioConfig, radio: Radio, clock: Clock) -> ControlServer |
         return None
     control = ControlServer(config.control_socket)
     control.handle("status", lambda _args: radio.status(clock.now_ns()))
+    control.handle("calibrate", lambda _args: radio.calibrate())
     control.handle("scan", lambda args: radio.scan(**scan_arguments(args)))
     try:
         control.start()
