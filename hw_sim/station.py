@@ -13,7 +13,6 @@ from typing import Final
 
 from hw_sim import fakes
 from hw_sim.gnss import gnss_of
-from hw_sim.gnss import gnss_of
 from hw_sim.hosts import LocalHost
 from hw_sim.kernel import Kernel
 from hw_sim.platforms import lockstep, lockstep_on_fakes
@@ -48,26 +47,27 @@ def run(
     clients = sum(len(site.plan.all_modules) + (site.plan.gnss is not None) for site in world.sites)
     radio_stop, writer_stop = threading.Event(), threading.Event()
     failure: list[BaseException] = []
-    plan = scenario.gateways[0]
-    config = RadioConfig(
-        modules=plan.all_modules,
-        gnss=None if plan.gnss is None else gnss_of(plan.gnss),
-        gateway_eui=eui,
-        region=scenario.region,
-        server_host=server[0],
-        server_port=server[1],
-        antenna_gain_dbi=scenario.antenna_gain_dbi,
-        control_socket=control,
-    )
-    platform = lockstep_on_fakes(LocalHost(kernel, world.board))
+    ended: list[int] = []
 
-    def radio() -> None:
+    def radio(index: int, site: Site) -> None:
+        config = RadioConfig(
+            modules=site.plan.all_modules,
+            gnss=None if site.plan.gnss is None else gnss_of(site.plan.gnss),
+            gateway_eui=(int.from_bytes(eui) + index).to_bytes(8),
+            region=scenario.region,
+            server_host=server[0],
+            server_port=server[1],
+            antenna_gain_dbi=site.plan.antenna_gain_dbi,
+            control_socket=control if index == 0 else None,
+        )
         try:
-            run_radio(config, radio_stop, platform)
+            run_radio(config, radio_stop, platforms[index])
         except BaseException as error:
             failure.append(error)
         finally:
-            kernel.stop()
+            ended.append(index)
+            if failure or len(ended) == len(world.sites):
+                kernel.stop()
 
     def write() -> None:
         while statistics is not None and not writer_stop.wait(WRITE_S):
@@ -81,12 +81,12 @@ def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     threads = [threading.Thread(target=write, name="statistics")]
-    for number, site in enumerate(world.sites):
-        threads.append(threading.Thread(target=radio, args=(number, site), name=f"radio of {site.plan.name}"))
+    for index, site in enumerate(world.sites):
+        threads.append(threading.Thread(target=radio, args=(index, site), name=f"radio of {site.plan.name}"))
     try:
         for thread in threads:
             thread.start()
-        kernel.await_clients(len(plan.all_modules) + (plan.gnss is not None))
+        kernel.await_clients(clients)
         kernel.run(pace=speed)
     finally:
         radio_stop.set()
