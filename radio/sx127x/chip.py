@@ -81,6 +81,7 @@ class Chip:
         self._op_mode = 0  # as last commanded
         self._settings: Settings | None = None
         self._taken: bytes | None = None  # which packet was the last
+        self._pll_bit_lies = False  # this chip says its synthesiser is not locked, and receives
         self.incidents: list[
             FaultKind
         ] = []  # what went wrong and was put right in passing; for the owner to clear
@@ -153,7 +154,9 @@ class Chip:
 
     def survey(self) -> Survey:
         """Read back every setting, the mode and the status, in two transfers."""
-        registers = bytes(1) + self.read_burst(r.REG_OP_MODE, _SURVEYED)
+        registers = bytearray(1) + self.read_burst(r.REG_OP_MODE, _SURVEYED)
+        if self._pll_bit_lies:
+            registers[r.REG_HOP_CHANNEL] &= ~r.PLL_TIMEOUT
         pa_dac = self.read(r.REG_PA_DAC) if r.REG_PA_DAC in self._shadow else None
         wrong = {}
         for register, value in self._shadow.items():
@@ -161,7 +164,7 @@ class Chip:
             assert read is not None
             if (read ^ value) & r.READ_BACK_MASK.get(register, 0xFF):
                 wrong[register] = (value, read)
-        return Survey(registers, self._op_mode, wrong)
+        return Survey(bytes(registers), self._op_mode, wrong)
 
     def restore(self, survey: Survey) -> None:
         """Write anew what a survey found wrong; call in STDBY."""
@@ -271,6 +274,14 @@ class Chip:
                     self.incidents.append(FaultKind.MODE)
                 return
         raise ChipError(f"mode {mode.name} not reached: RegOpMode reads 0x{self.op_mode():02x}")
+
+    def detect(self) -> None:
+        """Start channel activity detection. One flipped bit makes its mode TX: that is stopped before the air."""
+        self.command(Mode.CAD)
+        if self.op_mode() & 7 == Mode.TX:
+            self.incidents.append(FaultKind.SPI_NOISE)
+            self.set_mode(Mode.STDBY)
+            self.command(Mode.CAD)
 
     def silence(self) -> None:
         """Stop whatever it does, in whatever state it is: from LoRa and FSK mode alike, SLEEP in LoRa mode takes."""
@@ -425,6 +436,8 @@ class Chip:
         settings = self._settings
         assert settings is not None
         snr_db = r.packet_snr_db(status[r.REG_PKT_SNR_VALUE - first])
+        if status[r.REG_HOP_CHANNEL - first] & r.PLL_TIMEOUT and Irq.PAYLOAD_CRC_ERROR not in flags:
+            self._pll_bit_lies = True
         crc_present = (
             settings.crc
             if settings.implicit_header

@@ -170,7 +170,7 @@ class Sweep:
         self.chip.apply(self._registers[self._sf])
         self.chip.map_dio0(Dio0.CAD_DONE)
         self.chip.clear_flags(Irq(0xFF))
-        self.chip.command(Mode.CAD)
+        self.chip.detect()
         self._since_ns = now_ns
         self.due_ns = now_ns + _CAD_SYMBOLS * self.settings.modulation.symbol_ns + _CAD_GRACE_NS
 

@@ -184,6 +184,15 @@ def test_no_packet_without_rx_done(bus: RegisterFake, chip: Chip) -> None:
     assert bus.registers[0x12] == 0x10
 
 
+def test_a_chip_that_receives_is_not_believed_to_be_unlocked(bus: RegisterFake, chip: Chip) -> None:
+    chip.configure_receive(SETTINGS)
+    bus.registers[0x1C] = 0x80
+    assert chip.survey().registers[0x1C] & 0x80
+    packet(bus, hop=0xC0)
+    chip.read_packet()
+    assert not chip.survey().registers[0x1C] & 0x80
+
+
 def test_a_packet_is_taken_once(bus: RegisterFake, chip: Chip) -> None:
     chip.configure_receive(SETTINGS)
     packet(bus)

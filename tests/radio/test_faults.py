@@ -332,6 +332,17 @@ def test_an_episode_is_said_once_with_what_to_do(
     assert bench.owner.modem.health.by_kind == {FaultKind.BROWN_OUT: 14}
 
 
+def test_the_end_of_an_episode_is_said_too(
+    bench_for: Callable[..., Bench], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="radio.owner")
+    bench = bench_for(LISTEN)
+    for second in (2, 5):
+        bench.at(second * SECOND, lambda: bench.chip.drop_out(reg.STDBY))
+    bench.run_until(70 * SECOND)
+    assert caplog.messages[-1] == "radio module module: mode is over; it happened 2 time(s)"
+
+
 def test_every_kind_of_fault_has_advice() -> None:
     assert set(ADVICE) == set(FaultKind)
 

@@ -60,7 +60,7 @@ SECOND = 1000 * MS
 DETECT_NS = 2 * SECOND
 RECOVER_NS = 5 * SECOND
 LIFE = 25  # faults a module lives through
-PROBE_NS = 10 * MS  # how often the judge looks at the chip
+PROBE_NS = 20 * MS  # how often the judge looks at the chip
 CALM = AirSettings(fading_db=0.0, decode_width_db=0.01, keep_frames=200)
 CHANNELS = (867_100_000, 868_100_000, 868_300_000, 869_525_000)
 # How far apart uplinks and downlinks are, on average; a quiet module must notice what is wrong by itself.
@@ -192,6 +192,8 @@ class Life:
         self.air.add(device, x_m=300)
         self.receives = rng.random() < 0.8
         self.uplink_ns, self.downlink_ns = rng.choice(TRAFFIC)
+        # A sweep hears a part of the frames only; what it sends is judged all the same.
+        self.sweeps = self.receives and rng.random() < 0.04
         self.mod = LoRaModulation(rng.choice((7, 7, 8, 9, 10)), 125_000)
         self.receive = Settings(868_100_000, self.mod)
         board = get_board("generic")
@@ -201,7 +203,11 @@ class Life:
         self.owner = ModuleOwner(
             "module",
             RoamingModem(
-                chip, self.receive if self.receives else None, SYNC_WORD_LORAWAN, calibrate_at_hz=868_100_000
+                chip,
+                self.receive if self.receives else None,
+                SYNC_WORD_LORAWAN,
+                calibrate_at_hz=868_100_000,
+                sweep_sfs=(7, 8) if self.sweeps else (),
             ),
             lines,
             SimClock(host),
@@ -220,8 +226,8 @@ class Life:
         self.wrong_since: int | None = None
         self.noticed_since_wrong = False
         self.counted = 0
-        self.right_at: dict[int, int] = {}  # fault -> when the chip was right for good after it
         self.wave: Waveform | None = None
+        self.wanted = r.for_receive(self.receive) | {reg.DIO_MAPPING1: 0, reg.IRQ_FLAGS_MASK: 0x8F}
         self._ids = itertools.count(1)
         self.air.records.observe(self._on_air)
 
@@ -346,18 +352,20 @@ class Life:
             return True  # judged by what goes on the air, and when it ends
         if not chip.lora or faults.no_crystal:
             return False
+        if self.sweeps:
+            return state is State.LISTENING
         if not self.receives:
             return chip.mode == reg.STDBY and state is State.RESTING
         if chip.mode != reg.RXCONT or chip.listening is None or state is not State.LISTENING:
             return False
         if self.wave is None:
             self.wave = chip.listening.wave
-        wanted = r.for_receive(self.receive) | {reg.DIO_MAPPING1: 0, reg.IRQ_FLAGS_MASK: 0x8F}
         return (
             chip.listening.wave == self.wave
             and not chip.peek(reg.IRQ_FLAGS) & (reg.RX_DONE | faults.stuck_flags)
             and all(
-                (chip.peek(at) ^ value) & r.READ_BACK_MASK.get(at, 0xFF) == 0 for at, value in wanted.items()
+                (chip.peek(at) ^ value) & r.READ_BACK_MASK.get(at, 0xFF) == 0
+                for at, value in self.wanted.items()
             )
         )
 
@@ -422,7 +430,7 @@ class Life:
                 self._problem(f"order {tx.id} was not sent although all was well: {event.reason}")
             if at_ns > tx.end_ns + DETECT_NS:
                 self._problem(f"order {tx.id} ended {(at_ns - tx.end_ns) / MS:.0f} ms after its frame")
-        if self.receives:
+        if self.receives and not self.sweeps:
             self._judge_uplinks(last_ns)
 
     def _judge_uplinks(self, last_ns: int) -> None:
