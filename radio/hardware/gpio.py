@@ -51,7 +51,8 @@ def open_lines(backend: str, board: Board, wiring: ModuleWiring, now_ns: Callabl
     """
     lines, problems = open_pins(backend, board, wiring, pins_of(wiring), now_ns)
     say = log.info if lines.backend in ("gpiod", "lgpio", "sim") else log.warning
-    say("lines through %s: %s%s", lines.backend, TIMING[lines.backend], _reasons(problems))
+    where = f"module on SPI {wiring.spi[0]}.{wiring.spi[1]}"
+    say("%s: lines through %s, %s%s", where, lines.backend, TIMING[lines.backend], _reasons(problems))
     return lines
 
 

@@ -1,5 +1,7 @@
 """Boards are data: every file loads, and a wrong one says what is wrong with it."""
 
+import random
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,42 @@ def test_wiring_is_the_makers(
 ) -> None:
     wiring = get_board(name).module(index)
     assert (wiring.spi, wiring.dio0, wiring.reset, wiring.pa_boost) == (spi, dio0, reset, True)
+
+
+def test_four_modules_share_spi0_and_the_auxiliary_spi1() -> None:
+    board = get_board("quad-spi")
+    assert [module.spi for module in board.modules] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert "dtoverlay=spi1-2cs" in board.config_lines
+    spi1_pins = set(range(16, 22))
+    assert not spi1_pins & {pin for module in board.modules for pin in (module.dio0, module.reset)}
+
+
+def test_a_board_that_says_nothing_needs_spi_switched_on() -> None:
+    assert parse_board("b", GOOD).config_lines == ("dtparam=spi=on",)
+
+
+def test_the_gpio_controllers_of_every_pi_are_known_by_label() -> None:
+    labels = parse_board("b", GOOD).gpio_chip_labels
+    assert labels == ("pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1")  # Pi 3 and Zero, Pi 4, Pi 5
+
+
+def test_a_damaged_board_file_raises_one_error_or_makes_a_board() -> None:
+    dice = random.Random(5)
+    texts = [files("radio").joinpath(f"data/boards/{name}.toml").read_text("utf-8") for name in board_names()]
+    refused = 0
+    for _ in range(5000):
+        text = list(dice.choice(texts))
+        for _ in range(dice.randrange(1, 4)):
+            at = dice.randrange(len(text))
+            text[at] = dice.choice(["", chr(dice.randrange(128)), "0", "-", "[", '"', text[at] * 2, "9" * 30])
+        try:
+            board = parse_board("b", "".join(text))
+        except BoardError:
+            refused += 1
+            continue
+        assert board.modules
+        assert all(0 <= module.dio0 <= 511 for module in board.modules)
+    assert 500 < refused < 5000
 
 
 def test_the_simulated_board_has_four_modules() -> None:
@@ -73,6 +111,7 @@ def test_unknown_names_list_the_known_ones() -> None:
         (GOOD + "pa_boost = false\nmax_power_dbm = 20", "max_power_dbm must be -4 to 14"),
         ("spi_hz = 20_000_000\n" + GOOD, "spi_hz must be"),
         ("gpio_chip_labels = 1\n" + GOOD, "list of strings"),
+        ("config_txt = [1]\n" + GOOD, "config_txt must be a list of strings"),
         (GOOD + "reset = 25", "used twice"),
         (GOOD + GOOD, "used twice"),
     ],

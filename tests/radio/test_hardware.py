@@ -139,7 +139,7 @@ def test_auto_prefers_gpiod_then_lgpio_then_rpi_gpio_then_polling(
 def test_the_choice_is_logged_with_what_it_means(machine: Carrier, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     automatic().close()
-    assert "lines through gpiod: edges stamped by the kernel" in caplog.text
+    assert "module on SPI 0.0: lines through gpiod, edges stamped by the kernel" in caplog.text
 
 
 def test_debians_libgpiod_1_is_named_with_what_to_install_instead(
