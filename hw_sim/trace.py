@@ -1,6 +1,6 @@
 """A recording of everything between a driver and one chip, as text: SPI transfers, edges, levels, with their times.
 
-    fluxgate-trace 1
+    spi-trace 1
     module dragino-hat/0
     1200350 spi 4200 0012          transferred: MOSI, MISO; the time is that of its end
     2000000 edge dio0 1 3 1999990  taken by the driver: level, sequence number, time of the edge itself
@@ -17,7 +17,7 @@ from typing import Final
 
 from hw_sim.errors import SimError
 
-MAGIC: Final = "fluxgate-trace 1"
+MAGIC: Final = "spi-trace 1"
 MAX_RECORDS: Final = 1_000_000
 MAX_TRANSFER: Final = 4096  # what spidev takes at once
 MAX_TIME: Final = 1 << 62

@@ -31,7 +31,7 @@ US, MS, S = 1_000, 1_000_000, 1_000_000_000
 # A driver's first words to a chip and its answers, from the data sheet's reset values (RegVersion 0x12, RegOpMode 0x09,
 # RegFrf 434 MHz, RegSyncWord 0x12), written by hand.
 FIRST_WORDS = b"""\
-fluxgate-trace 1
+spi-trace 1
 module bench/0
 # reset, then who are you
 1000 set reset 0
@@ -91,7 +91,7 @@ def test_a_read_names_its_registers_and_the_fifo_stays() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "problem"),
     [
-        pytest.param(b"fluxgate-trace 1", b"fluxgate-trace 2", 1, "begins with", id="another version"),
+        pytest.param(b"spi-trace 1", b"spi-trace 2", 1, "begins with", id="another version"),
         pytest.param(b"module bench/0", b"bench", 2, "names the module", id="no module"),
         pytest.param(b"spi 4200 0012", b"spi 4200", 6, "not a record", id="no answer"),
         pytest.param(b"spi 4200 0012", b"spi 4200 001", 6, "pairs", id="half a byte"),
