@@ -250,6 +250,10 @@ class TimeBase:
             "rejected": self.rejected,
             "restarts": self.restarts,
             "gps_time": self._precise(mono_ns) is not None,
+            # One moment in the three ways it is told: frames' counter, GPS time, UTC.
+            "tmst": mono_ns // US % (1 << 32),
+            "gps_ms": self.gps_ms(mono_ns),
+            "utc_ms": None if utc_ns is None else utc_ns // MS,
             "leap_s": None if unix_s is None else self.leap.at_utc(unix_s),
             "leap_source": self.leap.source,
             "leap_sure": unix_s is not None and self.leap.sure(unix_s),

@@ -36,6 +36,16 @@ def test_the_crystal_s_error_is_found_within_a_tenth_of_a_ppm(ppm: float) -> Non
         assert base.ppm == pytest.approx(ppm, abs=0.1)
 
 
+def test_the_status_names_one_moment_in_three_ways() -> None:
+    base = base_of(edges(0.0, 20))
+    mono_ns = (1 << 32) * 1000 + 7_000_000 + 5 * SECOND_NS
+    status = base.status(mono_ns)
+    assert status["tmst"] == 5_007_000
+    since_s = mono_ns // SECOND_NS - 5
+    assert status["utc_ms"] // 1000 == BUILT_IN.unix_s(GPS0 + since_s)
+    assert base_of(edges(0.0, 20)).status(24 * SECOND_NS)["gps_ms"] == (GPS0 + 19) * 1000
+
+
 def test_too_few_edges_do_not_tell_the_crystal_s_error() -> None:
     errors = [abs((base_of(edges(12.5, 8, jitter_us=5, seed=seed)).ppm or 0) - 12.5) for seed in range(20)]
     assert max(errors) > 0.1  # the bound above is one that can be missed
