@@ -79,6 +79,7 @@ class ModuleOwner:
         # one while it holds a lock.
         self._lock = threading.Lock()
         self._scans: deque[ScanJob] = deque()
+        self._scan: ScanJob | None = None  # the last that was begun
         self._loan: Loan | None = None
         self._quiet = quiet
         self._retry_ns = 0
@@ -164,6 +165,7 @@ class ModuleOwner:
                 self.turn()
             self._leave_silent()
         finally:
+            self._give_up_scans()
             if self._quiet is not None:
                 self._quiet.release(self.name)
             self._lines.close()
@@ -248,7 +250,16 @@ class ModuleOwner:
         with self._lock:
             job = self._scans[0] if self._scans else None
             if job is not None and self.modem.begin_scan(job, now_ns):
-                self._scans.popleft()
+                self._scan = self._scans.popleft()
+
+    def _give_up_scans(self) -> None:
+        with self._lock:
+            open_jobs = [
+                job for job in (self._scan, *self._scans) if job is not None and not job.done.is_set()
+            ]
+            self._scans.clear()
+        for job in open_jobs:
+            job.end("the radio is being stopped")
 
     def _deadline(self) -> int | None:
         with self._lock:

@@ -95,6 +95,11 @@ class ScanJob:
     frames_spared: int = 0  # times a frame was coming in when the receiver wanted to leave
     failure: str = ""
 
+    def end(self, failure: str = "") -> None:
+        """It is over: finished, or given up for this reason."""
+        self.failure = failure
+        self.done.set()
+
     def result(self, module: str) -> dict[str, Any]:
         """Plain values; points that were not reached are missing, and `complete` says so."""
         points = [
@@ -255,5 +260,4 @@ class Scanner:
 
     def _end(self, reason: str) -> None:
         self._pending.clear()
-        self.job.failure = reason
-        self.job.done.set()
+        self.job.end(reason)

@@ -148,6 +148,7 @@ class Sweep:
         looked_ns = max(1, self._swept_ns)
         return {
             "sfs": list(self.counts),
+            "edges_lost": self.edges_lost,
             "following_share": round(self._followed_ns / (looked_ns + self._followed_ns), 4),
             "per_sf": {
                 str(sf): asdict(counts)

@@ -189,6 +189,17 @@ def test_a_module_that_fails_meanwhile_says_so_instead_of_keeping_anyone_waiting
     assert again.result("module")["complete"]
 
 
+def test_nobody_waits_for_a_radio_that_has_been_stopped(bench_for: Callable[..., Bench]) -> None:
+    bench = bench_for(settings())
+    jobs = [ScanJob(ScanPlan(863_000_000, 870_000_000, 100_000, 50)) for _ in range(2)]
+    bench.at(SECOND, lambda: [bench.owner.post_scan(job) for job in jobs])
+    bench.run_until(SECOND + 300 * MS)
+    bench.stop.set()
+    bench.run_until(2 * SECOND)
+    assert [job.failure for job in jobs] == ["the radio is being stopped"] * 2
+    assert all(job.done.is_set() for job in jobs)
+
+
 def test_only_a_few_scans_may_wait(bench_for: Callable[..., Bench]) -> None:
     bench = bench_for(settings())
     jobs = [ScanJob(BAND) for _ in range(3)]
