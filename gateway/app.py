@@ -369,6 +369,7 @@ def _server(config: Config, writer: store.Store, stored: store.Stored) -> Networ
                 rx1_delay_s=settings.rx1_delay_s,
                 rx2_dr=settings.rx2_dr,
                 max_eirp_dbm=settings.max_eirp_dbm,
+                limit_dwell=config.radio.limit_dwell,
                 cflist_hz=settings.cflist_hz,
                 uplink_channels=settings.uplink_channels or None,
                 adr=settings.adr,

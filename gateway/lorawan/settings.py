@@ -15,6 +15,9 @@ class Settings:
     rx1_dr_offset: int = 0
     rx2_dr: int | None = None  # None: the region's
     max_eirp_dbm: float | None = None  # of downlinks; None: the region's; the sub-band limits it further
+    limit_dwell: bool = (
+        False  # the radio keeps downlinks below the region's dwell limit: plan for shorter ones
+    )
     cflist_hz: tuple[int, ...] = ()  # up to five further uplink channels, in regions where they can be added
     uplink_channels: tuple[int, ...] | None = None  # indices to steer devices to; None: all
     adr: bool = True

@@ -73,7 +73,8 @@ def _window(
     if modulation is None:
         return None
     band = region.sub_band_for(freq_hz, modulation.bw_hz)
-    if band is None:
+    max_payload = region.max_payload(dr, dwell=settings.limit_dwell)
+    if band is None or not max_payload:  # nothing fits into the dwell limit at the slowest data rates
         return None
     eirp_dbm = region.max_eirp_dbm if settings.max_eirp_dbm is None else settings.max_eirp_dbm
     return Window(
@@ -81,5 +82,5 @@ def _window(
         freq_hz=freq_hz,
         modulation=modulation,
         powe_dbm=int(min(eirp_dbm, band.max_eirp_dbm)),
-        max_payload=region.max_payload(dr),
+        max_payload=max_payload,
     )
