@@ -75,7 +75,10 @@ def probe(config: Config, board: str | None, index: int | None) -> Iterator[tupl
     """Lines of a report, each with whether it tells of a fault. Raises ToolFailed."""
     for target in targets(config, board, index):
         machine = LinuxMachine(config.radio.gpio)
-        seen = observe(machine, target.board, target.wiring, target.name, target.freq_hz)
+        try:
+            seen = observe(machine, target.board, target.wiring, target.name, target.freq_hz)
+        except OSError as error:
+            raise ToolFailed(f"module {target.name} cannot be looked at any further: {error}") from error
         yield f"module {target.name} on {seen.device}", False
         for finding in judge(seen):
             fault = finding.level is Level.FAULT

@@ -8,7 +8,7 @@ import re
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from radio.errors import BusyError, GpioError
@@ -82,20 +82,32 @@ class LgpioLines:
         return edges
 
     def get(self, name: str) -> bool:
-        return bool(self._lgpio.gpio_read(self._handle, self._pins[name]))
+        with self._translated():
+            return bool(self._lgpio.gpio_read(self._handle, self._pins[name]))
 
     def set(self, name: str, level: bool) -> None:
-        self._lgpio.gpio_write(self._handle, self._pins[name], int(level))
+        with self._translated():
+            self._lgpio.gpio_write(self._handle, self._pins[name], int(level))
 
     def let_go(self, name: str) -> None:
         """Stop driving a line, without pull resistor: it shows what the other end makes of it."""
-        self._lgpio.gpio_free(self._handle, self._pins[name])
-        self._lgpio.gpio_claim_input(self._handle, self._pins[name], self._lgpio.SET_PULL_NONE)
+        with self._translated():
+            self._lgpio.gpio_free(self._handle, self._pins[name])
+            self._lgpio.gpio_claim_input(self._handle, self._pins[name], self._lgpio.SET_PULL_NONE)
 
     def drive(self, name: str) -> None:
         """Drive a line again, high."""
-        self._lgpio.gpio_free(self._handle, self._pins[name])
-        self._lgpio.gpio_claim_output(self._handle, self._pins[name], 1)
+        with self._translated():
+            self._lgpio.gpio_free(self._handle, self._pins[name])
+            self._lgpio.gpio_claim_output(self._handle, self._pins[name], 1)
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """The library's own error as one of ours, which whoever owns a module is ready for."""
+        try:
+            yield
+        except self._lgpio.error as error:
+            raise GpioError(str(error)) from error
 
     def close(self) -> None:
         for callback in self._callbacks:

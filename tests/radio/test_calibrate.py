@@ -195,6 +195,14 @@ def test_only_what_the_region_allows_is_planned(region: str, measured: int, left
     ] + reasons
 
 
+def test_where_the_region_asks_it_listens_before_each_frame(carrier: Carrier) -> None:
+    region = get_region("KR920")
+    assert region.lbt is not None
+    found = calibrator(carrier, region=region, books=Books(DutyCycle(region.sub_bands))).run()
+    assert len(found.measured) == 6
+    assert max(map(abs, off_us(found).values())) <= 2
+
+
 def test_an_antenna_too_strong_for_the_lowest_power_leaves_nothing(carrier: Carrier) -> None:
     steps, reasons = plan(EU868, 30)
     assert steps == []

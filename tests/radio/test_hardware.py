@@ -263,6 +263,18 @@ def test_lgpio_stamps_of_an_old_kernel_keep_their_microsecond(
     assert abs(edge.t_ns - SECOND) <= 1000
 
 
+def test_errors_of_lgpio_are_ours(machine: Carrier) -> None:
+    lines = LgpioLines({"dio0": 4}, ("pinctrl-bcm2711",), machine.host.now_ns)
+    lgpio.gpiochip_close(0)  # the controller is gone
+    with pytest.raises(GpioError, match="unknown handle"):
+        lines.get("dio0")
+    with pytest.raises(GpioError):
+        lines.set("dio0", True)
+    assert lgpio.gpiochip_open(0) == 0
+    lines.close()
+    machine.run_until(SECOND)
+
+
 @pytest.mark.parametrize("backend", ["gpiod", "lgpio", "rpi-gpio"])
 def test_a_reset_line_that_is_let_go_shows_the_chips_own_resistor(machine: Carrier, backend: str) -> None:
     board = get_board(BOARD)

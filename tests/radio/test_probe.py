@@ -115,6 +115,38 @@ def test_the_chip_is_left_asleep_and_was_never_misused(workbench: Make) -> None:
     assert [w for w in bench.chip.warnings if "erratum" not in w] == []
 
 
+def test_a_window_that_noise_made_longer_is_measured_again(
+    workbench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = SX1276._time_out
+    calls: list[int] = []
+
+    def late(chip: SX1276) -> None:
+        calls.append(1)
+        if len(calls) == 2:  # the long window of the first try
+            chip.kernel.after(20_000_000, lambda: real(chip))
+        else:
+            real(chip)
+
+    monkeypatch.setattr(SX1276, "_time_out", late)
+    seen = workbench().look()
+    assert len(calls) == 4
+    assert seen.crystal_ppm is not None
+    assert abs(seen.crystal_ppm) < 100
+
+
+def test_a_kernel_that_cannot_let_a_line_go_leaves_only_that_unknown(
+    workbench: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_lines: GpiodLines, _name: str) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(GpiodLines, "let_go", refuse)
+    seen = workbench().look()
+    assert seen.reset_floats_high is None
+    assert worst(judge(seen)) is Level.OK
+
+
 def test_rpi_gpio_and_polling_are_enough_to_look_but_said_to_be_worse(
     workbench: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
