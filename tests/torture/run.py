@@ -1,6 +1,6 @@
 """Long runs of the harnesses: as many crashes, faults, damages and hostile inputs as one has time for.
 
-python tests/torture/run.py [cuts|kills|faults|damage|fuzz|chip ...] [--count N] [--seed S] [--minutes M]
+python tests/torture/run.py [cuts|kills|faults|damage|fuzz|gwmp|station|chip ...] [--count N] [--seed S] [--minutes M]
 python tests/torture/run.py again <folder>      one failing power cut once more
 
 Each harness ends with one line: counts, seed, and how many problems. The exit status is 1 where there was one. Its
@@ -14,6 +14,7 @@ import logging
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "platform"), str(ROOT / "tests")]
@@ -123,22 +124,30 @@ def chip(count: int, seed: int, minutes: float | None) -> bool:
 def gwmp(count: int, seed: int, minutes: float | None) -> bool:
     from torture import gwmp_damage
 
-    for name, control in (
-        ("errors let out", gwmp_damage.careless_run),
-        ("no bound", gwmp_damage.talkative_run),
-    ):
+    return _link("gwmp", gwmp_damage, count, seed, minutes)
+
+
+def station(count: int, seed: int, minutes: float | None) -> bool:
+    from torture import station_damage
+
+    return _link("station", station_damage, count, seed, minutes)
+
+
+def _link(link: str, harness: Any, count: int, seed: int, minutes: float | None) -> bool:
+    """Damage for both ends of a link to gateways, after its two controls."""
+    for name, control in (("errors let out", harness.careless_run), ("no bound", harness.talkative_run)):
         found = control(20_000, seed)
         print(f"control, {name}: {found}", flush=True)
         if not found.problems:
             print("the control found nothing: the harness is blind")
             return False
-    result = gwmp_damage.run(count, seed, minutes)
+    result = harness.run(count, seed, minutes)
     print("\n".join(result.problems))
-    print(f"gwmp: {result}, seed {seed}")
+    print(f"{link}: {result}, seed {seed}")
     return not result.problems
 
 
-LISTENING = ("damage", "fuzz", "gwmp")  # what the hub logs is part of what they check
+LISTENING = ("damage", "fuzz", "gwmp", "station")  # what the hub logs is part of what they check
 HARNESSES = {
     "cuts": (cuts, 100_000),
     "kills": (kills, 10_000),
@@ -146,6 +155,7 @@ HARNESSES = {
     "damage": (damage, 1000),
     "fuzz": (fuzz, 10_000_000),
     "gwmp": (gwmp, 1_000_000),
+    "station": (station, 1_000_000),
     "chip": (chip, 10_000),
 }
 
