@@ -2,6 +2,7 @@
 
 import contextlib
 import select
+import time
 from typing import Any, Final
 
 BREAK_S: Final = 0.01  # longer than a byte at 1200 baud
@@ -46,7 +47,10 @@ class SerialDevice:
         self._port.write(data)
 
     def send_break(self) -> None:
-        self._port.send_break(BREAK_S)
+        # Not pyserial's send_break: it asks for at least a quarter of a second.
+        self._port.break_condition = True
+        time.sleep(BREAK_S)
+        self._port.break_condition = False
 
     def close(self) -> None:
         self._let_go()
