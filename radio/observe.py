@@ -106,7 +106,13 @@ def observe(
 ) -> Observations:
     """Everything that can be seen of one module, in about two seconds. The module is left asleep."""
     seen = Observations(
-        name, wiring.spi, board.spi_hz, wiring.dio0, wiring.reset, config_lines=board.config_lines
+        name,
+        wiring.spi,
+        board.spi_hz,
+        wiring.dio0,
+        wiring.reset,
+        config_lines=board.config_lines,
+        neighbours={m.dio0: i for i, m in enumerate(board.modules) if m is not wiring},
     )
     try:
         bus = machine.bus(wiring.spi, SLOW_HZ)
@@ -289,14 +295,12 @@ class _Look:
         test = self._self_test(chip)
         if test.edge or not test.flag or test.level or self.lines is None:
             return test
-        aux = any(bus == 1 for bus, _ in self.machine.devices())
-        taken = {pin for m in self.board.modules for pin in (m.dio0, m.reset) if pin is not None}
-        rose = [
-            pin
-            for pin in _FREE_PINS
-            if pin not in taken and not (aux and pin in _AUX_SPI_PINS) and self._rises(chip, pin)
-        ]
-        return replace(test, other_pins=tuple(rose))
+        spi1 = _AUX_SPI_PINS if any(bus == 1 for bus, _ in self.machine.devices()) else frozenset()
+        # Another module's DIO0 may be looked at: two chip selects may have changed places.
+        others = {m.dio0 for m in self.board.modules}
+        resets = {m.reset for m in self.board.modules}
+        candidates = (others | set(_FREE_PINS) - spi1) - resets - {self.wiring.dio0}
+        return replace(test, other_pins=tuple(pin for pin in sorted(candidates) if self._rises(chip, pin)))
 
     def _rises(self, chip: Registers, pin: int) -> bool:
         try:

@@ -4,8 +4,8 @@ In: the observations `radio.observe` made of one module. Out: findings, the firs
 hardware and never has the module send: an antenna may be missing while somebody is still soldering.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -91,6 +91,9 @@ class Observations:
     dio0: int
     reset: int | None
     config_lines: tuple[str, ...] = ()  # what the board needs in config.txt
+    neighbours: Mapping[int, int] = field(
+        default_factory=dict
+    )  # DIO0 pins of the board's other modules -> index
     backend: str = ""
     busy: str = ""  # who holds the hardware
     library_problem: str = ""
@@ -397,6 +400,15 @@ def _dio0(seen: Observations) -> Iterator[Finding]:
     elif test.edge:
         yield Finding(
             Kind.DIO0, Level.OK, f"DIO0 reaches GPIO {seen.dio0}, {test.took_us:.0f} us after the order"
+        )
+    elif (other := next((pin for pin in test.other_pins if pin in seen.neighbours), None)) is not None:
+        index = seen.neighbours[other]
+        yield Finding(
+            Kind.DIO0,
+            Level.FAULT,
+            f"the chip on {seen.device} raises GPIO {other}, which is DIO0 of module {index}: "
+            f"the two modules' chip selects have changed places",
+            f"swap the NSS wires of this module and module {index}, or `spi` of the two in the board file",
         )
     elif test.other_pins:
         pins = " and ".join(str(pin) for pin in test.other_pins)

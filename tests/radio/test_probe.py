@@ -231,6 +231,15 @@ def test_dio0_on_another_pin_is_found_there(workbench: Make) -> None:
     assert "dio0 = 22" in fault.remedy
 
 
+def test_two_modules_whose_chip_selects_have_changed_places_are_told(workbench: Make) -> None:
+    two = "".join(f"[[module]]\nspi = [0, {i}]\ndio0 = {25 - i}\nreset = {22 + i}\n" for i in (0, 1))
+    bench = workbench(board=parse_board("b", two), dio0=24, reset=23, wires={(0, 1): Wires(Fault.NOBODY)})
+    faults = {fault.kind: fault for fault in bench.faults()}
+    assert set(faults) == {Kind.RESET, Kind.DIO0}
+    assert "GPIO 24, which is DIO0 of module 1" in faults[Kind.DIO0].text
+    assert "swap the NSS wires" in faults[Kind.DIO0].remedy
+
+
 def sx1262(data: bytes) -> bytes:
     return b"\xa2" * len(data)
 
