@@ -240,6 +240,7 @@ class UdpForwarder:
         now_ns = self._clock.now_ns()
         if error.errno in NETWORK_GONE:
             self.core.counters["network_gone"] += 1
+            self._acked_ns = self.core.last_ack_ns  # what was answered before says nothing any more
             self.route.silent(now_ns)
         else:
             self.core.on_refused(now_ns)

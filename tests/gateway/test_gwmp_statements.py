@@ -81,8 +81,7 @@ class Both:
 
     def downlink(self) -> bytes:
         """A PULL_RESP, as it leaves."""
-        packet = TxPacket(5, False, 868_100_000, 0, 14, SF7, True, b"down", True)
-        self.server.transmit(Downlink("1", DevEUI(1), packet, packet, False, 0, False), EUI, 0)
+        self.server.transmit(_downlink(), EUI, 0)
         return self.out[-1][0]
 
     def _send(self, data: bytes, address: Address) -> None:
@@ -299,7 +298,7 @@ def test_5_3_pull_ack_repeats_the_token(both: Both) -> None:
 def test_5_1_orders_come_any_time_after_the_first_pull_data_and_never_before(both: Both) -> None:
     both.push({"stat": {}})
     both.out.clear()
-    both.server.transmit(Downlink("1", DevEUI(1), *[_order()] * 2, False, 0, False), EUI, 0)
+    both.server.transmit(_downlink(), EUI, 0)
     assert (both.out, both.fate) == ([], [TxError.TOO_LATE])
     both.pull()
     both.downlink()
@@ -445,5 +444,6 @@ def test_a_server_does_not_answer_what_only_servers_send(both: Both, wire: bytes
     assert both.server.counters["unexpected"] == 1
 
 
-def _order() -> TxPacket:
-    return TxPacket(5, False, 868_100_000, 0, 14, SF7, True, b"down", True)
+def _downlink() -> Downlink:
+    packet = TxPacket(5, False, 868_100_000, 0, 14, SF7, True, b"down", True)
+    return Downlink("1", DevEUI(1), packet, packet, False, 0, False)

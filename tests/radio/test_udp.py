@@ -1,8 +1,9 @@
 """Forwarders with their sockets against servers on loopback: gone, restarted, moved, and beside each other."""
 
-import random
+import errno
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import pytest
 
 from radio.concentrator import TxResult
 from radio.filters import EVERYTHING, Filter
-from radio.forwarder import MAX_WAITING, Forwarder
+from radio.forwarder import MAX_WAITING, Forwarder, Way
 from radio.gwmp import (
     Datagram,
     PullAck,
@@ -49,6 +50,14 @@ def join(tmst: int) -> RxPacket:
 
 def order(tmst: int) -> TxPacket:
     return TxPacket(tmst, False, 868_100_000, 0, 14, SF7, True, b"down", True)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Let the other threads work until something holds."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 class NetworkServer:
@@ -118,13 +127,6 @@ class Names:
         return found if found is not None else resolve(host, port)
 
 
-class Quick(random.Random):
-    """Waits of a five-hundredth of their length, so that the test sees what comes after them."""
-
-    def uniform(self, a: float, b: float) -> float:
-        return 0.002
-
-
 @dataclass
 class Site:
     """A radio's servers: the local one first."""
@@ -152,7 +154,7 @@ class Site:
         self, name: str, host: str, port: int, passes: Filter = EVERYTHING, downlinks: bool = True
     ) -> None:
         core = Forwarder(EUI, self.downlinks.of(name), name=name, downlinks=downlinks, keepalive_ns=10**9)
-        self.udp[name] = UdpForwarder(core, host, port, MonotonicClock(), resolver=self.names, rng=Quick(1))
+        self.udp[name] = UdpForwarder(core, host, port, MonotonicClock(), resolver=self.names)
         self.outlets.append(Outlet(self.udp[name], passes.why_not))
 
     def start(self) -> None:
@@ -212,8 +214,7 @@ def test_a_resolver_that_hangs_delays_no_other_server(site: Site) -> None:
     assert len(local.frames) == MAX_WAITING + 40
     assert site.names.asked["slow"] == 1
     assert site.status("stuck")["connected"] is False
-    while site.status("stuck")["dropped"] != 40:  # its thread takes them over in its own time
-        pass
+    until(lambda: site.status("stuck")["dropped"] == 40)  # its thread takes them over in its own time
     assert site.status("stuck")["waiting"] == MAX_WAITING
     assert site.status("local")["dropped"] == 0
     assert site.names.asked["nowhere.example"] > 0
@@ -228,8 +229,8 @@ def test_a_server_that_is_killed_and_restarted_is_found_again(site: Site) -> Non
     first.frame(1)
     first.close()
     core = site.udp["local"].core
-    while core.counters["server_unreachable"] == 0:  # its frames meet a closed port
-        site.fanout.frame(frame(1, 2))
+    site.fanout.frame(frame(1, 2))  # meets a closed port
+    until(lambda: core.counters["server_unreachable"] > 0)
     again = site.server(first.port)
     again.pulled()
     site.fanout.frame(frame(1, 3))
@@ -246,13 +247,41 @@ def test_a_name_that_moves_to_another_address_and_family_is_followed(site: Site)
     site.start()
     old.pulled()
     site.names.places["lns.example"] = resolve("::1", new.port)
-    while not new.heard:
-        site.fanout.frame(frame(1, 5))
-        new.pulled()
+    until(lambda: site.udp["local"]._acked_ns is not None)
+    site.udp["local"].route._due_ns = 0  # as if five minutes had passed
+    site.fanout.frame(frame(1, 5))
+    new.pulled()
     site.fanout.frame(frame(1, 6))
     new.frame(6)
     assert site.status("local")["address"] == f"[::1]:{new.port}"
     assert site.status("local")["moves"] == 1
+
+
+def test_an_interface_that_goes_away_makes_fresh_sockets(site: Site) -> None:
+    local = site.server()
+    site.add("local", "lns.example", local.port)
+    site.names.places["lns.example"] = resolve("127.0.0.1", local.port)
+    site.start()
+    local.pulled()
+    first = local.down
+    udp = site.udp["local"]
+    until(lambda: udp.core.counters["pull_ack"] == len(local.heard))
+    asked = site.names.asked["lns.example"]
+    send = udp._send
+
+    def fail_once(out: list[tuple[Way, bytes]]) -> None:
+        if out:
+            udp._send = send  # type: ignore[method-assign]
+            udp._failed(OSError(errno.ENETUNREACH, "Network is unreachable"))
+
+    udp._send = fail_once  # type: ignore[method-assign]
+    site.fanout.frame(frame(1, 6))
+    while local.down == first:
+        local.pulled()
+    assert site.names.asked["lns.example"] > asked
+    assert site.status("local")["counters"]["network_gone"] == 1  # type: ignore[index]
+    site.fanout.frame(frame(1, 7))
+    local.frame(7)
 
 
 def test_one_join_has_one_answer(site: Site, caplog: pytest.LogCaptureFixture) -> None:
@@ -289,9 +318,9 @@ def test_a_fault_of_ours_in_one_server_ends_only_that_one(
     other.pulled()
     site.fanout.frame(frame(1, 1))
     local.frame(1)
-    while site.status("other")["faults"] == 0:
-        site.fanout.frame(frame(1, 2))
-        local.frame(2)
+    until(lambda: site.status("other")["faults"] == 1)
+    site.fanout.frame(frame(1, 2))
+    local.frame(2)
     assert not site.failed.is_set()
     assert "server other: its thread failed" in caplog.text
 
@@ -313,8 +342,7 @@ def test_a_fault_of_ours_in_the_local_server_ends_the_radio(site: Site) -> None:
 def test_a_server_may_be_closed_while_its_resolver_still_hangs(site: Site) -> None:
     site.add("local", "slow", 1700)
     site.start()
-    while not site.names.asked["slow"]:
-        pass
+    until(lambda: site.names.asked["slow"] > 0)
     site.fanout.stop(WAIT_S)
     site.udp["local"].wake()
     site.udp["local"].close()
