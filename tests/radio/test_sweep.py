@@ -55,7 +55,7 @@ def test_a_sweep_hears_a_share_of_every_spreading_factor(
     bench_for: Callable[..., Bench], sfs: tuple[int, ...]
 ) -> None:
     bench = bench_for(settings(sfs[0]), sweep_sfs=sfs)
-    frames = 24
+    frames = 18
     end_ns = START
     for sf in sfs:
         end_ns = send(bench, sf, frames, from_ns=end_ns)
@@ -65,7 +65,7 @@ def test_a_sweep_hears_a_share_of_every_spreading_factor(
     assert sweep is not None
     for sf in sfs:
         counts = sweep.counts[sf]
-        assert counts.frames == counts.headers == heard[sf] >= 2
+        assert counts.frames == counts.headers == heard[sf] >= 1
         assert counts.detections == counts.frames + counts.timeouts <= counts.looks
     assert bench.of(Fault) == []
     status = sweep.status()
@@ -104,7 +104,7 @@ def test_a_module_without_dio1_finds_the_end_of_a_pursuit_by_asking(bench_for: C
 
 def test_noise_is_looked_at_and_nothing_comes_of_it(bench_for: Callable[..., Bench]) -> None:
     bench = bench_for(settings(7), sweep_sfs=(7, 8))
-    bench.run_until(10 * SECOND)
+    bench.run_until(3 * SECOND)
     sweep = bench.owner.modem.sweep
     assert sweep is not None
     assert [counts.detections for counts in sweep.counts.values()] == [0, 0]
@@ -120,8 +120,8 @@ def test_a_downlink_leaves_in_time_in_the_middle_of_a_sweep(bench_for: Callable[
         1, 3 * SECOND + 17, FREQ_HZ, LoRaModulation(9, 125_000), 14, True, False, 8, b"downlink"
     )
     bench.at(2 * SECOND, lambda: bench.owner.submit(tx, 2 * SECOND))
-    bench.run_until(4 * SECOND)
-    end_ns = send(bench, 8, 24, from_ns=4 * SECOND)
+    bench.run_until(3 * SECOND + 500 * MS)
+    end_ns = send(bench, 8, 24, from_ns=3 * SECOND + 500 * MS)
     bench.run_until(end_ns + SECOND)
     (sent,) = bench.of(Sent)
     assert abs(sent.start_ns - tx.start_ns) <= 20_000
