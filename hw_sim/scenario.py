@@ -40,8 +40,9 @@ from hw_sim.scenario_tables import (
     ScenarioTable,
 )
 from hw_sim.sources import SourceConfig
-from radio.config import ModuleConfig
+from radio.config import ModuleConfig, with_roles
 from radio.lora import LoRaModulation
+from radio.plan import problems
 from radio.regions import get_region
 
 PATH_LOSS: Final = {"oulu": OULU, "bor": BOR, "ns3": NS3}
@@ -219,7 +220,7 @@ class _Checker:
                     module_of(modem)
                 except ValueError as error:
                     raise self._blame([*path, "rn2483", str(index)], error) from error
-            yield GatewayPlan(
+            plan = GatewayPlan(
                 name=name,
                 x_m=gateway.x_m,
                 y_m=gateway.y_m,
@@ -229,6 +230,16 @@ class _Checker:
                 rn2483=tuple(gateway.rn2483),
                 gnss=gateway.gnss,
             )
+            self._fits(plan, table.region, path)
+            yield plan
+
+    def _fits(self, plan: GatewayPlan, region: str, at: list[str]) -> None:
+        """Every module fits the region (`radio.plan`)."""
+        for index, module in enumerate(with_roles(plan.all_modules)):
+            serial = index - len(plan.modules)
+            path = [*at, "module", str(index)] if serial < 0 else [*at, "rn2483", str(serial)]
+            for problem in problems(get_region(region), [module.planned], plan.antenna_gain_dbi, 0.0):
+                raise self._blame(path, problem)
 
     def _modules(self, gateway: GatewayTable, at: list[str]) -> Iterator[ModuleConfig]:
         used: set[tuple[str, int]] = set()

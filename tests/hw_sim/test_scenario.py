@@ -242,6 +242,7 @@ def test_one_more_device_changes_no_other() -> None:
         pytest.param("seed = 7", 'region = "MOON"', 1, "region", id="unknown region"),
         pytest.param("x_m = 10", "height_m = 3", 4, "gateway.height_m", id="no such setting"),
         pytest.param("868_300_000", '"868.3"', 7, "gateway.module[0].freq_hz", id="wrong type"),
+        pytest.param("868_300_000", "915_200_000", 6, "gateway.module[0]", id="a channel of another region"),
         pytest.param('role = "rx"', 'role = "ears"', 8, "gateway.module[0].role", id="unknown role"),
         pytest.param('role = "rx"', 'board = "bread"', 6, "gateway.module[0]", id="unknown board"),
         pytest.param("02f1000000000099", "02f1", 12, "nodes[0].dev_eui", id="short EUI"),
