@@ -18,15 +18,22 @@ where its owner resets the chip. The rules are in `health`.
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
 from typing import Any, Final
 
 from radio.errors import ChipError, FaultKind
 from radio.jit import MS, Transmission
 from radio.lbt import DECIDE_NS, SAMPLE_NS, Listening
-from radio.lora import LoRaModulation, rx_done_latency_ns
+from radio.lora import rx_done_latency_ns
 from radio.seam import Edge
 from radio.sx127x.chip import Chip, Packet
+from radio.sx127x.events import Counters as Counters
+from radio.sx127x.events import Event as Event
+from radio.sx127x.events import Fault as Fault
+from radio.sx127x.events import Mended as Mended
+from radio.sx127x.events import NotSent as NotSent
+from radio.sx127x.events import Received as Received
+from radio.sx127x.events import Sent as Sent
+from radio.sx127x.events import State as State
 from radio.sx127x.health import Finding, Health, diagnose, judge
 from radio.sx127x.registers import REG_RSSI_VALUE, Dio0, Irq, Mode, Power, Settings, rssi_offset_dbm
 from radio.sx127x.scan import ScanJob
@@ -38,95 +45,9 @@ US: Final = 1000
 START_LATENCY_NS: Final = 40 * US
 LATE_LIMIT_NS: Final = 500 * US  # a device's window forgives this much; later is not worth the air time
 TX_TIMEOUT_NS: Final = 10 * MS  # after the end of the frame
-CHECK_MARGIN_NS: Final = (
-    150 * US
-)  # from the end of the last read-back to the start: what a slow transfer may take
+CHECK_MARGIN_NS: Final = 150 * US  # between the last read-back and the start: what a slow transfer may take
 PACKETS_AT_ONCE: Final = 8
 RX_FLAGS: Final = Irq.RX_DONE | Irq.PAYLOAD_CRC_ERROR | Irq.VALID_HEADER
-
-
-class State(Enum):
-    """Where the modem is."""
-
-    DOWN = auto()
-    LISTENING = auto()
-    RESTING = auto()
-    SENSING = auto()
-    ARMED = auto()
-    SENDING = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A frame from the air."""
-
-    packet: Packet
-    end_ns: int  # when its last symbol ended
-    coarse: bool  # `end_ns` may be off by milliseconds: not good for a class A downlink
-    freq_hz: int
-    modulation: LoRaModulation
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A frame has left; `start_ns` is what the TxDone edge says about its first symbol."""
-
-    tx: Transmission
-    start_ns: int
-    coarse: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NotSent:
-    """An accepted order was not sent after all."""
-
-    tx: Transmission
-    reason: str
-    maybe_aired: bool = False  # it was started; how much of it left the antenna nobody knows
-    busy: bool = False  # the channel was not free; the module is fine
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """The chip needs a reset; the state is DOWN until `start` succeeds. `new`: the first of an episode."""
-
-    reason: str
-    kind: FaultKind = FaultKind.OTHER
-    new: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Mended:
-    """Something was wrong and was put right without a reset. `new`: the first of an episode."""
-
-    reason: str
-    kind: FaultKind
-    new: bool
-
-
-Event = Received | Sent | NotSent | Fault | Mended
-
-
-@dataclass(slots=True)
-class Counters:
-    """What happened to one module since the process started."""
-
-    received: int = 0
-    crc_good: int = 0
-    crc_bad: int = 0
-    crc_none: int = 0
-    coarse: int = 0  # received without an edge of its own
-    cut: int = 0  # receptions in progress when a downlink had to be armed
-    sent: int = 0
-    late: int = 0  # armed in time, but the processor was not there at the moment of the start
-    not_sent: int = 0
-    busy: int = 0  # of these, because the channel was not free
-    edges_lost: int = 0
-    edges_stray: int = 0
-    faults: int = 0
-    starts: int = 0
-    deaf_ns: int = 0  # spent away from the receiver, for downlinks
-    transmit_ns: int = 0
 
 
 @dataclass(slots=True)
