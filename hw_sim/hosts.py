@@ -196,6 +196,14 @@ class FreeHost(_BoardHost):
         """Drive a line."""
         self.kernel.call_free(lambda: self.board.set_level(line, level))
 
+    def set_up_pin(self, line: int, level: bool) -> None:
+        """Make a line an output with this level."""
+        self.write_pin(line, level)
+
+    def release_pin(self, line: int) -> None:
+        """Make a line an input without pull resistor."""
+        self.kernel.call_free(lambda: self.board.release(line))
+
     def take(self, watch: Watch, limit: int = 256) -> list[PinEdge]:
         """The pending edges of a watch, oldest first, stamped in CLOCK_MONOTONIC."""
         to_real = self.kernel.to_monotonic_ns

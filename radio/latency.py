@@ -41,7 +41,7 @@ LIMITS: Final[dict[What, tuple[int, int, str]]] = {
     # The write that starts a downlink is one of these; half of its spread is an error of the start.
     What.SHORT: (100, 400, "starts a downlink"),
     # Loading one takes about two of these and has 5 ms.
-    What.LONG: (1_000, 2_000, "loads a downlink"),
+    What.LONG: (1_500, 2_000, "loads a downlink"),
     # Stamped by the kernel, so it only has to be short against the 46 ms between two frames.
     What.EDGE: (2_000, 20_000, "fetches a frame"),
     # A device at SF7 forgives 1 ms and the lead of 0.4 ms; the driver gives up at 0.5 ms.
