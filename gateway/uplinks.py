@@ -252,9 +252,9 @@ def _rejected_details(rejected: Rejected) -> Entry:
 TX_ERROR_WORDS = {
     TxError.TOO_LATE: "the order came too late for the receive window, or the forwarder is gone",
     TxError.TOO_EARLY: "the order was too far ahead, or late for a forwarder that restarted",
-    TxError.COLLISION_PACKET: "another downlink had that time already",
+    TxError.COLLISION_PACKET: "another downlink had that time already, or the duty cycle of the band is used up",
     TxError.COLLISION_BEACON: "a beacon had that time already",
-    TxError.TX_FREQ: "the forwarder may not send on that frequency now (band or duty cycle)",
+    TxError.TX_FREQ: "the forwarder may not send on that frequency, or not for so long",
     TxError.TX_POWER: "the forwarder cannot send with that power",
     TxError.GPS_UNLOCKED: "the forwarder has no GPS time",
 }
