@@ -26,6 +26,7 @@ _US: Final = 1000
 _MS: Final = 1_000_000
 _CAD_SYMBOLS: Final = 3  # it takes a bit under two; more than this and the chip has stopped
 _CAD_GRACE_NS: Final = 5 * _MS
+_CAD_LIMIT_NS: Final = 500 * _MS  # in which a chip that says it is still looking may yet end
 _EDGE_GRACE_NS: Final = 2 * _MS
 _LONGEST_FRAME: Final = 255
 FLAGS: Final = (
@@ -91,7 +92,7 @@ class Sweep:
         self._sf = min(sfs)
         self._following = False
         self._since_ns = 0  # when the present look or pursuit began
-        self._limit_ns = 0  # when a pursuit is given up, whatever the chip says
+        self._limit_ns = 0  # when a look or pursuit is given up, whatever the chip says
         self._began_ns: int | None = None
         self._swept_ns = 0
         self._followed_ns = 0
@@ -129,9 +130,12 @@ class Sweep:
             frame = self._pursue(now_ns)
             self.edges_lost += frame
             return frame
-        if not self._looked(now_ns):
+        if self._looked(now_ns):
+            self.edges_lost += 1
+        elif now_ns < self._limit_ns and self.chip.in_mode(Mode.CAD):
+            self.due_ns = now_ns + _CAD_GRACE_NS
+        elif not self._looked(now_ns):  # it may have ended between these two looks
             raise ChipError("channel activity detection does not end")
-        self.edges_lost += 1
         return False
 
     def next(self, now_ns: int, *, frame: bool) -> None:
@@ -174,6 +178,7 @@ class Sweep:
         self.chip.detect()
         self._since_ns = now_ns
         self.due_ns = now_ns + _CAD_SYMBOLS * self.settings.modulation.symbol_ns + _CAD_GRACE_NS
+        self._limit_ns = self.due_ns + _CAD_LIMIT_NS
 
     def _looked(self, now_ns: int) -> bool:
         """A CAD may be over; False while it is not."""
@@ -209,6 +214,11 @@ class Sweep:
         """RxDone, RxTimeout, or a look at how far it is. True where a frame is to be read."""
         chip = self.chip
         flags, receiving = chip.status()
+        over = Irq.RX_DONE | Irq.RX_TIMEOUT
+        if not (receiving or flags & over or chip.in_mode(Mode.RXSINGLE)):
+            flags, receiving = chip.status()  # it may have ended between the last two looks
+            if not flags & over:
+                raise ChipError(f"left RXSINGLE unasked: RegOpMode reads 0x{chip.op_mode():02x}")
         if Irq.RX_DONE in flags:
             self.counts[self._sf].headers += 1
             chip.came_back()
@@ -217,8 +227,6 @@ class Sweep:
             self.counts[self._sf].headers += Irq.VALID_HEADER in flags
             chip.set_mode(Mode.STDBY)
             self.next(now_ns, frame=False)
-        elif not receiving and not chip.in_mode(Mode.RXSINGLE):
-            raise ChipError(f"left RXSINGLE unasked: RegOpMode reads 0x{chip.op_mode():02x}")
         else:
             symbol_ns = self.settings.modulation.symbol_ns
             self.due_ns = min(self._limit_ns, now_ns + FOLLOW_SYMBOLS * symbol_ns)
