@@ -51,7 +51,7 @@ def test_two_hundred_faults_are_noticed_and_mended_and_nothing_wrong_is_sent() -
 
 def test_control_a_driver_without_its_checks_sends_what_nobody_ordered() -> None:
     logging.disable(logging.CRITICAL)
-    findings = chip_faults.run(100, seed=3, checks=False)
+    findings = chip_faults.run(100, seed=5, checks=False)
     logging.disable(logging.NOTSET)
     print(findings)
     assert findings.wrong > 0
