@@ -13,12 +13,14 @@ reading back); the same run must then fail.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import random
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,6 +163,56 @@ class Run:
         self.kernel.close()
 
 
+@dataclass
+class Outcome:
+    """What a series of faults came to."""
+
+    mended: dict[str, list[int]] = field(default_factory=lambda: {kind: [] for kind in KINDS})  # ns
+    problems: list[str] = field(default_factory=list)
+    heard: int = 0
+    sent: int = 0
+    payloads_hurt: int = 0
+
+    def add(self, run: Run) -> None:
+        """A run that is over."""
+        self.problems += run.wrong()
+        self.heard += run.heard
+        self.sent += run.core.counters.sent
+        self.payloads_hurt += run.payloads_hurt
+        run.close()
+
+
+def series(count: int, seed: int) -> Outcome:
+    """So many faults, kind by kind in turn."""
+    outcome = Outcome()
+    run = Run(seed)
+    for number in range(count):
+        kind = KINDS[number % len(KINDS)]
+        took_ns = run.one(kind)
+        if took_ns is not None:
+            outcome.mended[kind].append(took_ns)
+            continue
+        outcome.problems.append(
+            f"fault {number}, {kind}: {run.core.state.name}, {run.owner.fault or 'no fault seen'}"
+        )
+        outcome.add(run)
+        run = Run(seed + 1000 + number)  # a module beyond help tells nothing about the next fault
+    outcome.add(run)
+    return outcome
+
+
+@contextlib.contextmanager
+def checks_off() -> Iterator[None]:
+    """Without what finds faults."""
+    kept = radio.rn2483.PING_NS, radio.rn2483.is_value
+    radio.rn2483.PING_NS = 1 << 61  # type: ignore[misc]
+    radio.rn2483.is_value = lambda _text: lambda _reply: True
+    try:
+        yield
+    finally:
+        radio.rn2483.PING_NS, radio.rn2483.is_value = kept  # type: ignore[misc]
+
+
 def main() -> int:
     """The exit code: 0 where all passed."""
     parser = argparse.ArgumentParser()
@@ -169,40 +221,22 @@ def main() -> int:
     parser.add_argument("--checks-off", action="store_true")
     args = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    if args.checks_off:
-        radio.rn2483.PING_NS = 1 << 61  # type: ignore[misc]
-        radio.rn2483.is_value = lambda _text: lambda _reply: True
-    run = Run(args.seed)
-    mended: dict[str, list[int]] = {kind: [] for kind in KINDS}
-    failed: Counter[str] = Counter()
-    for number in range(args.count):
-        kind = KINDS[number % len(KINDS)]
-        took_ns = run.one(kind)
-        if took_ns is None:
-            failed[kind] += 1
-            print(f"fault {number}, {kind}: {run.core.state.name}, {run.owner.fault or 'no fault seen'}")
-            run.close()
-            wrong = run.wrong()
-            run = Run(args.seed + 1000 + number)  # a module beyond help tells nothing about the next fault
-            failed["sent wrongly"] += len(wrong)
-        else:
-            mended[kind].append(took_ns)
-    wrong = run.wrong()
-    failed["sent wrongly"] += len(wrong)
-    for kind, times in mended.items():
-        times.sort()
+    with checks_off() if args.checks_off else contextlib.nullcontext():
+        outcome = series(args.count, args.seed)
+    for kind, times in outcome.mended.items():
         if times:
+            times.sort()
+            median_s, worst_s = times[len(times) // 2] / S, times[-1] / S
             print(
-                f"{kind:13} {len(times):4} mended after the fault's end: "
-                f"median {times[len(times) // 2] / S:.1f} s, worst {times[-1] / S:.1f} s; not mended: {failed[kind]}"
+                f"{kind:13} {len(times):4} mended: median {median_s:.1f} s after the fault's end, worst {worst_s:.1f} s"
             )
         else:
-            print(f"{kind:13}    0 mended; not mended: {failed[kind]}")
-    print(f"frames heard {run.heard}, sent wrongly {failed['sent wrongly']} {wrong[:3]}")
-    print(f"payloads damaged on the wire {run.payloads_hurt} of {run.core.counters.sent}")
-    print(f"counters {run.core.counters}")
-    run.close()
-    return int(failed.total() > 0)
+            print(f"{kind:13}    0 mended")
+    print(
+        f"frames heard {outcome.heard}, sent {outcome.sent}, payloads damaged on the wire {outcome.payloads_hurt}"
+    )
+    print(f"problems {len(outcome.problems)} {outcome.problems[:8]}")
+    return int(bool(outcome.problems))
 
 
 if __name__ == "__main__":
