@@ -280,13 +280,13 @@ class Airtime:
 
     @property
     def survives_restart(self) -> bool:
-        """Whether a restart, however sudden, remembers what was sent."""
-        return self._ledger.durable
+        """Whether a restart, however sudden, remembers what was sent; True as well where nothing is limited."""
+        return self._ledger.durable or not self._ledger.duty.bands
 
     @property
     def fault(self) -> str:
         """Why it does not survive a restart; empty where it does."""
-        return "" if self._ledger.durable else self._folder.fault or "nothing was written yet"
+        return "" if self.survives_restart else self._folder.fault or "nothing was written yet"
 
     def try_reserve(self, band: SubBand, start_ns: int, airtime_us: int, now_ns: int) -> Booking:
         """Book a transmission, or say why not. Never waits for a disk."""

@@ -451,6 +451,13 @@ def test_without_a_folder_books_are_kept_in_memory_and_that_is_said() -> None:
     book.stop()
 
 
+def test_where_nothing_is_limited_there_is_nothing_to_forget(tmp_path: Path) -> None:
+    book = Airtime((FREE,), StateFolder(tmp_path), lambda: at(10))
+    book.start()
+    assert (book.survives_restart, book.fault, book.writes) == (True, "", 0)
+    book.stop()
+
+
 def test_a_disk_that_is_full_stops_no_downlink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = StateFolder(tmp_path)
     book = airtime(folder, [10.0])
