@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from radio.concentrator import TxModule
 from radio.gwmp import TxError
-from radio.histogram import Histogram
+from radio.histogram import SLACK_US, START_ERROR_US, Histogram
 from radio.jit import MS, JitQueue, JitTiming, Transmission
 from radio.rn2483 import Rn2483
 from radio.rn2483_states import BANDS_HZ, POWER_DBM, Break, State, carries
@@ -26,8 +26,6 @@ TIMING: Final = JitTiming(arm_ns=250 * MS, wake_ns=10 * MS, tail_ns=120 * MS)
 FIRST_RETRY_NS: Final = 100 * MS
 LAST_RETRY_NS: Final = 4_000 * MS
 STEADY_NS: Final = 10_000 * MS  # up for so long, and the next failure is retried at once again
-SLACK_US: Final = (260_000, 300_000, 400_000, 500_000, 750_000, 1_000_000, 2_000_000, 5_000_000, 15_000_000)
-START_ERROR_US: Final = (-2000, -1000, -500, -200, -100, -50, -20, 0, 20, 50, 100, 200, 500, 1000, 2000)
 
 CAPABILITIES: Final[dict[str, Any]] = {
     "timestamps": "coarse",  # when the line came in, less the time it took
