@@ -218,6 +218,16 @@ async def _start(demo: _Demo) -> None:
     simulator += ["--eui", config.gateway.eui, "--statistics", str(folder / "simulator.json")]
     simulator += ["--control", config.radio.control_socket]
     await demo.supervisor.start(Program("simulator", simulator, folder / "simulator.log"))
+    await _simulating(demo)
+
+
+async def _simulating(demo: _Demo) -> None:
+    """Wait until the simulator counts: what `--seconds` allows begins with its first frame, not with its start."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while demo.statistics("simulator.json") is None:
+        if time.monotonic() > deadline:
+            raise DemoFailed(f"the simulator does not start{_last_words(demo.folder)}")
+        await asyncio.sleep(0.1)
 
 
 async def _listening(demo: _Demo, port: int) -> None:
