@@ -16,6 +16,7 @@ from gateway.settings import Config
 from radio.config import RadioConfig
 from radio.control import ControlError, ask
 from radio.errors import RadioError
+from radio.hardware import realtime
 from radio.service import Platform, Radio, linux_platform
 
 WAIT_S: Final = 300.0  # listen-before-talk and a full ledger may take their time
@@ -48,6 +49,7 @@ def calibrate(
 
 def measure(radio: Radio) -> dict[str, Any]:
     """With a radio of our own, once its modules have come up. Raises RadioError or OSError."""
+    realtime.prefer_thread()  # the frames are sent from here
     radio.start()
     try:
         return radio.calibrate()

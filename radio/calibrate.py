@@ -33,10 +33,10 @@ PAYLOAD_BYTES: Final = 16
 PREAMBLE: Final = 8
 ROUNDS: Final = 5
 ROUNDS_LONG: Final = 3  # from SF11 on, for the duty cycle's sake
-LEAD_NS: Final = 25 * MS
+LEAD_NS: Final = 50 * MS
 WAIT_NS: Final = 50 * MS  # between two looks at edges that do not come
 AFTER_NS: Final = 300 * MS  # for what is late after the end of a frame
-TRIES: Final = 3  # of a frame that was not sent or not heard
+TRIES: Final = 3  # for each frame wanted
 BORROW_NS: Final = 30_000 * MS  # for what a module has promised to send before
 BORROW_LOOK_NS: Final = 5 * MS
 BOOK_TRIES: Final = 20
@@ -142,6 +142,7 @@ class Calibrator:
     stop: Callable[[], bool] = lambda: False
     _id: int = 0
     _left_out: list[str] = field(default_factory=list)
+    _trouble: str = ""  # what became of the last frame that gave no sample
 
     def run(self, also: Sequence[LoRaModulation] = (), utc_s: int | None = None) -> Calibration:
         """Measure everything, both ways. Raises CalibrationFailed, OSError."""
@@ -188,18 +189,22 @@ class Calibrator:
             receiver, Settings(step.freq_hz, step.modulation, sync_word=SYNC_WORD_PRIVATE), step, heard
         )
         samples: list[Sample] = []
-        tries = TRIES + step.rounds
+        tries = TRIES * step.rounds
         while len(samples) < step.rounds and tries and not self.stop():
             tries -= 1
-            problem = self._book(step)
-            if problem:
-                self._left_out.append(f"{step.modulation.datr}: {problem}")
+            start_ns = self._book(step)
+            if start_ns is None:
                 break
-            sample = self._exchange(step, sends, listens, heard)
+            sample = self._exchange(step, start_ns, sends, listens, heard)
             if sample is not None:
                 samples.append(sample)
+        if len(samples) < step.rounds:
+            lacking = step.rounds - len(samples)
+            self._left_out.append(
+                f"{step.modulation.datr}: {lacking} frames of {sender.name}: {self._trouble}"
+            )
         middle = sorted(sample.latency_ns for sample in samples)
-        what = f"{middle[len(middle) // 2] / 1000:.0f} us" if middle else "nothing heard"
+        what = f"{middle[len(middle) // 2] / 1000:.0f} us" if middle else self._trouble
         self.say(f"{step.modulation.datr:<10}{sender.name} to {receiver.name}: {len(middle)} frames, {what}")
         return samples
 
@@ -234,28 +239,30 @@ class Calibrator:
         lbt = self.region.lbt
         return self.clock.now_ns() + LEAD_NS + (0 if lbt is None else lbt.lead_ns)
 
-    def _book(self, step: Step) -> str:
-        """Book one frame; why not, where the books say no."""
+    def _book(self, step: Step) -> int | None:
+        """Book one frame: when it may start, or None where the books say no."""
         for _ in range(BOOK_TRIES):
-            now_ns = self.clock.now_ns()
-            match self.books.try_reserve(step.band, self._start_ns(), step.airtime_us, now_ns):
+            now_ns, start_ns = self.clock.now_ns(), self._start_ns()
+            match self.books.try_reserve(step.band, start_ns, step.airtime_us, now_ns):
                 case Booking.DONE:
-                    return ""
+                    return start_ns
                 case Booking.OVER_BUDGET:
-                    return f"the duty cycle of {step.band} is used up: measure again within the hour"
+                    self._trouble = f"the duty cycle of {step.band} is used up: measure again within the hour"
+                    return None
                 case Booking.NOT_WRITTEN:
                     self.clock.sleep_until(now_ns + BOOK_WAIT_NS)
-        return "the books of time on air cannot be written ([radio] state_dir)"
+        self._trouble = "the books of time on air cannot be written ([radio] state_dir)"
+        return None
 
     def _exchange(
-        self, step: Step, sends: ModuleOwner, listens: ModuleOwner, heard: list[Event]
+        self, step: Step, start_ns: int, sends: ModuleOwner, listens: ModuleOwner, heard: list[Event]
     ) -> Sample | None:
         """One frame; None where it was not sent or not heard."""
         heard.clear()
         self._id += 1
         tx = Transmission(
             self._id,
-            self._start_ns(),
+            start_ns,
             step.freq_hz,
             step.modulation,
             Power.limits(sends.modem.pa_boost)[0],
@@ -266,6 +273,8 @@ class Calibrator:
             lbt=self.region.lbt,
         )
         if sends.submit(tx, self.clock.now_ns()) is not TxError.NONE:
+            self._trouble = "not sent, the machine was too busy"
+            self.books.release(step.band, start_ns, step.airtime_us)
             return None
         until_ns = tx.end_ns + 2 * step.modulation.symbol_ns + AFTER_NS
         while sends.modem.state is not State.SENDING and not heard and self.clock.now_ns() < until_ns:
@@ -281,8 +290,13 @@ class Calibrator:
             )
             if sent is not None and received is not None:
                 return _sample(tx, sent, received, sends.name, listens.name)
-            if any(isinstance(event, NotSent) for event in heard):
+            lost = next((event for event in heard if isinstance(event, NotSent)), None)
+            if lost is not None:
+                self._trouble = f"not sent, {lost.reason}"
+                if not lost.maybe_aired:
+                    self.books.release(step.band, start_ns, step.airtime_us)
                 return None
+        self._trouble = "not heard"
         return None
 
 
