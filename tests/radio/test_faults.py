@@ -39,7 +39,7 @@ def downlink(start_ns: int, payload: bytes = bytes(range(12)), power_dbm: int = 
 
 def test_two_hundred_faults_are_noticed_and_mended_and_nothing_wrong_is_sent() -> None:
     logging.disable(logging.CRITICAL)
-    findings = chip_faults.run(200, seed=7)
+    findings = chip_faults.run(200, seed=21)
     logging.disable(logging.NOTSET)
     print(findings)
     assert findings.problems == []
