@@ -86,14 +86,16 @@ class Concentrator:
         message: dict[str, Any] = json.loads(await asyncio.wait_for(self.socket.recv(), 10))
         return message
 
-    async def uplink(self, phy: bytes, count_us: int, dr: int = 5, freq_hz: int = 868_100_000) -> None:
+    async def uplink(
+        self, phy: bytes, count_us: int, dr: int = 5, freq_hz: int = 868_100_000, snr: float = 7.5
+    ) -> None:
         upinfo = {
             "rctx": self.unit,
             "xtime": self.xtime(count_us),
             "gpstime": 0,
             "fts": -1,
             "rssi": -80,
-            "snr": 7.5,
+            "snr": snr,
             "rxtime": 1_700_000_000.25,
         }
         radio = {"RefTime": self.config.get("MuxTime", 0.0), "DR": dr, "Freq": freq_hz, "upinfo": upinfo}

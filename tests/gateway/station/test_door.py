@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from gateway.lorawan.types import AES128Key, DevEUI, JoinEUI
 from gateway.provision import register
 from gateway.settings import Config, TlsSection
 from hub.message import TimeQuality
+from radio import gwmp
+from radio.lora import LoRaModulation
 from tests.gateway.station.judge import EUI, OTHER_EUI, OTHER_TOKEN, TOKEN, US, Concentrator, Field
 from tests.hub.pki import Authority, Pair
 
@@ -437,5 +440,54 @@ def test_the_listener_closes_while_gateways_are_connected(station_site: Site) ->
                 await s.door.close()
             with pytest.raises(ConnectionClosed):
                 await c.hear()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("station_snr", [9.0, -9.0], ids=["Station hears it better", "GWMP hears it better"])
+def test_a_frame_heard_by_both_kinds_of_gateways_is_taken_once_and_answered_by_the_better_one(
+    station_site: Site, device: Any, station_snr: float
+) -> None:
+    other = bytes.fromhex("02f10f6a7e0000bb")
+
+    async def main() -> None:
+        async with station_site() as s:
+            await add(s, device)
+            loop = asyncio.get_running_loop()
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as forwarder:
+                forwarder.setblocking(False)
+                forwarder.connect(("127.0.0.1", s.gateway.gwmp_port))
+
+                async def answer() -> gwmp.Datagram:
+                    return gwmp.decode(await asyncio.wait_for(loop.sock_recv(forwarder, 65536), 10))
+
+                forwarder.send(gwmp.encode(gwmp.PullData(1, other)))
+                assert await answer() == gwmp.PullAck(1)
+
+                def push(token: int, phy: bytes) -> None:
+                    sf7 = LoRaModulation(7, 125_000)
+                    rx = gwmp.RxPacket(9_000_000, 868_100_000, 0, 0, 1, sf7, -80, 0.0, phy)
+                    forwarder.send(gwmp.encode(gwmp.PushData(token, other, (rx,))))
+
+                async with s.concentrator() as c:
+                    # From here on two gateways are known to hear frames, and copies are waited for.
+                    push(2, b"\x40")
+                    assert await answer() == gwmp.PushAck(2)
+                    await c.uplink(device.uplink(), 1_000_000)
+                    assert (await c.hear())["xtime"] == c.xtime(1_000_000), (
+                        "the first frame is asked for status"
+                    )
+                    phy = device.uplink(confirmed=True)
+                    await c.uplink(phy, 5_000_000, snr=station_snr)
+                    push(3, phy)
+                    assert await answer() == gwmp.PushAck(3)
+                    if station_snr > 0:
+                        assert (await c.hear())["xtime"] == c.xtime(5_000_000)
+                    else:
+                        order = await answer()
+                        assert isinstance(order, gwmp.PullResp)
+                        assert order.txpk.tmst == 10_000_000
+            assert s.gateway.core.server.counters.uplinks == 2
+            assert s.gateway.core.server.counters.rejected["duplicate"] == 0
 
     asyncio.run(main())
