@@ -18,6 +18,7 @@ from radio.hardware.clock import MonotonicClock
 from radio.jit import MS
 from radio.lora import LoRaModulation
 from radio.seam import Edge, Lines
+from radio.server_config import ServerConfig
 from radio.service import Platform, Radio, run_radio
 from radio.sx127x.registers import Settings
 
@@ -138,6 +139,33 @@ def test_the_process_talks_to_its_server_until_it_is_stopped(bus: RegisterFake) 
     assert TxAck(3, EUI, TxError.TX_FREQ) in seen
     assert any(isinstance(datagram, PushData) and datagram.stat is not None for datagram in seen)
     assert lines.closed
+
+
+def test_a_further_server_is_spoken_to_and_may_not_send_unless_it_is_let(bus: RegisterFake) -> None:
+    stop = threading.Event()
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as local,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        for server in (local, other):
+            server.bind(("127.0.0.1", 0))
+            server.settimeout(20)
+        further = ServerConfig("other", host="127.0.0.1", port=other.getsockname()[1])
+        cfg = config(ModuleConfig(BOARD), server_port=local.getsockname()[1], servers=(further,))
+        thread = threading.Thread(target=run_radio, args=(cfg, stop, real_time(bus, QuietLines())))
+        thread.start()
+        try:
+            assert isinstance(decode(local.recv(4096)), PullData)
+            data, down = other.recvfrom(4096)
+            assert isinstance(decode(data), PullData)
+            wanted = TxPacket(None, True, 869_525_000, 0, 14, LoRaModulation(7, 125_000), True, b"x", True)
+            other.sendto(encode(PullResp(4, wanted)), down)
+            answers = iter(lambda: decode(other.recv(4096)), None)
+            ack = next(answer for answer in answers if isinstance(answer, TxAck))
+        finally:
+            stop.set()
+            thread.join()
+    assert ack == TxAck(4, EUI, TxError.TX_FREQ)
 
 
 def test_the_first_failing_thread_ends_the_process(bus: RegisterFake) -> None:
