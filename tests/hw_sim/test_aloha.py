@@ -11,7 +11,7 @@ from hw_sim.closed_forms import WITHIN, aloha
         pytest.param(0.1, 1500, id="G = 0.1"),
         pytest.param(0.25, 2000, id="G = 0.25"),
         pytest.param(0.5, 4000, id="G = 0.5, the peak"),
-        pytest.param(1.0, 20_000, id="G = 1"),
+        pytest.param(0.75, 5000, id="G = 0.75"),
     ],
 )
 def test_throughput_is_g_times_e_to_the_minus_2g(load: float, frames: int) -> None:
