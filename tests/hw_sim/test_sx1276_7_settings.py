@@ -150,7 +150,7 @@ def test_time_on_air(link, sf, times_ms):
         assert link.last.airtime_ns / 1e6 == pytest.approx(expected, abs=1)
 
 
-# Data sheet 4.1.1.7 by hand: 10 bytes at SF7 with CRC are 28 symbols with a header and 23 without one, and 12.25 before.
+# Data sheet 4.1.1.7 by hand: 10 bytes at SF7 with CRC are 28 symbols with a header, 23 without, and 12.25 before.
 @pytest.mark.parametrize(("implicit", "symbols"), [(False, 40.25), (True, 35.25)])
 def test_a_frame_without_header_is_shorter_by_it(link, implicit, symbols):
     link.setup()
