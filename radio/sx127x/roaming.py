@@ -89,7 +89,9 @@ class RoamingModem(Modem):
         if scanner is not None and now_ns >= scanner.due_ns:
             events += self._guarded(lambda: self._scan(scanner, now_ns), now_ns)
         if sweep is not None and not self._away and self.state in _AT_WORK and now_ns >= sweep.due_ns:
+            lost = sweep.edges_lost
             events += self._guarded(lambda: self._swept(sweep.on_time(now_ns), now_ns, True, now_ns), now_ns)
+            self.counters.edges_lost += sweep.edges_lost - lost
         if not self._away and self.state in _AT_WORK and now_ns >= self.watch.due_ns:
             events += self._guarded(lambda: self._look(now_ns), now_ns)
         return events

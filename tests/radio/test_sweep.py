@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hw_sim.chip_faults import ChipFault
 from radio.jit import MS, Transmission
 from radio.lora import LoRaModulation, airtime_us
 from radio.sx127x.modem import Fault, Received, Sent
@@ -138,6 +139,21 @@ def test_a_chip_that_loses_its_settings_in_a_sweep_is_set_up_again(bench_for: Ca
     assert bench.owner.fault == ""
     bench.run_until(send(bench, 7, 24, from_ns=4 * SECOND) + SECOND)
     assert bench.of(Received)
+
+
+@pytest.mark.parametrize("fault", [ChipFault.LOST_EDGE, ChipFault.SPI_NOISE, ChipFault.MODE_LEFT])
+def test_a_sweep_goes_on_after_a_fault_and_sends_nothing(
+    bench_for: Callable[..., Bench], fault: ChipFault
+) -> None:
+    bench = bench_for(settings(7), sweep_sfs=(7, 8))
+    bench.chip.strict = False
+    bench.at(SECOND + 201 * MS, lambda: bench.chip.faults.inject(fault))
+    bench.run_until(send(bench, 7, 24, from_ns=4 * SECOND) + SECOND)
+    assert bench.owner.fault == ""
+    assert bench.of(Received)
+    assert {frame.sender for frame in bench.frames} == {"device"}
+    if fault is ChipFault.LOST_EDGE:
+        assert bench.owner.modem.counters.edges_lost >= 1
 
 
 def test_a_sweep_over_one_spreading_factor_or_four_is_none(bench_for: Callable[..., Bench]) -> None:
