@@ -1,5 +1,6 @@
 """An RN2483 as a gateway's module, in lock-step virtual time: frames, downlinks, and everything that goes wrong."""
 
+import random
 import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -337,3 +338,77 @@ def test_every_state_can_be_left_and_reached() -> None:
     assert left == set(State)
     assert reached == set(State) - {State.DOWN}  # which every fault leads to
     assert {move for _state, move in MOVES} == set(Move)
+
+
+def test_whatever_a_module_answers_the_driver_stays_in_its_states() -> None:
+    """Sound answers in any order, of a module that has lost its mind: no exception, and nothing grows."""
+    lines = [
+        b"ok",
+        b"busy",
+        b"invalid_param",
+        b"radio_tx_ok",
+        b"radio_err",
+        *[b"radio_rx  0102"] * 8,
+        b"0",
+        b"4294967245",
+    ]
+    lines += [
+        b"868100000",
+        b"lora",
+        b"34",
+        b"sf9",
+        b"-7",
+        b"on",
+        b"off",
+        b"RN2483 1.0.5 Oct 31 2018 15:06:52",
+    ]
+    states = set()
+    for seed in range(24):
+        rng = random.Random(seed)
+        receive = (
+            Tuning(FREQ_HZ, LoRaModulation(9, 125_000), iq_inverted=False, crc=True) if seed % 4 else None
+        )
+        core = Rn2483(receive)
+        now_ns, orders, settled = 0, 0, 0
+        for _ in range(1000):
+            now_ns += rng.randrange(60 * MS)
+            events: list[Event] = []
+            match rng.randrange(8):
+                case 0 if core.state is State.DOWN:
+                    core.start(now_ns)
+                case 1 | 2:
+                    events += core.on_time(max(now_ns, core.next_deadline() or 0))
+                case 3 if orders == settled:
+                    orders += 1
+                    tx = Transmission(
+                        1, now_ns + S // 4, FREQ_HZ, LoRaModulation(9, 125_000), 14, True, False, 8, b"x"
+                    )
+                    events += core.submit(tx, now_ns)
+                case 4 if core.fire_at_ns is not None:
+                    events += core.fire(core.fire_at_ns + rng.randrange(2 * MS))
+                case _:
+                    fitting = expected(core) if rng.random() < (0.6, 0.9, 0.99)[seed % 3] else None
+                    events += core.on_bytes((fitting or rng.choice(lines)) + b"\r\n", now_ns)
+            core.take_output()
+            states.add(core.state)
+            settled += sum(isinstance(event, Sent | NotSent) for event in events)
+            assert settled <= orders
+            assert len(core._plan) < 40
+    assert states == set(State)
+
+
+def expected(core: Rn2483) -> bytes | None:
+    """What a sound module would say to the command it was given last."""
+    if core.state is State.LISTENING and not core._plan:
+        return b"radio_rx  0102"
+    if not core._plan:
+        return b"ok" if core._ok_ns is None else b"radio_tx_ok"
+    words = core._plan[0].command.split()
+    match words:
+        case ["sys", *_]:
+            return b"RN2483 1.0.5 Oct 31 2018 15:06:52"
+        case ["mac", *_]:
+            return b"4294967245"
+        case ["radio", "get", key]:
+            return core._set.get(key, "-3").encode()
+    return b"ok"
