@@ -146,6 +146,30 @@ def test_a_mode_that_is_refused_for_good_ends_in_a_reset(bench_for: Callable[...
     assert bench.state == "LISTENING"
 
 
+def test_a_receiver_that_stays_inside_a_frame_is_set_up_anew(bench_for: Callable[..., Bench]) -> None:
+    bench = bench_for(LISTEN)
+    bench.at(1500 * MS, lambda: bench.chip.poke(reg.MODEM_STAT, 0x07))
+    bench.device_sends(9 * SECOND, LISTEN, UP)
+    bench.run_until(10 * SECOND)
+    assert bench.owner.modem.health.by_kind == {FaultKind.RX_STUCK: 1}
+    assert bench.owner.modem.counters.starts == 1
+    assert len(bench.of(Received)) == 1
+
+
+def test_a_bus_the_system_refuses_is_tried_again(bench_for: Callable[..., Bench]) -> None:
+    bench = bench_for(LISTEN)
+    transfer = bench.chip._transfer
+
+    def refuse(data: bytes) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    bench.at(1500 * MS, lambda: setattr(bench.chip, "_transfer", refuse))
+    bench.at(4 * SECOND, lambda: setattr(bench.chip, "_transfer", transfer))
+    bench.run_until(7 * SECOND)
+    assert bench.owner.modem.health.by_kind == {FaultKind.SPI_REFUSED: 1}
+    assert bench.state == "LISTENING"
+
+
 def test_a_line_that_stays_high_does_not_stop_reception(bench_for: Callable[..., Bench]) -> None:
     bench = bench_for(LISTEN)
     bench.chip.strict = False

@@ -193,7 +193,7 @@ class Life:
         self.receives = rng.random() < 0.8
         self.uplink_ns, self.downlink_ns = rng.choice(TRAFFIC)
         # A sweep hears a part of the frames only; what it sends is judged all the same.
-        self.sweeps = self.receives and rng.random() < 0.04
+        self.sweeps = self.receives and rng.random() < 0.02
         self.mod = LoRaModulation(rng.choice((7, 7, 8, 9, 10)), 125_000)
         self.receive = Settings(868_100_000, self.mod)
         board = get_board("generic")
