@@ -15,8 +15,8 @@ from radio.regions import SubBand, get_region, region_names
 BOARD = "fluxgate-sim-4"
 
 
-def module(index: int = 0, freq_hz: int = 868_100_000, **rest: Any) -> ModuleConfig:
-    return ModuleConfig(BOARD, index, freq_hz, **({"role": Role.RXTX} | rest))
+def module(index: int = 0, freq_hz: int = 868_100_000, role: Role = Role.RXTX, **rest: Any) -> ModuleConfig:
+    return ModuleConfig(BOARD, index, freq_hz, role=role, **rest)
 
 
 def config(*modules: ModuleConfig, **rest: Any) -> RadioConfig:
