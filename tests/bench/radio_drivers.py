@@ -125,6 +125,8 @@ def _ours(kernel: Kernel, chip: SX1276, handed_on: list[bytes], work_ms: int) ->
     kernel.await_clients(2)
 
     def finish() -> None:
+        while not frames.empty():  # received in time, and still to be worked with
+            kernel.run_until(kernel.now_ns + 100 * MS)
         radio.ask_to_stop()
         kernel.run_until(kernel.now_ns + 100 * MS)
         radio.stop()
