@@ -23,6 +23,7 @@ GAP: Final = 12  # between channels
 STRIP: Final = 14  # a module's row
 MIN_WIDTH: Final = 2.0  # a frame is never thinner
 COLUMNS: Final = 7  # of the legend
+LABEL: Final = 12  # letters of a module's name
 LETTER: Final = 6.0  # of a frame's label, about
 SECOND_NS: Final = 1_000_000_000
 _STEPS_S: Final = (
@@ -62,7 +63,7 @@ class _Picture:
     def __init__(self, timeline: Timeline, from_s: float, to_s: float, title: str) -> None:
         self._timeline = timeline
         self._from_ns, self._to_ns = round(from_s * SECOND_NS), round(to_s * SECOND_NS)
-        self._title = title or timeline.world.scenario.title
+        self._title = title or timeline.world.scenario.title or "The air"
         self._frames = [
             seen
             for seen in timeline.frames
@@ -211,9 +212,7 @@ class _Picture:
 
     def _draw_module(self, module: Module) -> None:
         svg, y = self._svg, self._strips[module.name]
-        gateway, _, place = module.name.rpartition("/")
-        gateway = gateway.rpartition("/")[0] or "module"
-        svg.text(14, y + 11, f"{gateway} {place}".strip(), "label")
+        svg.text(14, y + 11, _short(module.name), "label")
         does = "sends" if module.role == "tx" else f"{module.freq_hz / 1e6:g} SF{module.sf}"
         svg.text(LEFT - 8, y + 11, does, "label end")
         svg.rect(LEFT, y, WIDTH - LEFT - RIGHT, STRIP, "strip", rx=3)
@@ -243,6 +242,16 @@ class _Picture:
             if slope:
                 svg.rect(x, row, 26, 14, f"chirp-{slope}", rx=3)
             svg.text(x + 33, row + 11.5, words, "label")
+
+
+def _short(name: str) -> str:
+    """A module in as many letters as the margin has room for: gateway and number, or the end of a modem's port."""
+    board, _, number = name.rpartition("/")
+    if not board:
+        return name if len(name) <= LABEL else "…" + name[1 - LABEL :]
+    gateway = board.rpartition("/")[0] or "module"
+    room = LABEL - len(number) - 1
+    return f"{gateway if len(gateway) <= room else gateway[: room - 1] + '…'} {number}"
 
 
 def _addressee(seen: Seen, timeline: Timeline) -> str:

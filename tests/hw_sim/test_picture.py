@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from hw_sim.errors import SimError
 from hw_sim.kernel import Kernel
-from hw_sim.picture import LEFT, RIGHT, WIDTH, draw
+from hw_sim.picture import LEFT, RIGHT, WIDTH, _short, draw
 from hw_sim.picture_style import LEGEND, STYLE, class_of
 from hw_sim.records import Fate
 from hw_sim.scenario import load, parse
@@ -125,6 +125,20 @@ def test_a_silent_air_is_drawn_as_well() -> None:
     drawn = draw(Timeline(build(scenario, Kernel(0))), 0, 10, "<silence> & peace")
     assert "&lt;silence&gt; &amp; peace" in drawn
     assert ET.fromstring(drawn) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("fluxgate-sim-4/3", "module 3"),
+        ("barn/dragino-hat/0", "barn 0"),
+        ("observatory-hill/dragino-hat/0", "observato… 0"),
+        ("sim-rn2483-0", "sim-rn2483-0"),
+    ],
+)
+def test_a_modules_name_fits_the_margin(name: str, short: str) -> None:
+    assert _short(name) == short
+    assert len(short) <= 12
 
 
 def test_words_cannot_break_out_of_the_drawing() -> None:
