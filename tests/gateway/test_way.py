@@ -269,7 +269,9 @@ def test_adr_never_moves_devices_past_what_the_radios_hear(
     modules: tuple[int, ...], setting: int | None, fastest: int | None
 ) -> None:
     config = Config(
-        radio=RadioSection(module=tuple(ModuleSection(index=i, sf=sf) for i, sf in enumerate(modules))),
+        radio=RadioSection(
+            module=tuple(ModuleSection(index=i, sf=sf, role="rxtx") for i, sf in enumerate(modules))
+        ),
         lorawan=LorawanSection(adr_max_dr=setting),
     )
     assert _adr_max_dr(config, get_region("EU868")) == fastest
