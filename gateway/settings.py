@@ -11,6 +11,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 TABLES = (
     "module",
     "server",
+    "sub_band",
     "gateway",
     "upstream",
     "nats",
