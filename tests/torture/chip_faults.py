@@ -7,7 +7,7 @@ while. Judged is what the chip does and what was on the air, not what the driver
 * nothing leaves the antenna but what was ordered: payload, frequency, power, modulation, direction of the chirps
 * a chip that is not as it should be for 2 s has been noticed by then
 * 5 s after a fault has ended, at the latest, the module works again, without its process being restarted
-* from then on every uplink is received, and every downlink that was accepted is sent at its time
+* from the moment the chip is right again every uplink is received, and every accepted downlink sent at its time
 * every order ends as sent or not sent, and what was not sent was not on the air
 
 Without the driver's checks (`checks=False`) the same run must find something.
@@ -71,6 +71,7 @@ TRAFFIC = (
     (20 * SECOND, SECOND),
     (60 * SECOND,) * 2,
 )
+SERVED_NS = 40 * MS  # from a frame's last symbol until it has been read
 EXACT_NS = 20_000
 FORGIVEN_NS = 700_000  # how far from its time a frame may start while something is wrong
 
@@ -167,6 +168,7 @@ class _Fault:
     kind: ChipFault
     begin_ns: int
     end_ns: int
+    over_ns: int | None = None  # when the chip was first seen to be right after it
 
 
 @dataclass(slots=True)
@@ -378,6 +380,10 @@ class Life:
                 self.findings.recovery_ms.append((now - max(self.wrong_since, self._last_end(now))) / MS)
             self.wrong_since = None
             self.noticed_since_wrong = False
+            if self.owner.modem.state in (State.LISTENING, State.RESTING):
+                for fault in self.faults:
+                    if fault.over_ns is None and fault.end_ns <= now:
+                        fault.over_ns = now
         else:
             if self.wrong_since is None:
                 self.wrong_since, self.noticed_since_wrong = now, False
@@ -405,9 +411,10 @@ class Life:
         return f"{kinds}; {modem.state.name} {self.owner.fault!r}, {dict(modem.health.by_kind)}, mode {self.chip.mode}"
 
     def _disturbed(self, start_ns: int, end_ns: int) -> bool:
-        """May a fault, or the time of recovery after it, have touched this span?"""
+        """May a fault, or what it took to recover from it, have touched this span?"""
         return any(
-            fault.begin_ns <= end_ns and start_ns <= fault.end_ns + RECOVER_NS for fault in self.faults
+            fault.begin_ns <= end_ns and (fault.over_ns is None or start_ns <= fault.over_ns)
+            for fault in self.faults
         )
 
     def _judge(self) -> None:
@@ -438,9 +445,11 @@ class Life:
         for uplink in self.uplinks:
             if uplink.end_ns > last_ns or uplink.end_ns == uplink.start_ns:
                 continue
-            if any(begin < uplink.end_ns + 40 * MS and uplink.start_ns < end for begin, end in away):
+            if any(begin < uplink.end_ns + SERVED_NS and uplink.start_ns < end for begin, end in away):
                 continue  # the module was sending
-            if not self.heard[uplink.payload] and not self._disturbed(uplink.start_ns, uplink.end_ns):
+            if not self.heard[uplink.payload] and not self._disturbed(
+                uplink.start_ns, uplink.end_ns + SERVED_NS
+            ):
                 self.findings.lost += 1
                 self._problem(f"an uplink at {uplink.start_ns / SECOND:.2f} s was lost although all was well")
 
