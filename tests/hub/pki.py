@@ -21,6 +21,17 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 DAY = datetime.timedelta(days=1)
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 LOOPBACK = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+SIGNS_CERTIFICATES = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,7 @@ class Authority:
         signed = self._builder(self._name, self._key, -1, 30).add_extension(
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
+        signed = signed.add_extension(SIGNS_CERTIFICATES, critical=True)
         self.cert.write_bytes(signed.sign(self._key, SHA256()).public_bytes(Encoding.PEM))
 
     def _builder(
@@ -54,6 +66,10 @@ class Authority:
             .not_valid_before(now + from_days * DAY)
             .not_valid_after(now + to_days * DAY)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            # Python 3.13 asks for it, as RFC 5280, 4.2.1.1 does.
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
         )
 
     def key_file(self) -> Path:
