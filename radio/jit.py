@@ -5,7 +5,7 @@ nanoseconds of the monotonic clock, given by the caller.
 """
 
 from bisect import insort
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from radio.gwmp import TxError
@@ -15,6 +15,8 @@ from radio.lora import LoRaModulation, airtime_us
 MS: Final = 1_000_000
 CAPACITY: Final = 32  # as many as the reference forwarder keeps
 ARM_NS: Final = 5 * MS  # before its start an order goes into the chip; from then on the module is deaf
+ARM_BITS: Final = 7_200  # what arming moves over SPI: settings, 255 bytes written and read, two surveys
+ARM_BITS_NS: Final = 2 * MS  # how much of ARM_NS they may take
 WAKE_NS: Final = 5 * MS  # what an owner thread may take to see a new order
 TAIL_NS: Final = 2 * MS  # after the frame: TxDone served, chip ready again
 MIN_LEAD_NS: Final = ARM_NS + WAKE_NS
@@ -59,6 +61,10 @@ class JitTiming:
     def listening(cls, lbt: Lbt | None) -> "JitTiming":
         """An SX127x's where the region asks to listen before each frame (None: it does not)."""
         return cls() if lbt is None else cls(arm_ns=ARM_NS + lbt.lead_ns)
+
+    def over(self, spi_hz: int) -> "JitTiming":
+        """The same over a bus of this speed: a long frame, loaded and read back, may need more than 5 ms."""
+        return replace(self, arm_ns=self.arm_ns + max(0, ARM_BITS * 1_000_000_000 // spi_hz - ARM_BITS_NS))
 
     @property
     def min_lead_ns(self) -> int:

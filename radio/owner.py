@@ -74,7 +74,7 @@ class ModuleOwner:
         self._on_event = on_event
         self._has_reset = has_reset
         self._write_bits_ns = 16_000_000_000 // spi_hz
-        self._queue = JitQueue(timing=timing)
+        self._queue = JitQueue(timing=(JitTiming() if timing is None else timing).over(spi_hz))
         # Guards the queue only, and only across pure code: a thread in lock-step must never wait for another
         # one while it holds a lock.
         self._lock = threading.Lock()

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hw_sim.hosts import SimBus
-from radio.boards import Board, ModuleWiring
+import pytest
+
+from hw_sim.air import Air
+from hw_sim.board import Board as SimBoard
+from hw_sim.hosts import LocalHost, SimBus, SimClock, SimLines
+from hw_sim.kernel import Kernel
+from hw_sim.sx1276 import SX1276
+from radio.boards import Board, ModuleWiring, get_board
 from radio.config import ModuleConfig, RadioConfig
 from radio.gwmp import RxPacket, TxError, TxPacket
-from radio.jit import MS
+from radio.hardware.gpio import pins_of
+from radio.jit import MS, Transmission
 from radio.lora import LoRaModulation
-from radio.owner import LAST_RETRY_NS
+from radio.owner import LAST_RETRY_NS, ModuleOwner
 from radio.service import Platform, Radio
+from radio.sx127x.chip import Chip
 from radio.sx127x.registers import Settings
+from radio.sx127x.roaming import RoamingModem
 
 if TYPE_CHECKING:
     from tests.radio.conftest import Bench, Carrier
@@ -109,3 +119,27 @@ def test_what_there_is_to_know_is_plain_values(bench_for: Callable[..., Bench]) 
     assert status["recovered"] == 1
     assert status["detection_ms"]["last"] <= 1100
     assert status["recovery_ms"]["worst"] < 5
+
+
+@pytest.mark.parametrize("spi_hz", [500_000, 2_000_000, 8_000_000])
+def test_a_long_downlink_starts_in_time_over_a_slow_bus(spi_hz: int) -> None:
+    kernel = Kernel(seed=1)
+    chip = SX1276(kernel, "gateway")
+    air = Air(kernel)
+    air.add(chip)
+    board = get_board("generic")
+    host = LocalHost(kernel, SimBoard.wired(kernel, board, [chip]))
+    modem = RoamingModem(Chip(SimBus(host, 0, 0, spi_hz)), LISTEN, 0x34)
+    lines = SimLines(host, pins_of(board.module(0)))
+    owner = ModuleOwner(
+        "slow", modem, lines, SimClock(host), lambda _owner, _event: None, has_reset=True, spi_hz=spi_hz
+    )
+    stop = threading.Event()
+    kernel.spawn(lambda: owner.run(stop), "slow")
+    tx = Transmission(1, 2 * SECOND, 869_525_000, SF7, 20, True, False, 8, bytes(255))
+    kernel.at(SECOND, lambda: owner.submit(tx, SECOND))
+    kernel.run_until(3 * SECOND)
+    (frame,) = air.records.frames
+    kernel.close()
+    assert frame.payload == tx.payload
+    assert abs(frame.start_ns - tx.start_ns) <= 20_000
