@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gateway.forwarders import Address, Forwarder, Forwarders
+from gateway.forwarders import Address, Forwarder, Forwarders, Refusal
 from gateway.lorawan.server import Downlink
 from radio import gwmp
 from radio.errors import GwmpError
@@ -86,13 +86,15 @@ class Link:
             return
         # `type(...) is`, as isinstance asks a metaclass: this is done for every frame.
         if type(message) is gwmp.PushData:
-            forwarder = self._admit(message.eui, address, now_ns)
-            if forwarder is None:
+            forwarder = self.forwarders.admit(message.eui, address[0], now_ns)
+            if not isinstance(forwarder, Forwarder):
+                self._not_admitted(forwarder, message.eui, address, now_ns)
                 return
             self.send(gwmp.encode(gwmp.PushAck(message.token)), address)
             if message.stat is not None:
                 forwarder.stat = message.stat
-            self.counters["rxpk_damaged"] += message.damaged
+            if message.damaged:
+                self.counters["rxpk_damaged"] += message.damaged
             if message.rxpk:
                 forwarder.received += len(message.rxpk)
                 if now_ns - forwarder.tmst_ns > COUNTER_LOOK_NS:
@@ -161,11 +163,14 @@ class Link:
 
     def _admit(self, eui: bytes, address: Address, now_ns: int) -> Forwarder | None:
         found = self.forwarders.admit(eui, address[0], now_ns)
-        if type(found) is Forwarder:
+        if isinstance(found, Forwarder):
             return found
-        words = "datagrams are not listened to (%s); the last of gateway %s from %s"
-        self._count(str(found), now_ns, words, found, eui.hex(), address)
+        self._not_admitted(found, eui, address, now_ns)
         return None
+
+    def _not_admitted(self, why: Refusal, eui: bytes, address: Address, now_ns: int) -> None:
+        words = "datagrams are not listened to (%s); the last of gateway %s from %s"
+        self._count(str(why), now_ns, words, why, eui.hex(), address)
 
     def _count(self, kind: str, now_ns: int, words: str, *args: object) -> None:
         """Count a trouble, and tell of it once a minute: whoever can send datagrams must not fill the journal."""

@@ -85,8 +85,9 @@ class Publisher:
                 else:
                     made.decoded, made.base_size = records, len(device.base_name)
             made.messages.append(self._message(uplink, device.topic, content_type, body))
-        radio = radio_pack(uplink, time_s if uplink.at.quality in TRUSTED else None, gateways[:MAX_GATEWAYS])
+        radio = radio_pack(uplink, time_s if uplink.at.quality in TRUSTED else None)
         if gateways:
+            radio = radio[:-1] + _heard_by(gateways[:MAX_GATEWAYS], len(gateways))
             made.radio_records += 1 + 2 * min(len(gateways), MAX_GATEWAYS)
         made.messages.append(self._message(uplink, device.topic + ".radio", SENML_JSON, radio))
         return made
@@ -106,30 +107,28 @@ class Publisher:
         )
 
 
-def radio_pack(uplink: Uplink, time_s: float | None, gateways: Sequence[HeardBy] = ()) -> bytes:
+def radio_pack(uplink: Uplink, time_s: float | None) -> bytes:
     """How the frame was heard, as a SenML pack (JSON) that shares base name and time; None: the time is "now".
 
-    Where several gateways heard it, their number, and RSSI and SNR of each under its EUI. Written out, as it is done
-    for every frame: all of it is numbers and names of harmless characters.
+    Written out, as it is done for every frame: all of it is numbers and one base name of harmless characters.
     """
     rx = uplink.rx
     time = "" if time_s is None else f'"bt":{time_s!r},'
     return (
         f'[{{"bn":"{uplink.device.base_name}",{time}"n":"rssi","u":"dBm","v":{rx.rssi_dbm}}},'
         f'{{"n":"snr","u":"dB","v":{rx.lsnr_db!r}}},{{"n":"sf","v":{rx.modulation.sf}}},'
-        f'{{"n":"frequency","u":"Hz","v":{rx.freq_hz}}},{{"n":"fcnt","u":"count","v":{uplink.fcnt}}}'
-        f"{_heard_by(gateways) if gateways else ''}]"
+        f'{{"n":"frequency","u":"Hz","v":{rx.freq_hz}}},{{"n":"fcnt","u":"count","v":{uplink.fcnt}}}]'
     ).encode()
 
 
-def _heard_by(gateways: Sequence[HeardBy]) -> str:
-    """The records of several gateways, each with a comma before it."""
-    records = [f',{{"n":"gateways","u":"count","v":{len(gateways)}}}']
+def _heard_by(gateways: Sequence[HeardBy], count: int) -> bytes:
+    """The rest of such a pack where several gateways heard the frame: their number, RSSI and SNR of each."""
+    records = [f',{{"n":"gateways","u":"count","v":{count}}}']
     for each in gateways:
         eui = each.eui.hex()
         records.append(f',{{"n":"rssi:{eui}","u":"dBm","v":{each.rx.rssi_dbm}}}')
         records.append(f',{{"n":"snr:{eui}","u":"dB","v":{each.rx.lsnr_db!r}}}')
-    return "".join(records)
+    return "".join((*records, "]")).encode()
 
 
 def _value(record: Record, base_size: int) -> dict[str, Any]:
