@@ -137,7 +137,8 @@ def test_a_long_downlink_starts_in_time_over_a_slow_bus(spi_hz: int) -> None:
     stop = threading.Event()
     kernel.spawn(lambda: owner.run(stop), "slow")
     tx = Transmission(1, 2 * SECOND, 869_525_000, SF7, 20, True, False, 8, bytes(255))
-    kernel.at(SECOND, lambda: owner.submit(tx, SECOND))
+    kernel.run_until(SECOND)
+    assert owner.submit(tx, SECOND) is TxError.NONE
     kernel.run_until(3 * SECOND)
     (frame,) = air.records.frames
     kernel.close()
