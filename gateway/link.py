@@ -101,8 +101,8 @@ class Link:
                     forwarder.heard(message.rxpk[-1].tmst, now_ns)
                 self.receiver.receive(message.rxpk, message.eui)
         elif isinstance(message, gwmp.PullData):
-            if (forwarder := self._admit(message.eui, address, now_ns)) is not None:
-                forwarder.downlink_address = address
+            if (puller := self._admit(message.eui, address, now_ns)) is not None:
+                puller.downlink_address = address
                 self.send(gwmp.encode(gwmp.PullAck(message.token)), address)
         elif isinstance(message, gwmp.TxAck):
             if message.eui not in self.forwarders.known:
