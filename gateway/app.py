@@ -233,7 +233,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             with_roles(config.radio.module),
             sources,
         )
-        radio = RadioLink(_radio_socket(config), clock.mono_ns)
+        radio = RadioLink(_radio_socket(config), clock.mono_ns, told=clock.told)
         source.warnings, source.copies = uplinks.warnings, copies.copies.counters
         mqtt_door = mqtt.MqttDoor(
             hub, config.mqtt.host, config.mqtt.port, gateway=eui.hex(), version=__version__

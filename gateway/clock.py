@@ -23,6 +23,8 @@ QUALITY_AGE_NS = 5_000_000_000  # the kernel is asked about synchronisation this
 LOOK_S = 5.0  # how soon a step is noticed where nothing is stamped
 KEEP_INTERVAL_NS = 300_000_000_000  # how often the time is written down for the next start
 BUILD_TIME_NS = 1_767_225_600_000_000_000  # 2026-01-01: a wall clock before it has never been set
+TOLD_APART_NS = 50_000_000  # what a receiver's time may differ from ours before ours follows
+TOLD_HOLD_NS = 60_000_000_000  # how long a receiver's word holds; it is asked every few seconds
 APART_NS = 1_000_000  # between two readings that are to be of one moment
 READINGS = 4  # on a busy machine the kernel may interrupt between any two of them
 
@@ -62,6 +64,7 @@ class SystemClock:
         self._log: ClockLog | None = None
         self._boot = ""
         self._kept_ns = 0  # monotonic
+        self._told_until_ns: int | None = None  # monotonic: a GNSS receiver vouches for the time until then
 
     @staticmethod
     def mono_ns() -> int:
@@ -83,6 +86,20 @@ class SystemClock:
             step += self._watch.observe(mono, wall, self._quality) or 0
             self._tell(step, mono, wall)
         return Instant(mono, wall, self._quality)
+
+    def told(self, mono_ns: int, utc_ns: int) -> None:
+        """A GNSS receiver says which UTC was at a moment of the monotonic clock.
+
+        A clock that the kernel calls synchronised is left alone. Any other one is taken for what the receiver says:
+        on a site without internet that is the only good time there is.
+        """
+        mono, system = self._clocks()
+        self._told_until_ns = mono + TOLD_HOLD_NS
+        if not self._synchronised():
+            ahead_ns = utc_ns + mono - mono_ns - system
+            if abs(ahead_ns - self._ahead_ns) > TOLD_APART_NS:
+                self._ahead_ns, self._system_offset_ns = ahead_ns, system - mono
+        self._ask(mono, system)
 
     def follow(self, kept_in: ClockLog, boot: str) -> None:
         """Go on from what the log knows of the clock, and tell it of every step from now on."""
@@ -131,7 +148,10 @@ class SystemClock:
     def _ask(self, mono: int, wall: int) -> None:
         """See how far the system's `wall` can be trusted."""
         self._asked_ns = mono
-        if wall < BUILD_TIME_NS:
+        vouched = self._told_until_ns is not None and mono < self._told_until_ns
+        if vouched and not self._synchronised():
+            self._quality = TimeQuality.GNSS
+        elif wall < BUILD_TIME_NS:
             self._quality = TimeQuality.RESTORED if self._known else TimeQuality.UNSET
         elif self._synchronised():
             self._quality, self._ahead_ns = TimeQuality.NTP, 0

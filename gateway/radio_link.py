@@ -26,8 +26,15 @@ Ask = Callable[[Path, str, Mapping[str, Any] | None, float], dict[str, Any]]
 class RadioLink:
     """The last state of the radio process, and the way to ask it for more. `socket` None: there is none."""
 
-    def __init__(self, socket: Path | None, mono_ns: Callable[[], int], ask: Ask = ask) -> None:
-        self._socket, self._mono_ns, self._ask = socket, mono_ns, ask
+    def __init__(
+        self,
+        socket: Path | None,
+        mono_ns: Callable[[], int],
+        ask: Ask = ask,
+        told: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """`told` hears of each moment that a GNSS receiver vouches for, as monotonic time and UTC in ns."""
+        self._socket, self._mono_ns, self._ask, self._told = socket, mono_ns, ask, told
         self._last: dict[str, Any] = {}
         self._at_ns: int | None = None
         self._problem = NOT_ASKED if socket else NONE
@@ -48,6 +55,8 @@ class RadioLink:
             self._problem = str(error)
         else:
             self._at_ns, self._problem = self._mono_ns(), ""
+            if self._told is not None and (moment := self._moment(self._at_ns)) is not None:
+                self._told(*moment)
 
     def status(self) -> dict[str, Any]:
         """The radio's own status while it is fresh, with `reachable` and, where it is not, `problem`."""
@@ -60,6 +69,17 @@ class RadioLink:
         if self._socket is None:
             raise ControlError(NONE)
         return await asyncio.to_thread(self._ask, self._socket, "scan", args, SCAN_WAIT_S)
+
+    def _moment(self, now_ns: int) -> tuple[int, int] | None:
+        """Monotonic time and UTC of one moment, where the radio has them from a receiver and its clock is ours."""
+        time, mono_ns = self._last.get("time"), self._last.get("mono_ns")
+        if not isinstance(time, dict) or time.get("quality") != "gnss" or not isinstance(mono_ns, int):
+            return None
+        utc_ms = time.get("utc_ms")
+        # A radio on simulated hardware has a clock of its own, which says nothing about ours.
+        if not isinstance(utc_ms, int) or not 0 <= now_ns - mono_ns < STALE_NS:
+            return None
+        return mono_ns, utc_ms * 1_000_000
 
     def metrics(self) -> dict[str, float]:
         """Counters and histograms of all modules in Prometheus' naming."""

@@ -272,6 +272,7 @@ class Radio:
                 }
                 for owner, module in zip(self._owners, self.config.modules, strict=True)
             ],
+            "mono_ns": now_ns,
             "realtime": self.granted.status(),
             "counters": dict(self.concentrator.counters),
             "calibration": self.calibration.status(),

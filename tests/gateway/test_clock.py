@@ -240,3 +240,37 @@ def test_the_search_for_wall_clocks_finds_them(tmp_path: Path) -> None:
     assert wall_clock_calls(path) == [2, 3, 4]
     path.write_text("import time\ntime.monotonic()\nself.clock.now()\n")
     assert wall_clock_calls(path) == []
+
+
+def test_a_gnss_receiver_sets_a_clock_that_nobody_else_keeps_and_the_log_is_told() -> None:
+    machine = Machine(wall_ns=5 * S, mono_ns=1_000 * S)  # 1970: a Raspberry Pi without internet
+    told = Told()
+    system = machine.clock()
+    system.follow(told, "boot")
+    assert system.now().quality is UNSET
+    system.told(machine.mono_ns - 2 * S, NOW)
+    now = system.now()
+    assert (now.wall_ns, now.quality) == (NOW + 2 * S, TimeQuality.GNSS)
+    assert [each.quality for each in told.corrections] == [TimeQuality.GNSS]
+    machine.pass_time(30 * S)
+    system.told(machine.mono_ns, NOW + 32 * S + 4_000_000)  # a reading that came a little late moves nothing
+    assert system.now().wall_ns == NOW + 32 * S
+    assert len(told.corrections) == 1
+
+
+def test_a_gnss_receiver_that_falls_silent_is_trusted_no_longer_but_its_time_goes_on() -> None:
+    machine = Machine(wall_ns=5 * S, mono_ns=1_000 * S)
+    system = machine.clock()
+    system.told(machine.mono_ns, NOW)
+    machine.pass_time(90 * S)
+    now = system.now()
+    assert now.wall_ns == NOW + 90 * S
+    assert now.quality is not TimeQuality.GNSS
+
+
+def test_a_synchronised_clock_is_left_alone_by_a_gnss_receiver() -> None:
+    machine = Machine(wall_ns=NOW, mono_ns=1_000 * S)
+    machine.synchronised = True
+    system = machine.clock()
+    system.told(machine.mono_ns, NOW + 3_600 * S)
+    assert (system.now().wall_ns, system.now().quality) == (NOW, NTP)

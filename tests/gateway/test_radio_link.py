@@ -64,6 +64,29 @@ def test_the_state_of_the_radio_is_shown_while_it_is_fresh() -> None:
     assert link.status() == {"reachable": False, "problem": ""}
 
 
+def test_the_time_of_a_receiver_is_passed_on_where_its_clock_is_ours() -> None:
+    clock, heard = Clock(), list[tuple[int, int]]()
+    clock.now_ns = 900_000_000_000
+    gnss = {"quality": "gnss", "utc_ms": 1_795_000_000_123}
+    answers: list[dict[str, Any]] = [
+        {"mono_ns": 899_000_000_000, "time": gnss},
+        {"mono_ns": 899_000_000_000, "time": {**gnss, "quality": "ntp"}},
+        {"mono_ns": 5_000_000_000, "time": gnss},  # of a simulated radio, whose clock began at 0
+        {"mono_ns": 899_000_000_000, "time": {**gnss, "utc_ms": None}},
+        {"time": gnss},
+        {},
+    ]
+    link = RadioLink(
+        Path("unused"),
+        clock,
+        lambda *_: answers.pop(0),
+        told=lambda mono_ns, utc_ns: heard.append((mono_ns, utc_ns)),
+    )
+    while answers:
+        asyncio.run(link.look())
+    assert heard == [(899_000_000_000, 1_795_000_000_123_000_000)]
+
+
 def test_a_radio_that_does_not_answer_is_said_and_forgotten_once_stale() -> None:
     clock = Clock()
     link = link_to([STATUS, ControlError("the radio process is not running")], clock)
