@@ -81,6 +81,8 @@ READ_BACK_MASK: Final[dict[int, int]] = {
     REG_INVERT_IQ: 0x41,  # the rest is reserved
 }
 FRF_AFTER_RESET: Final = bytes((0x6C, 0x80, 0x00))  # 434 MHz
+# What matters to a transmission alone, and may be written while the chip receives.
+FOR_SENDING: Final = frozenset({REG_PA_CONFIG, REG_PA_RAMP, REG_OCP, REG_PA_DAC, REG_FIFO_TX_BASE_ADDR})
 # Registers with a life of their own, never part of a settings burst.
 NOT_SETTINGS: Final = frozenset({REG_FIFO, REG_OP_MODE, REG_FIFO_ADDR_PTR, REG_IRQ_FLAGS})
 

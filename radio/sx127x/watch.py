@@ -105,6 +105,14 @@ class Watch:
             again = judge(survey)
             if again is None:
                 self.chip.incidents.append(FaultKind.SPI_NOISE)
+            elif (
+                self.receive is not None
+                and again.kind is FaultKind.SETTINGS
+                and survey.wrong.keys() <= r.FOR_SENDING
+            ):
+                self.chip.restore(survey)  # without leaving a frame that may be coming in
+                self.chip.incidents.append(FaultKind.SETTINGS)
+                again = None
             finding = again
         return survey, finding
 

@@ -146,6 +146,21 @@ def test_a_mode_that_is_refused_for_good_ends_in_a_reset(bench_for: Callable[...
     assert bench.state == "LISTENING"
 
 
+def test_what_only_sending_needs_is_put_right_without_leaving_a_frame(
+    bench_for: Callable[..., Bench],
+) -> None:
+    bench = bench_for(LISTEN)
+    tx = downlink(SECOND)
+    bench.at(500 * MS, lambda: bench.owner.submit(tx, 500 * MS))
+    bench.at(1500 * MS, lambda: bench.chip.poke(reg.PA_CONFIG, 0x80))
+    for i in range(18):  # one after the other, whenever the look comes
+        bench.device_sends(1600 * MS + i * 58 * MS, LISTEN, UP + bytes((i,)))
+    bench.run_until(3 * SECOND)
+    assert bench.chip.peek(reg.PA_CONFIG) == 0xFC
+    assert [event.packet.payload[-1] for event in bench.of(Received)] == list(range(18))
+    assert bench.owner.modem.health.by_kind == {FaultKind.SETTINGS: 1}
+
+
 def test_a_receiver_that_stays_inside_a_frame_is_set_up_anew(bench_for: Callable[..., Bench]) -> None:
     bench = bench_for(LISTEN)
     bench.at(1500 * MS, lambda: bench.chip.poke(reg.MODEM_STAT, 0x07))
