@@ -108,7 +108,7 @@ class LocalHost(_BoardHost):
 
     def read_pin(self, line: int) -> bool:
         """A line's level."""
-        return self._plain(lambda: self.board.level(line))
+        return self.kernel.client_here().call(lambda: self.board.level(line), CALL_NS, ahead=True)
 
     def write_pin(self, line: int, level: bool) -> None:
         """Drive a line."""

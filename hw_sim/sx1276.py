@@ -25,6 +25,7 @@ AGC_STEP_DB: Final = 12
 _MODEM_SETTINGS = frozenset(
     {reg.MODEM_CONFIG1, reg.MODEM_CONFIG2, reg.MODEM_CONFIG3, reg.SYNC_WORD, reg.INVERT_IQ}
 )
+_MADE_WHEN_READ = (reg.LNA, reg.RSSI, reg.RSSI_WIDEBAND)
 
 
 class SX1276(Modem):
@@ -110,12 +111,22 @@ class SX1276(Modem):
                 out[i] = self._write(address, data[i])
                 if address:
                     address = (address + 1) & 0x7F
+        elif address and address + len(data) <= len(self._regs) and not self._fsk_page():
+            self._read_registers(address, out)
         else:
             for i in range(1, len(data)):
                 out[i] = self._read(address)
                 if address:
                     address = (address + 1) & 0x7F
         return bytes(out)
+
+    def _read_registers(self, address: int, out: bytearray) -> None:
+        """A burst of the LoRa page, at once: drivers look at their chips far more often than anything happens."""
+        end = address + len(out) - 1
+        out[1:] = self._regs[address:end]
+        for made in _MADE_WHEN_READ:
+            if address <= made < end:
+                out[1 + made - address] = self._read(made)
 
     def _read(self, address: int) -> int:
         if address == reg.FIFO:

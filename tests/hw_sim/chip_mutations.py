@@ -31,8 +31,8 @@ MUTATIONS = (
         SPI,
         "a read burst moves on",
         "sx1276",
-        "out[i] = self._read(address)\n                if address:",
-        "out[i] = self._read(address)\n                if False:",
+        "out[1:] = self._regs[address:end]",
+        "out[1:] = self._regs[address : address + 1] * (end - address)",
     ),
     Mutation(
         SPI,
