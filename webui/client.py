@@ -28,6 +28,26 @@ class PacketForwarder(msgspec.Struct, frozen=True):
     last_seen_s_ago: float | None = None
     rx_ok: int = 0
     tx: int = 0
+    address: str = ""
+    restarts: int = 0
+    problem: str = ""  # a sentence, where somebody else speaks in its name
+
+
+class Station(msgspec.Struct, frozen=True):
+    """A concentrator that is connected with LoRa Basics Station."""
+
+    eui: str = ""
+    name: str = ""
+    address: str = ""
+    since: float | None = None  # unix seconds
+    last_seen_s: float | None = None
+    configured: bool = True
+    station: str = ""  # version
+    model: str = ""
+    received: int = 0
+    sent: int = 0
+    malformed: int = 0
+    round_trip_ms: float | None = None
 
 
 class Module(msgspec.Struct, frozen=True):
@@ -42,6 +62,7 @@ class RadioState(msgspec.Struct, frozen=True):
     connected: bool = False
     gateways: list[PacketForwarder] = []
     modules: list[Module] = []  # empty where another forwarder takes the radio's place
+    warnings: list[str] = []  # sentences with the remedy
 
 
 class StoreState(msgspec.Struct, frozen=True):
@@ -102,6 +123,7 @@ class Status(msgspec.Struct, frozen=True):
     name: str = ""
     region: str = ""
     radio: RadioState = RadioState()
+    station: list[Station] = []
     store: StoreState = StoreState()
     upstream: list[Upstream] = []
     nats: list[Source] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from webui.hardware import Histogram, RadioModule, ScanPoint, SubBand
+from webui.hardware import Capabilities, Histogram, RadioModule, Realtime, ScanPoint, Span, Sweep
 from webui.words import count, counted, frequency, signed, spreading
 
 BACKENDS = {
@@ -13,6 +13,7 @@ BACKENDS = {
     "lgpio": "Edges are stamped by lgpio: good for downlinks, a little less exact than gpiod.",
     "rpi-gpio": "Edges have no time stamp (RPi.GPIO): devices may miss downlinks. Install gpiod.",
     "polling": "No edges, the chip is asked again and again: devices may miss downlinks. Install gpiod.",
+    "serial": "Over a serial line: times of frames and starts of downlinks are good to some milliseconds.",
     "sim": "Simulated hardware.",
 }
 USES = {"rx": "listens", "tx": "sends only", "rxtx": "listens and sends"}
@@ -60,15 +61,21 @@ class Chart:
 def module_state(module: RadioModule) -> State:
     if module.fault or module.state == "down":
         return State("bad", "down")
+    level = "warn" if module.degraded else "ok"
     if module.state in {"armed", "sending"}:
-        return State("ok", "sending")
-    return State("ok", "ready" if module.role == "tx" else "listening")
+        return State(level, "sending")
+    if module.scanning:
+        return State(level, "scanning the band")
+    return State(level, "ready" if module.role == "tx" else "listening")
 
 
 def module_use(module: RadioModule) -> str:
     """What it is set to, in a sentence."""
     use = USES.get(module.role, module.role)
-    where = "" if module.role == "tx" else f" on {frequency(module.freq_hz)}, {spreading(module.datr)}"
+    sought = spreading(module.datr)
+    if module.sweep is not None and len(module.sweep.sfs) > 1:
+        sought = " and ".join(f"SF{sf}" for sf in module.sweep.sfs[:6]) + " in turn"
+    where = "" if module.role == "tx" else f" on {frequency(module.freq_hz)}, {sought}"
     what = "RN2483 modem: " if module.kind == "rn2483" else ""
     text = f"{what}{use}{where}"
     return f"{text[:1].upper()}{text[1:]}."
@@ -82,20 +89,59 @@ def fault_kind(kind: str) -> str:
     return kind.replace("_", " ").replace("-", " ").capitalize()
 
 
+def lacks_priority(module: RadioModule, realtime: Realtime) -> bool:
+    """A chip whose thread has to wait for others; said only where the system was asked for better."""
+    return bool(realtime.advice) and not (module.realtime or realtime.priority or module.kind == "rn2483")
+
+
+def recovery(span: Span) -> str:
+    """How long a fault lasted."""
+    return f"After a fault it worked again within {micro(round(span.worst * 1000))} at most."
+
+
+def sweep(found: Sweep) -> list[tuple[str, str]]:
+    """How many of the detections became frames, by spreading factor."""
+    lines = []
+    for sf, counts in list(found.per_sf.items())[:6]:
+        if counts.hit_rate is None:
+            text = "nothing detected yet"
+        else:
+            text = f"{counts.hit_rate:.0%} of {counted(counts.detections, 'detection')} became frames"
+        lines.append((f"SF{sf}", text))
+    return lines
+
+
+def capabilities(able: Capabilities) -> str:
+    """What a serial module cannot do as a chip does."""
+    marks = []
+    if able.timestamps == "coarse":
+        marks.append("their times are coarse")
+    if not able.frequency_error:
+        marks.append("their frequency error is not told")
+    if not able.crc_told:
+        marks.append("damaged ones are counted, not shown")
+    said = [f"Of frames: {', '.join(marks)}."] if marks else []
+    if able.min_lead_us:
+        said.append(f"A downlink must be ordered {micro(able.min_lead_us)} ahead.")
+    if able.deaf:
+        said.append(f"Deaf {able.deaf}.")
+    return " ".join(said)
+
+
 def start_precision(histogram: Histogram) -> str:
     within = histogram.within(0.99)
-    worst = "" if histogram.max is None else f", the worst by {_micro(histogram.max)}"
+    worst = "" if histogram.max is None else f", the worst by {micro(histogram.max)}"
     number = counted(histogram.count, "downlink")
-    return f"99 % of {number} started within {_micro(within or 0)} of their moment{worst}."
+    return f"99 % of {number} started within {micro(within or 0)} of their moment{worst}."
 
 
 def slack(histogram: Histogram) -> str:
     least = histogram.min or 0
     short = " That is short: the network server is slow or far away." if least < LONG_SLACK_MS * 1000 else ""
-    return f"Orders come at least {_micro(least)} before their moment.{short}"
+    return f"Orders come at least {micro(least)} before their moment.{short}"
 
 
-def _micro(value_us: int) -> str:
+def micro(value_us: int) -> str:
     """Microseconds in the unit that people read."""
     size = abs(value_us)
     if size < 1000:
@@ -103,17 +149,6 @@ def _micro(value_us: int) -> str:
     if size < 1_000_000:
         return f"{size / 1000:.3g}\u00a0ms"
     return f"{size / 1e6:.3g}\u00a0s"
-
-
-def span(min_hz: int, max_hz: int) -> str:
-    return f"{min_hz / 1e6:g} to {max_hz / 1e6:g}\u00a0MHz"
-
-
-def airtime(band: SubBand) -> str:
-    if band.budget_us is None:
-        return f"{_micro(band.used_us)}, no limit"
-    share = band.used_us / band.budget_us if band.budget_us else 1.0
-    return f"{_micro(band.used_us)} of {_micro(band.budget_us)} ({share:.0%})"
 
 
 def band_sentence(points: list[ScanPoint]) -> str:

@@ -128,6 +128,15 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{count(number)}\u00a0{one if number == 1 else many or one + 's'}"
 
 
+def times(number: int) -> str:
+    return "once" if number == 1 else f"{count(number)} times"
+
+
+def sentence(text: str) -> str:
+    """What the gateway says, beginning and ending as a sentence does."""
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}." if text else ""
+
+
 def size(octets: int) -> str:
     value = float(octets)
     for unit in ("B", "KB", "MB"):
@@ -209,6 +218,8 @@ def lamps(status: Status) -> list[Lamp]:
 
 
 def radio_lamp(status: Status) -> Lamp:
+    if status.station and status.radio.connected:  # a connection that stands is proof enough
+        return Lamp("Radio", "radio.index", "ok", "ok", "The radio is listening.")
     forwarders = status.radio.gateways
     if not forwarders:
         text = "No radio has reported yet. Is the radio service running?"

@@ -50,6 +50,8 @@ class GatewayDouble:
                 "tx": 3,
             }
         ]
+        self.warnings: list[str] = []
+        self.station: list[dict[str, Any]] = []
         self.hardware: dict[str, Any] = {"reachable": False, "problem": "the radio process is not running"}
         self.scanned: dict[str, Any] | None = None  # None: refused
         self.scans: list[dict[str, Any]] = []
@@ -165,10 +167,12 @@ class GatewayDouble:
                 "name": "north barn",
                 "region": "EU868",
                 "radio": {
-                    "connected": bool(self.gateways),
+                    "connected": bool(self.gateways or self.station),
                     "gateways": self.gateways,
+                    "warnings": self.warnings,
                     "modules": [{"freq_hz": 868_100_000, "sf": 7, "bw_hz": 125_000, "role": "rxtx"}],
                 },
+                "station": self.station,
                 "store": {
                     "messages": 1234,
                     "committed_seq": 1234,

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.webui.browsing import PHONE, Watched, section
 from tests.webui.double import CODE, EMAIL, HOSTILE, PASSPHRASE, GatewayDouble
-from tests.webui.test_hardware import HARDWARE
+from tests.webui.test_hardware import FULL, STATION
 
 COLD_ROOM = "a84041ffff1c3d5e"
 PAGES = [
@@ -125,7 +125,13 @@ def test_no_page_scrolls_sideways_and_what_is_pressed_is_large(
     watched: Watched, site: GatewayDouble, width: int
 ) -> None:
     site.add_device("0011223344556677", "A" * 64, last_seen=1.0)
-    site.hardware = HARDWARE
+    site.hardware = FULL
+    site.gateways[0] |= {
+        "address": "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff",
+        "restarts": 2,
+        "problem": "x" * 200,
+    }
+    site.station, site.warnings = [STATION], ["gateway 0102030405060708 is not listened to"]
     watched.page.set_viewport_size({"width": width, "height": 800})
     watched.sign_in()
     for path in PAGES:

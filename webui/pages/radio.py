@@ -5,6 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Response, render_template, request
 
 from webui import hardware_words as hw
+from webui import rule_words as rules
+from webui import time_words as tw
 from webui.client import FRAMES_SHOWN, Frame
 from webui.errors import Refused
 from webui.forms import BandForm, read_band
@@ -41,13 +43,13 @@ def rows() -> Response:
 
 @blueprint.get("/modules")
 def modules() -> str:
-    return page("radio/modules.html", hardware=gateway().radio(), hw=hw)
+    return page("radio/modules.html", hardware=gateway().radio(), hw=hw, rules=rules, tw=tw)
 
 
 @blueprint.get("/modules/state")
 def modules_state() -> str:
     """The changing part of the modules' page."""
-    return render_template("radio/_modules.html", hardware=gateway().radio(), hw=hw)
+    return render_template("radio/_modules.html", hardware=gateway().radio(), hw=hw, rules=rules, tw=tw)
 
 
 @blueprint.get("/band")
