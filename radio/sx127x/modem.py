@@ -365,8 +365,12 @@ class Modem:
     def _finish(self, tx_done_ns: int, coarse: bool, now_ns: int) -> None:
         assert self._armed is not None
         tx = self._armed.tx
+        chip = self.chip
         too_early = tx_done_ns < tx.end_ns - EDGE_GRACE_NS
-        if too_early or not (Irq.TX_DONE in self.chip.flags() or Irq.TX_DONE in self.chip.flags()):
+        done = Irq.TX_DONE in chip.flags() or Irq.TX_DONE in chip.flags()
+        if (
+            too_early or not done or chip.mode() is Mode.TX
+        ):  # a flag that stands by itself must not cut the frame
             self.counters.edges_stray += 1
             return
         self.counters.sent += 1

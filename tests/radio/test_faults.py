@@ -238,6 +238,20 @@ def test_after_a_lost_edge_the_next_frames_are_asked_for_quickly(bench_for: Call
     assert bench.owner.status(0)["degraded"] == ""
 
 
+@pytest.mark.parametrize("before_ms", [20, 1])
+def test_a_flag_that_says_done_too_early_does_not_cut_the_frame(
+    bench_for: Callable[..., Bench], before_ms: int
+) -> None:
+    bench = bench_for(LISTEN)
+    tx = downlink(2 * SECOND)
+    bench.at(SECOND, lambda: bench.owner.submit(tx, SECOND))
+    bench.at(tx.end_ns - before_ms * MS, lambda: bench.chip.poke(reg.IRQ_FLAGS, reg.TX_DONE))
+    bench.run_until(3 * SECOND)
+    assert [frame.aborted for frame in bench.frames] == [False]
+    assert len(bench.of(Sent)) == 1
+    assert bench.state == "LISTENING"
+
+
 def test_a_chip_that_goes_on_sending_is_stopped(bench_for: Callable[..., Bench]) -> None:
     bench = bench_for(LISTEN)
     tx = downlink(2 * SECOND)
