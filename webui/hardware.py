@@ -31,7 +31,6 @@ class Histogram(msgspec.Struct, frozen=True):
 class Span(msgspec.Struct, frozen=True):
     """Milliseconds."""
 
-    last: float = 0.0
     worst: float = 0.0
 
 
@@ -147,7 +146,6 @@ class Server(msgspec.Struct, frozen=True):
     not_wanted: int = 0  # frames outside the channels it asked for
     waiting: int = 0
     dropped: int = 0
-    downlinks: bool = True  # whether it may have us send
     downlinks_refused: int = 0
     join_conflicts: int = 0
     channels_not_heard: int = 0
@@ -157,7 +155,6 @@ class Realtime(msgspec.Struct, frozen=True):
     """What the operating system gave of what precise downlinks need."""
 
     priority: bool = True
-    memory_locked: bool = True
     advice: list[str] = []
 
 
@@ -196,7 +193,6 @@ class Position(msgspec.Struct, frozen=True):
 
 class Time(msgspec.Struct, frozen=True):
     quality: str = ""  # gnss ntp unset
-    source: str | None = None  # pps nmea ntp system
     error_us: float | None = None
     ppm: float | None = None  # by how much the machine's crystal runs fast
 

@@ -52,9 +52,9 @@ def allowed(band: SubBand) -> str:
     for ms, wait_ms in waits:
         frame = f"a frame of {micro(ms * 1000)}"
         if wait_ms is None:
-            return f"{frame} is longer than an hour's budget"
+            return sentence(f"{frame} is longer than an hour's budget")
         if wait_ms > 0:
-            return f"used up: {frame} may go out in {duration(-(-wait_ms // 1000))}"
+            return sentence(f"used up: {frame} may go out in {duration(-(-wait_ms // 1000))}")
     return ""
 
 

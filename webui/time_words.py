@@ -22,9 +22,9 @@ RECEIVERS = {
     "silent": State("warn", "says nothing"),
 }
 ADVICE = {
-    "cold": "It needs a free view of the sky; the first fix takes some minutes.",
-    "lost": "The time holds over for a while. Look after the antenna's view of the sky.",
-    "silent": "Look after its port and rate ([gnss]) and its supply.",
+    "cold": "it needs a free view of the sky; the first fix takes some minutes",
+    "lost": "the time holds over for a while; look after its antenna's view of the sky",
+    "silent": "look after its port and rate ([gnss]) and its supply",
 }
 PULSE_LOST_S = 5.0
 LAST_YEAR_S = 4_102_444_800  # 2100: no date of a calibration lies beyond
@@ -51,7 +51,8 @@ def receiver_state(receiver: Receiver) -> State:
 
 def receiver_reason(receiver: Receiver) -> str:
     """Why it is of no use, or what to do about it; empty where it is of use."""
-    return sentence(receiver.fault or receiver.reason or ADVICE.get(receiver.state, ""))
+    reason = receiver.fault or receiver.reason or ADVICE.get(receiver.state, "")
+    return sentence(f"GNSS receiver: {reason}") if reason else ""
 
 
 def satellites(receiver: Receiver) -> str:

@@ -220,7 +220,7 @@ def test_what_the_radio_tells_is_said(person: Visitor, double: GatewayDouble) ->
         "RN2483 1.0.5. Over a serial line:",
         "Of frames: their times are coarse, their frequency error is not told,",
         "A downlink must be ordered 260\u00a0ms ahead. Deaf after each frame",
-        "used up: a frame of 500\u00a0ms may go out in 4 min",
+        "Used up: a frame of 500\u00a0ms may go out in 4 min",
         "<b>Time on air used up</b> 12 times",
         "12 s ago: duty cycle 1.0% of 868-868.6 MHz is used up",
         "<b>Too strong</b> once",
@@ -240,7 +240,7 @@ def test_what_the_radio_tells_is_said(person: Visitor, double: GatewayDouble) ->
         "Not believed: SF12BW125: 2 frames are too few",
         "<code>fluxgate radio calibrate</code>",
         "from GNSS, good to 2\u00a0µs",
-        "The date is 1024 weeks off.",
+        "GNSS receiver: the date is 1024 weeks off.",
         "9, HDOP 0.9",
         "comes each second",
         "\u221233.86, 151.2, 20\u00a0m",
@@ -456,7 +456,7 @@ def test_a_receiver_is_told_by_what_it_is_good_for(receiver: Receiver, state: st
 
 
 def test_time_place_and_crystal_have_words() -> None:
-    assert tw.quality(Time("ntp", error_us=12_400.0)) == "from the internet (NTP), good to 12.4\u00a0ms"
+    assert tw.quality(Time("ntp", 12_400.0)) == "from the internet (NTP), good to 12.4\u00a0ms"
     assert tw.quality(Time("unset")) == "not set"
     assert tw.crystal(0.84) == "0.84\u00a0ppm fast"
     assert tw.place(Position(52.5, 13.40001)) == "52.5, 13.40001"
@@ -468,7 +468,7 @@ def test_time_place_and_crystal_have_words() -> None:
 
 def test_missing_priority_is_said_only_where_it_was_asked_for() -> None:
     """Simulated hardware has no need of it, and a serial module has no thread that would."""
-    refused, module = Realtime(False, advice=["x"]), RadioModule("a", realtime=False)
+    refused, module = Realtime(False, ["x"]), RadioModule("a", realtime=False)
     assert hw.lacks_priority(module, refused)
     assert not hw.lacks_priority(module, Realtime(False))
     assert not hw.lacks_priority(RadioModule("a"), refused)
