@@ -28,6 +28,7 @@ MAX_LINE: Final = 1 << 16  # bytes of a request
 MAX_REPLY: Final = 1 << 22
 MAX_AT_ONCE: Final = 4  # a scan occupies one for seconds; the status must still be had
 REQUEST_WAIT_S: Final = 5.0  # for the request to be complete
+REFUSAL_WAIT_S: Final = 0.5
 SOCKET_MODE: Final = 0o660
 
 Handler = Callable[[dict[str, Any]], Mapping[str, Any]]
@@ -102,6 +103,8 @@ class ControlServer:
         if not self._room.acquire(blocking=False):
             self.refused += 1
             with peer, contextlib.suppress(OSError):
+                peer.settimeout(REFUSAL_WAIT_S)
+                peer.recv(MAX_LINE)  # what is closed with something unread takes the answer back as well
                 peer.sendall(_line({"error": "the radio process is answering others: try again in a second"}))
             return
         threading.Thread(target=self._serve, args=(peer,), name="radio control request", daemon=True).start()

@@ -273,7 +273,7 @@ def test_a_day_of_eight_devices_reaches_the_log_once_and_every_downlink_its_micr
 def test_control_a_driver_that_ignores_the_rxdone_latency_is_late(
     config: Config, loop: asyncio.AbstractEventLoop, mocker: Any
 ) -> None:
-    mocker.patch("radio.sx127x.modem.rx_done_latency_ns", return_value=0)
+    mocker.patch("radio.calibration.rx_done_latency_ns", return_value=0)
     day, _ = live_through(config, loop, 900)
     late_us = sorted(error / 1000 for error in day.errors_ns)
     assert late_us[-1] > 30_000  # SF12
