@@ -279,11 +279,13 @@ class Chip:
 
     def detect(self) -> None:
         """Start channel activity detection. One flipped bit makes its mode TX: that is stopped before the air."""
-        self.command(Mode.CAD)
-        if self.op_mode() & 7 == Mode.TX:
+        for _ in range(_TRIES):
+            self.command(Mode.CAD)
+            if self.in_mode(Mode.CAD):
+                return
             self.incidents.append(FaultKind.SPI_NOISE)
             self.set_mode(Mode.STDBY)
-            self.command(Mode.CAD)
+        raise ChipError("channel activity detection does not start")
 
     def silence(self) -> None:
         """Stop whatever it does, in whatever state it is: from LoRa and FSK mode alike, SLEEP in LoRa mode takes."""
