@@ -7,7 +7,6 @@ clock that was wrong are in `hub.timekeeping`; here is what they are fed with.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Protocol
 from gateway.lorawan.clock import Instant
 from hub.message import TimeQuality
 from hub.timekeeping import STEP_NS, TRUSTED, ClockWatch, Correction, KeptClock
+from radio.hardware.wallclock import kernel_error_ns
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,6 @@ TOLD_APART_NS = 50_000_000  # what a receiver's time may differ from ours before
 TOLD_HOLD_NS = 60_000_000_000  # how long a receiver's word holds; it is asked every few seconds
 APART_NS = 1_000_000  # between two readings that are to be of one moment
 READINGS = 4  # on a busy machine the kernel may interrupt between any two of them
-
-_STA_UNSYNC = 0x0040  # adjtimex(2): the clock is not synchronised
 
 
 class ClockLog(Protocol):
@@ -169,23 +167,5 @@ def _both_clocks() -> tuple[int, int]:
     return mono, wall
 
 
-class _Timex(ctypes.Structure):
-    """struct timex of adjtimex(2): `modes` 0 only asks; the rest beyond `status` is not looked at."""
-
-    _fields_ = (
-        ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
-        ("freq", ctypes.c_long),
-        ("maxerror", ctypes.c_long),
-        ("esterror", ctypes.c_long),
-        ("status", ctypes.c_int),
-        ("rest", ctypes.c_byte * 512),
-    )
-
-
 def _synchronised() -> bool:
-    answer = _Timex()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.adjtimex(ctypes.byref(answer)) < 0:
-        return False
-    return not answer.status & _STA_UNSYNC
+    return kernel_error_ns() is not None

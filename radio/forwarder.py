@@ -13,6 +13,7 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from radio import gwmp
+from radio.complaints import Complaints
 from radio.concentrator import TxResult
 from radio.errors import GwmpError
 from radio.gwmp import RxPacket, TxAck, TxError, TxPacket
@@ -31,7 +32,6 @@ LOST_AFTER_PULLS: Final = 3  # keepalives without an answer: the server is gone
 QUICK_PULLS: Final = 3  # on a new way to the server
 QUICK_NS: Final = SECOND_NS
 KEEPALIVE_SPREAD: Final = 0.9  # a keepalive comes after this part of its interval at least
-SAY_AGAIN_NS: Final = 60 * SECOND_NS  # between two lines in the log about the same trouble
 
 
 class Way(Enum):
@@ -74,6 +74,7 @@ class Forwarder:
         rng: random.Random | None = None,
     ) -> None:
         self.name = name
+        self.say = Complaints(name)
         self.counters: Counter[str] = Counter()
         self._eui = eui
         self._transmit = transmit
@@ -95,7 +96,6 @@ class Forwarder:
         self._stat_due_ns: int | None = None
         self._changed_ns: int | None = None  # when it was connected, or lost
         self.last_ack_ns: int | None = None  # of a PUSH_ACK or PULL_ACK
-        self._said_ns: dict[str, int] = {}
 
     @property
     def connected(self) -> bool:
@@ -303,10 +303,3 @@ class Forwarder:
     def _unix_s(self, mono_ns: int | None) -> float | None:
         utc_ns = None if mono_ns is None or self._utc_ns is None else self._utc_ns(mono_ns)
         return None if utc_ns is None else round(utc_ns / 1e9, 3)
-
-    def say(self, now_ns: int, what: str, words: str, *args: object) -> None:
-        """A warning, at most one a minute of a kind: whoever can send datagrams must not fill the journal."""
-        said_ns = self._said_ns.get(what)
-        if said_ns is None or now_ns - said_ns >= SAY_AGAIN_NS:
-            self._said_ns[what] = now_ns
-            log.warning("server %s: " + words, self.name, *args)

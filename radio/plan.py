@@ -234,7 +234,9 @@ def _nearest(region: Region, freq_hz: int) -> str:
             f"{high / 1e6:.10g} MHz"
         )
     near = min(region.uplink_channels(), key=lambda hz: abs(hz - freq_hz))
-    return f"one of its {len(region.uplink_channels())} channels, of which {near / 1e6:.10g} MHz is the nearest"
+    return (
+        f"one of its {len(region.uplink_channels())} channels, of which {near / 1e6:.10g} MHz is the nearest"
+    )
 
 
 def _elsewhere(freq_hz: int) -> str:

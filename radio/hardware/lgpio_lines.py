@@ -7,12 +7,11 @@ import os
 import re
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from radio.errors import BusyError, GpioError
-from radio.hardware.gpiod_lines import MAX_EDGES
+from radio.hardware.edge_queue import EdgeQueue
 from radio.seam import Edge
 
 # A stamp is minutes old at most; monotonic and wall clock are decades apart.
@@ -42,15 +41,12 @@ class LgpioLines:
         self._pins = dict(pins)
         self._now_ns, self._wall_ns = now_ns, wall_ns
         self._names = {pin: name for name, pin in pins.items()}
-        self._seqno: dict[int, int] = dict.fromkeys(pins.values(), 0)
-        # Written by the library's callback thread, read by the owner; a deque hands over without a lock.
-        self._edges: deque[Edge] = deque(maxlen=MAX_EDGES)
+        self._edges = EdgeQueue(pins.values())
         self._callbacks: list[Any] = []
-        self._pending = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
             self._handle: int = _open_chip(lgpio, tuple(chip_labels))
         except GpioError:
-            os.close(self._pending)
+            self._edges.close()
             raise
         try:
             for name, pin in pins.items():
@@ -65,21 +61,14 @@ class LgpioLines:
             raise kind(f"{error} (GPIO {', '.join(str(pin) for pin in pins.values())})") from error
 
     def _on_edge(self, _chip: int, pin: int, level: int, tick_ns: int) -> None:
-        self._seqno[pin] = seqno = self._seqno[pin] + 1
         t_ns, coarse = monotonic_of(tick_ns, self._now_ns(), self._wall_ns())
-        self._edges.append(Edge(self._names[pin], level == 1, t_ns, seqno, coarse))
-        os.eventfd_write(self._pending, 1)
+        self._edges.push(pin, self._names[pin], level == 1, t_ns, coarse=coarse)
 
     def fileno(self) -> int | None:
-        return self._pending
+        return self._edges.fileno()
 
     def read_edges(self) -> list[Edge]:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._pending)
-        edges = []
-        while self._edges:
-            edges.append(self._edges.popleft())
-        return edges
+        return self._edges.take()
 
     def get(self, name: str) -> bool:
         with self._translated():
@@ -113,7 +102,7 @@ class LgpioLines:
         for callback in self._callbacks:
             callback.cancel()
         self._lgpio.gpiochip_close(self._handle)
-        os.close(self._pending)
+        self._edges.close()
 
 
 def monotonic_of(tick_ns: int, mono_ns: int, wall_ns: int) -> tuple[int, bool]:

@@ -3,14 +3,11 @@
 RPi.GPIO itself cannot watch edges on kernels from 6.6 on and knows nothing of the Pi 5; rpi-lgpio can.
 """
 
-import contextlib
-import os
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from radio.errors import GpioError
-from radio.hardware.gpiod_lines import MAX_EDGES
+from radio.hardware.edge_queue import EdgeQueue
 from radio.seam import Edge
 
 
@@ -30,11 +27,8 @@ class RpiGpioLines:
         self._pins = dict(pins)
         self._names = {pin: name for name, pin in pins.items()}
         self._now_ns = now_ns
-        self._seqno: dict[int, int] = dict.fromkeys(pins.values(), 0)
-        # Written by the library's callback thread, read by the owner; a deque hands over without a lock.
-        self._edges: deque[Edge] = deque(maxlen=MAX_EDGES)
         set_up(GPIO, pins)
-        self._pending = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._edges = EdgeQueue(pins.values())
         try:
             for name, pin in pins.items():
                 if name != "reset":
@@ -47,20 +41,13 @@ class RpiGpioLines:
             ) from error
 
     def _on_edge(self, pin: int) -> None:
-        self._seqno[pin] = seqno = self._seqno[pin] + 1
-        self._edges.append(Edge(self._names[pin], True, self._now_ns(), seqno, coarse=True))
-        os.eventfd_write(self._pending, 1)
+        self._edges.push(pin, self._names[pin], True, self._now_ns(), coarse=True)
 
     def fileno(self) -> int | None:
-        return self._pending
+        return self._edges.fileno()
 
     def read_edges(self) -> list[Edge]:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._pending)
-        edges = []
-        while self._edges:
-            edges.append(self._edges.popleft())
-        return edges
+        return self._edges.take()
 
     def get(self, name: str) -> bool:
         return bool(self._gpio.input(self._pins[name]))
@@ -81,7 +68,7 @@ class RpiGpioLines:
             if name != "reset":
                 self._gpio.remove_event_detect(pin)
         self._gpio.cleanup(list(self._pins.values()))
-        os.close(self._pending)
+        self._edges.close()
 
 
 def set_up(gpio: Any, pins: Mapping[str, int]) -> None:

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from radio.complaints import Complaints
 from radio.concentrator import time_of
 from radio.gwmp import RxPacket
 from radio.regions import Region
@@ -39,7 +40,6 @@ TIME_SYNC_NS: Final = 300 * SECOND_NS
 TIME_SYNC_FIRST_NS: Final = 10 * SECOND_NS
 ROUND_TRIPS: Final = 8  # answers on time, of which the quickest tells most
 SLOW_ANSWER_NS: Final = 2 * SECOND_NS
-SAY_AGAIN_NS: Final = 60 * SECOND_NS
 REMOTE_CONTROL: Final = frozenset({"runcmd", "rmtsh"})
 
 
@@ -60,6 +60,7 @@ class Client:
         rng: random.Random | None = None,
     ) -> None:
         self.name = name
+        self.say = Complaints(name)
         self.counters: Counter[str] = Counter()
         self.last_message_ns: int | None = None
         self.round_trip_ms: float | None = None
@@ -79,7 +80,6 @@ class Client:
             maxlen=ROUND_TRIPS
         )  # round trip ns, server less own ms
         self._changed_ns: int | None = None
-        self._said_ns: dict[str, int] = {}
 
     @property
     def connected(self) -> bool:
@@ -285,13 +285,6 @@ class Client:
     def _unix_s(self, mono_ns: int | None) -> float | None:
         utc_ns = None if mono_ns is None or self._utc_ns is None else self._utc_ns(mono_ns)
         return None if utc_ns is None else round(utc_ns / 1e9, 3)
-
-    def say(self, now_ns: int, what: str, words: str, *args: object) -> None:
-        """A warning, at most one a minute of a kind: a server must not fill the journal."""
-        said_ns = self._said_ns.get(what)
-        if said_ns is None or now_ns - said_ns >= SAY_AGAIN_NS:
-            self._said_ns[what] = now_ns
-            log.warning("server %s: " + words, self.name, *args)
 
 
 def _is_lorawan(phy: bytes) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from radio import gwmp
+from radio.complaints import SAY_AGAIN_NS
 from radio.concentrator import TxResult
 from radio.forwarder import (
     ACK_WAIT_NS,
@@ -15,7 +16,6 @@ from radio.forwarder import (
     MAX_RXPK,
     MAX_UNACKED,
     MAX_WAITING,
-    SAY_AGAIN_NS,
     SECOND_NS,
     STALE_NS,
     Forwarder,
