@@ -13,7 +13,20 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ORDER = ("path", "log", "bytes", "store", "mqtt", "http", "coap", "nats", "relay", "hw_sim", "radio", "station")
+ORDER = (
+    "path",
+    "log",
+    "bytes",
+    "store",
+    "mqtt",
+    "http",
+    "coap",
+    "nats",
+    "relay",
+    "hw_sim",
+    "radio",
+    "station",
+)
 
 
 def main() -> None:
