@@ -23,8 +23,7 @@ from gateway.lorawan.clock import Instant
 from gateway.lorawan.outcome import Downlink
 from gateway.lorawan.server import NetworkServer
 from gateway.lorawan.types import DevEUI
-from radio import forwarder as forwarder_module
-from radio import gwmp
+from radio import complaints, gwmp
 from radio.concentrator import TxResult
 from radio.errors import GwmpError
 from radio.filters import Filter
@@ -203,7 +202,7 @@ def careless_run(count: int, seed: int) -> fuzz.Result:
 def talkative_run(count: int, seed: int) -> fuzz.Result:
     """The other control: a line in the log for every datagram."""
     with (
-        mock.patch.object(forwarder_module, "SAY_AGAIN_NS", 0),
+        mock.patch.object(complaints, "SAY_AGAIN_NS", 0),
         mock.patch.object(link_module, "SAY_AGAIN_NS", 0),
     ):
         return run(count, seed)

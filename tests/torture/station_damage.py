@@ -22,11 +22,10 @@ from gateway.station.lns import MAX_CONTEXTS, MAX_MALFORMED, MAX_PENDING, Lns, S
 from gateway.station.plan import router_config
 from gateway.station.registry import KnownGateway
 from hub.message import TimeQuality
-from radio import gwmp
+from radio import complaints, gwmp
 from radio.concentrator import TxResult
 from radio.lora import LoRaModulation, airtime_us
 from radio.regions import get_region
-from radio.station import client as client_module
 from radio.station import codec, orders
 from radio.station.client import Client
 from radio.station.errors import StationError
@@ -256,5 +255,5 @@ def careless_run(count: int, seed: int) -> fuzz.Result:
 
 def talkative_run(count: int, seed: int) -> fuzz.Result:
     """The other control: a line in the log for every message."""
-    with mock.patch.object(client_module, "SAY_AGAIN_NS", 0):
+    with mock.patch.object(complaints, "SAY_AGAIN_NS", 0):
         return run(count, seed)

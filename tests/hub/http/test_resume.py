@@ -42,10 +42,16 @@ async def follow_events(served: Served, seen: list[tuple[int, int]], until: int)
             try:
                 async with client.stream("GET", served.url + MESSAGES, headers=headers) as response:
                     assert response.status_code == 200
-                    seq = 0
+                    seq, kind = 0, ""
                     async for line in response.aiter_lines():
-                        if line.startswith("id: "):
+                        if not line:
+                            kind = ""
+                        elif line.startswith("event: "):
+                            kind = line[7:]
+                        elif line.startswith("id: "):
                             seq = int(line[4:])
+                        elif line.startswith("data: ") and kind == "gap":
+                            assert not seen, "only numbers that a process took and was killed with"
                         elif line.startswith("data: "):
                             seen.append((seq, int(line[6:])))
                             if len(seen) == until:
@@ -62,6 +68,9 @@ async def follow_socket(served: Served, seen: list[tuple[int, int]], until: int)
             async with connect(url, additional_headers=APP, proxy=None, close_timeout=0.2) as client:
                 async for text in client:
                     message = json.loads(text)
+                    if message.get("type") == "gap":
+                        assert not seen, "only numbers that a process took and was killed with"
+                        continue
                     seen.append((message["seq"], message["payload"]))
                     if len(seen) == until:
                         return
