@@ -18,14 +18,27 @@ class Histogram(msgspec.Struct, frozen=True):
     min: int | None = None
     max: int | None = None
 
+    @property
+    def worst(self) -> int | None:
+        """The value that lies furthest from 0, without its sign."""
+        found = [abs(value) for value in (self.min, self.max) if value is not None]
+        return max(found, default=None)
+
     def within(self, share: float) -> int | None:
-        """The smallest bound that holds this share of the values; the largest value where none does."""
-        needed, so_far = share * self.count, 0
-        for bound, here in zip(self.bounds, self.counts, strict=False):
+        """A distance from 0, either way, that holds this share of the values; the worst where no bound does."""
+        lows = [self.min or 0, *self.bounds]
+        highs = [*self.bounds, self.max or 0]
+        apart = sorted(
+            (max(abs(low), abs(high)) if low < 0 else abs(high), here)
+            for low, high, here in zip(lows, highs, self.counts, strict=False)
+            if here
+        )
+        so_far = 0
+        for distance, here in apart:
             so_far += here
-            if self.count and so_far >= needed:
-                return bound
-        return self.max
+            if so_far >= share * self.count:
+                return distance
+        return self.worst
 
 
 class Span(msgspec.Struct, frozen=True):

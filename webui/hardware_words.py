@@ -130,7 +130,7 @@ def capabilities(able: Capabilities) -> str:
 
 def start_precision(histogram: Histogram) -> str:
     within = histogram.within(0.99)
-    worst = "" if histogram.max is None else f", the worst by {micro(histogram.max)}"
+    worst = "" if histogram.worst is None else f", the worst by {micro(histogram.worst)}"
     number = counted(histogram.count, "downlink")
     return f"99 % of {number} started within {micro(within or 0)} of their moment{worst}."
 

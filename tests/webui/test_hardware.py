@@ -397,6 +397,12 @@ def test_a_histogram_tells_the_bound_that_holds_a_share() -> None:
     assert Histogram().within(0.99) is None
 
 
+def test_early_counts_as_much_as_late() -> None:
+    early = Histogram(bounds=[-50, -20, 0, 20], counts=[1, 4, 90, 5, 0], count=100, min=-77, max=3)
+    assert [early.within(share) for share in (0.9, 0.99, 1.0)] == [20, 50, 77]
+    assert early.worst == 77
+
+
 def test_states_and_uses_have_words() -> None:
     assert hw.module_state(RadioModule("a", state="listening")).word == "listening"
     assert hw.module_state(RadioModule("a", state="armed")).word == "sending"
