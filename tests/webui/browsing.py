@@ -38,7 +38,8 @@ class Watched:
         self.page.on("request", lambda request: self._request(request.url))
 
     def _line(self, kind: str, text: str) -> None:
-        if kind in {"error", "warning"}:
+        # A page that is signed out while it asks for a part of itself is told so, and goes to the sign-in.
+        if kind in {"error", "warning"} and "status of 401" not in text:
             self.faults.append(text)
 
     def _request(self, url: str) -> None:
