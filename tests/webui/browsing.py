@@ -32,14 +32,16 @@ class Watched:
         self.page.set_default_timeout(15_000)
         self.faults: list[str] = []  # errors and warnings of the console, violations of the policy among them
         self.foreign: list[str] = []
+        self.signing_out = False
         self.page.add_init_script(WATCH)
         self.page.on("console", lambda line: self._line(line.type, line.text))
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("request", lambda request: self._request(request.url))
 
     def _line(self, kind: str, text: str) -> None:
-        # A page that is signed out while it asks for a part of itself is told so, and goes to the sign-in.
-        if kind in {"error", "warning"} and "status of 401" not in text:
+        if self.signing_out and "status of 401" in text:
+            return  # the page was asking for a part of itself just then
+        if kind in {"error", "warning"}:
             self.faults.append(text)
 
     def _request(self, url: str) -> None:

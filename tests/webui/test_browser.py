@@ -32,8 +32,10 @@ def test_from_the_claim_to_the_cloud(watched: Watched, double: GatewayDouble) ->
     expect(page.locator(".lamp")).to_have_count(3)
 
     section(page, "More")
+    watched.signing_out = True
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+    watched.signing_out = False
     page = watched.sign_in()
 
     section(page, "Radio")

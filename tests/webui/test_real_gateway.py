@@ -30,8 +30,10 @@ def test_from_the_claim_code_to_an_outage_upstream(browser: Browser, real: RealS
     expect(page.locator(".lamp")).to_have_count(3)
     expect(page.locator(".hears")).to_contain_text("868.1 MHz · SF7")
     section(page, "More")
+    watched.signing_out = True
     page.get_by_role("button", name="Sign out").click()
     watched.fill_in_sign_in()
+    watched.signing_out = False
 
     # A device that nobody knows calls; what it needs is one press away.
     section(page, "Radio")
