@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 import uvloop
 
-from gateway import __version__, doors, logs, nats_parts, nats_source
+from gateway import __version__, doors, logs, nats_parts
 from gateway.api import Api
 from gateway.clock import SystemClock
 from gateway.commands import Commands
@@ -39,6 +39,7 @@ from gateway.lorawan.seal import SEAL_KEY_SIZE, Sealer
 from gateway.lorawan.server import NetworkServer
 from gateway.lorawan.settings import Settings
 from gateway.machine import gateway_eui
+from gateway.migrations import MIGRATIONS
 from gateway.nats_source import NatsSource
 from gateway.oscore_api import OscoreApi
 from gateway.radio_api import RadioApi
@@ -51,13 +52,11 @@ from gateway.station.door import StationDoor
 from gateway.station.parts import station_door
 from gateway.status import StatusFiles, StatusSource
 from gateway.uplinks import Uplinks
-from gateway.upstream import refusals
 from gateway.upstream.config import UpstreamMqttConfig
 from gateway.upstream.mqtt import MqttSink
 from gateway.upstream.relay import Relay
 from hub import coap, mqtt
 from hub.errors import HubError, LogFailed
-from hub.http import MIGRATIONS as HTTP_MIGRATIONS
 from hub.http.app import create_app
 from hub.http.door import HttpDoor
 from hub.http.limits import Limits
@@ -140,14 +139,7 @@ async def opened_core(config: Config) -> AsyncIterator[Core]:
             stack.enter_context(_only_one(folder / LOCK_FILE))
             hub = Hub.open(
                 folder,
-                migrations=(
-                    *store.MIGRATIONS,
-                    *mqtt.MIGRATIONS,
-                    *HTTP_MIGRATIONS,
-                    *coap.MIGRATIONS,
-                    *refusals.MIGRATIONS,
-                    *nats_source.MIGRATIONS,
-                ),
+                migrations=MIGRATIONS,
                 settings=HubSettings(
                     commit_interval_s=config.hub.commit_interval_s,
                     max_messages=config.hub.max_messages,

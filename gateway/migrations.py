@@ -1,0 +1,16 @@
+"""Every table of the gateway, in the order in which its database has grown."""
+
+from gateway import nats_source
+from gateway.lorawan import store
+from gateway.upstream import refusals
+from hub import coap, mqtt
+from hub.http import MIGRATIONS as HTTP_MIGRATIONS
+
+MIGRATIONS = (
+    *store.MIGRATIONS,
+    *mqtt.MIGRATIONS,
+    *HTTP_MIGRATIONS,
+    *coap.MIGRATIONS,
+    *refusals.MIGRATIONS,
+    *nats_source.MIGRATIONS,
+)
