@@ -114,6 +114,7 @@ class Retention:
         missed = _record_gaps(conn, last)
         conn.execute("DELETE FROM log WHERE seq <= ?", (last,))
         conn.execute("DELETE FROM hole WHERE last <= ?", (last,))
+        conn.execute("INSERT OR REPLACE INTO state(name, value) VALUES ('removed', ?)", (last,))
         (first,) = conn.execute("SELECT coalesce(min(seq), ?) FROM log", (last + 1,)).fetchone()
         return Step(removed, first, missed)
 

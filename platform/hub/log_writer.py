@@ -192,8 +192,11 @@ class LogWriter:
     def _reserve(self, conn: sqlite3.Connection, ended: int) -> None:
         """Reserve the next block after `ended`. Numbers left from the last run become a hole."""
         conn.execute("BEGIN IMMEDIATE")
-        if ended > self.last_seq and self.last_seq:
-            conn.execute("INSERT OR REPLACE INTO hole(first, last) VALUES (?, ?)", (self.last_seq + 1, ended))
+        (removed,) = conn.execute(
+            "SELECT CAST(coalesce(sum(value), 0) AS INTEGER) FROM state WHERE name = 'removed'"
+        ).fetchone()
+        if ended > (stored := max(self.last_seq, removed)):
+            conn.execute("INSERT OR REPLACE INTO hole(first, last) VALUES (?, ?)", (stored + 1, ended))
         self._extend_reservation(conn, ended)
         conn.execute("COMMIT")
         grow_wal(self._path, PAGE_SIZE)

@@ -123,13 +123,27 @@ class Follower:
         ((first,),) = log.query("SELECT min(seq) FROM log")
         first = log.first_seq if first is None else first
         if first > before + 1:
-            self._followers.gaps += 1
-            self._queue.append(Gap(before + 1, first - 1))
+            self._miss(before + 1, first - 1)
             seen = max(seen, first - 1)
         self._queue.extend(messages)
         self._position = seen
         self._live = seen >= log.committed_seq
         self._ready.set()
+
+    def _miss(self, first: int, last: int) -> None:
+        """Announce the numbers from `first` to `last` as missing, but for those no message ever had."""
+        unused = self._hub.log.query(
+            "SELECT first, CAST(last AS INTEGER) FROM hole WHERE last >= ? AND first <= ? ORDER BY first",
+            (first, last),
+        )
+        for start, end in unused:
+            if start <= first:
+                first = max(first, end + 1)
+            if end >= last:
+                last = min(last, start - 1)
+        if first <= last:
+            self._followers.gaps += 1
+            self._queue.append(Gap(first, last))
 
     def _wanted_here(self, message: Message) -> bool:
         return message.channel == self.channel and self._wants(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,25 @@ def test_what_retention_has_removed_is_announced(tmp_path: Path, make_message: A
         assert followers.gaps == 1
         again = followers.follow(Filter(CHANNEL, "#"), first - 1, asyncio.Event())
         assert [item.seq for item in drain(again)] == list(range(first, 401))
+        await hub.close()
+
+    asyncio.run(main())
+
+
+def test_numbers_that_no_message_had_are_not_announced_as_missing(tmp_path: Path, make_message: Any) -> None:
+    """A process killed before its first message leaves the numbers it had reserved unused."""
+
+    async def main() -> None:
+        first = Hub.open(tmp_path / "first")
+        shutil.copytree(tmp_path / "first", tmp_path / "killed")
+        await first.close()
+        hub = Hub.open(tmp_path / "killed")
+        (seq,) = await hub.log.append([message(make_message, 1)])
+        assert seq > 1
+        followers = Followers(hub)
+        follower = followers.follow(Filter(CHANNEL, "#"), 0, asyncio.Event())
+        assert [item.seq for item in drain(follower) if isinstance(item, Message)] == [seq]
+        assert followers.gaps == 0
         await hub.close()
 
     asyncio.run(main())
