@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from gateway.lorawan.crypto import SessionCrypto
 from gateway.lorawan.errors import OrderError
+from gateway.lorawan.profile import DEFAULT, DEFAULT_NAME, Profile
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
 from radio.gwmp import RxPacket
 
@@ -41,6 +42,7 @@ class DeviceConfig:
     codec: str = "cayenne"
     thing_id: str = ""
     channel_id: str = ""
+    profile: str = DEFAULT_NAME
 
     def __post_init__(self) -> None:
         if self.activation is Activation.OTAA:
@@ -190,6 +192,7 @@ class Device:
     problem: str = ""  # why this device's frames were refused last; "" once one was accepted
     topic: str = ""  # DevEUI in hex: the subtopic its messages go to
     base_name: str = ""  # of its SenML records (RFC 9039)
+    profile: Profile = field(default=DEFAULT, repr=False)  # the one that `config.profile` names
 
     def __post_init__(self) -> None:
         self.topic = str(self.dev_eui)

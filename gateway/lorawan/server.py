@@ -11,7 +11,8 @@ Nothing is remembered about senders that are not registered. `Downlink`, `Outcom
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from random import Random, SystemRandom
@@ -27,6 +28,7 @@ from gateway.lorawan.joining import SAME_MOMENT_NS, Joiner, refusal, refusal_of_
 from gateway.lorawan.maclayer import NEVER_NS, MacLayer
 from gateway.lorawan.orders import Orders, Queued
 from gateway.lorawan.outcome import Downlink, Joined, Outcome, Reason, Rejected, Uplink, Writes
+from gateway.lorawan.profile import DEFAULT, DEFAULT_NAME, Profile
 from gateway.lorawan.settings import Settings
 from gateway.lorawan.types import DevAddr, DevEUI, NetID
 from gateway.lorawan.windows import join_windows
@@ -75,8 +77,12 @@ class NetworkServer:
         writer: store.Store | None = None,
         stored: store.Stored | None = None,
         rng: Random | None = None,
+        profiles: Mapping[str, Profile] | None = None,
     ) -> None:
-        """`stored` is what `writer.load` found. Raises ValueError for settings the region cannot have."""
+        """`stored` is what `writer.load` found, `profiles` all there are beside `DEFAULT`.
+
+        Raises ValueError for settings the region cannot have.
+        """
         self.region = region
         self.net_id = NetID(net_id)
         self.settings = settings or Settings()
@@ -91,6 +97,7 @@ class NetworkServer:
         self._devices: dict[int, Device] = {}  # by DevEUI; at most settings.max_devices
         self._sessions: dict[int, tuple[Session, ...]] = {}  # by DevAddr: those of registered devices
         self._last_session = stored.last_session
+        self._profiles = {DEFAULT_NAME: DEFAULT, **(profiles or {})}
         for device in stored.devices:
             self._adopt(device)
 
@@ -372,6 +379,7 @@ class NetworkServer:
             raise DeviceExists(f"{config.dev_eui} is registered already")
         if len(self._devices) >= self.settings.max_devices:
             raise OrderError(f"{self.settings.max_devices} devices are registered, and no more fit")
+        self._check_profile(config.profile)
         device = Device(config, config.dev_eui)
         writes = self._store.device_added(device)
         if config.activation is Activation.ABP:
@@ -394,6 +402,30 @@ class NetworkServer:
         self._orders.forget(device)
         return store.device_gone(device.dev_eui)
 
+    @property
+    def profiles(self) -> Mapping[str, Profile]:
+        """Every profile a device may name."""
+        return self._profiles
+
+    def use_profiles(self, profiles: Mapping[str, Profile]) -> None:
+        """Take new profiles; what they say reaches their devices at once.
+
+        Raises OrderError where one is missing that devices name: then all stays as it was.
+        """
+        profiles = {DEFAULT_NAME: DEFAULT, **profiles}
+        used = Counter(device.config.profile for device in self._devices.values())
+        for name in self._profiles:
+            if name not in profiles and (count := used[name]):
+                devices = "1 device has" if count == 1 else f"{count} devices have"
+                raise OrderError(f"{devices} the profile {name!r}: give them another one first")
+        self._profiles = profiles
+        for device in self._devices.values():
+            device.profile = profiles.get(device.config.profile, DEFAULT)
+
+    def device_profile(self, dev_eui: int) -> Profile:
+        """Raises UnknownDevice."""
+        return self._device(dev_eui).profile
+
     def devices(self, limit: int | None = None) -> list[DeviceStatus]:
         """All devices, or the first `limit` of them."""
         return [status_of(device) for device in islice(self._devices.values(), limit)]
@@ -411,11 +443,16 @@ class NetworkServer:
     def _adopt(self, device: Device) -> None:
         """Index a device, new or from the store."""
         self._devices[device.dev_eui] = device
+        device.profile = self._profiles.get(device.config.profile, DEFAULT)
         if not self.settings.status_interval_s:
             device.status_due_ns = NEVER_NS
         for session in _sessions_of(device):
             self._know_session(session)
         self._orders.adopt(device)
+
+    def _check_profile(self, name: str) -> None:
+        if name not in self._profiles:
+            raise OrderError(f"there is no profile {name!r}; there are {', '.join(sorted(self._profiles))}")
 
     def _next_session(self) -> int:
         self._last_session += 1
