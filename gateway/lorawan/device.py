@@ -9,6 +9,7 @@ import enum
 from collections import deque
 from dataclasses import dataclass, field
 
+from gateway.lorawan.channels import ChannelTable
 from gateway.lorawan.crypto import SessionCrypto
 from gateway.lorawan.errors import OrderError
 from gateway.lorawan.profile import DEFAULT, DEFAULT_NAME, Profile
@@ -140,6 +141,7 @@ class MacState:
     quiet_until_fcnt: int = 0  # no LinkADRReq before this uplink: the last ones were refused or unanswered
     uplinks_since_adr: int = 0
     snr_db: deque[float] = field(default_factory=lambda: deque(maxlen=ADR_HISTORY))
+    channels: ChannelTable = field(default_factory=ChannelTable)  # of the region, once the server has it
 
 
 @dataclass(slots=True, eq=False)

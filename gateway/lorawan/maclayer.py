@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gateway.lorawan import adr, mac
+from gateway.lorawan.channels import ChannelTable
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.device import ADR_HISTORY, Device, LinkAdr, MacState, Session
 from gateway.lorawan.errors import MacError
@@ -48,6 +49,11 @@ class MacLayer:
         self._max_dr = region.adr_max_dr
         if settings.adr_max_dr is not None:
             self._max_dr = min(self._max_dr, settings.adr_max_dr)
+
+    def adopt(self, session: Session) -> None:
+        """A session begins, or comes from the store: it has at least the region's channels."""
+        if session.mac.channels.region is None:
+            session.mac.channels = ChannelTable(self._region)
 
     def hear(self, session: Session, data: bytes, rx: RxPacket, now: Instant) -> Heard:
         """Take the MAC commands of an uplink; those before a fault count, the fault becomes a note."""

@@ -23,8 +23,8 @@ UPLINK = [
     pytest.param("09", mac.TxParamSetupAns(), id="TxParamSetupAns"),
     pytest.param("0a02", mac.DlChannelAns(False, True), id="DlChannelAns"),
     pytest.param("0d", mac.DeviceTimeReq(), id="DeviceTimeReq"),
-    pytest.param("0b01", mac.Opaque(0x0B, b"\x01", "RekeyInd"), id="RekeyInd of 1.1"),
-    pytest.param("1007", mac.Opaque(0x10, b"\x07", "PingSlotInfoReq"), id="PingSlotInfoReq of class B"),
+    pytest.param("0b01", mac.RekeyInd(1), id="RekeyInd of 1.1"),
+    pytest.param("1007", mac.PingSlotInfoReq(7), id="PingSlotInfoReq of class B"),
 ]
 DOWNLINK = [
     pytest.param("021401", mac.LinkCheckAns(20, 1), id="LinkCheckAns"),
@@ -38,9 +38,7 @@ DOWNLINK = [
     pytest.param("0935", mac.TxParamSetupReq(True, True, 5), id="TxParamSetupReq"),
     pytest.param("0a01d2ad84", mac.DlChannelReq(1, 869_525_000), id="DlChannelReq"),
     pytest.param("0d0102030480", mac.DeviceTimeAns(0x04030201, 0x80), id="DeviceTimeAns"),
-    pytest.param(
-        "130000d2", mac.Opaque(0x13, b"\x00\x00\xd2", "BeaconFreqReq"), id="BeaconFreqReq of class B"
-    ),
+    pytest.param("13d2ad84", mac.BeaconFreqReq(869_525_000), id="BeaconFreqReq of class B"),
 ]
 
 

@@ -1,49 +1,20 @@
-"""MAC commands of LoRaWAN 1.0.x (1.0.2 section 5, 1.0.3's DeviceTime), both directions, bytes to values and
-back.
+"""MAC commands of every class A device: LoRaWAN 1.0.0 to 1.0.4 (TS001 section 5), and 1.1 with them.
 
-Commands that this network and its nodes act on have a class of their own with the fields of the
-specification. Those of class B and LoRaWAN 1.1 are kept as `Opaque`: their length is known, so that what
-follows them is read at its right place. After an unknown CID nothing can be read. Multi-byte fields are
-little endian.
+Layouts and section numbers are those of 1.0.2; DeviceTime is 1.0.3's. Multi-byte fields are little endian.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
-from gateway.lorawan.errors import MacError
+from gateway.lorawan.mac.base import Command, freq_bytes, freq_of
 
 KEEP = 0xF  # data rate or power of a LinkADRReq: leave it as it is (1.0.4)
 BATTERY_EXTERNAL = 0  # DevStatusAns: on mains power
 BATTERY_UNKNOWN = 255
 # TxParamSetupReq: dBm by code (1.0.2, 5.8)
 MAX_EIRP_DBM = (8, 10, 12, 13, 14, 16, 18, 20, 21, 24, 26, 27, 29, 30, 33, 36)
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One MAC command; the base class is a command without fields."""
-
-    CID: ClassVar[int]
-    SIZE: ClassVar[int] = 0  # bytes after the CID
-
-    @classmethod
-    def decode(cls, payload: bytes) -> Self:
-        """From exactly SIZE bytes."""
-        return cls()
-
-    @property
-    def payload(self) -> bytes:
-        return b""
-
-    def encode(self) -> bytes:
-        return bytes((self.CID,)) + self.payload
-
-    @property
-    def name(self) -> str:
-        return type(self).__name__
 
 
 class LinkCheckReq(Command):
@@ -156,11 +127,11 @@ class RXParamSetupReq(Command):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        return cls(payload[0] >> 4 & 7, payload[0] & 0x0F, _freq_hz(payload[1:4]))
+        return cls(payload[0] >> 4 & 7, payload[0] & 0x0F, freq_of(payload[1:4]))
 
     @property
     def payload(self) -> bytes:
-        return bytes((self.rx1_dr_offset << 4 | self.rx2_dr,)) + _freq_bytes(self.freq_hz)
+        return bytes((self.rx1_dr_offset << 4 | self.rx2_dr,)) + freq_bytes(self.freq_hz)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +189,11 @@ class NewChannelReq(Command):
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        return cls(payload[0], _freq_hz(payload[1:4]), payload[4] >> 4, payload[4] & 0x0F)
+        return cls(payload[0], freq_of(payload[1:4]), payload[4] >> 4, payload[4] & 0x0F)
 
     @property
     def payload(self) -> bytes:
-        return bytes((self.ch_index,)) + _freq_bytes(self.freq_hz) + bytes((self.max_dr << 4 | self.min_dr,))
+        return bytes((self.ch_index,)) + freq_bytes(self.freq_hz) + bytes((self.max_dr << 4 | self.min_dr,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +238,7 @@ class TxParamSetupReq(Command):
     """Network: dwell time limits and the greatest EIRP (5.8; AS923 and AU915)."""
 
     CID = 0x09
+    SINCE = "1.0.2"
     SIZE = 1
     downlink_dwell: bool
     uplink_dwell: bool
@@ -283,6 +255,7 @@ class TxParamSetupReq(Command):
 
 class TxParamSetupAns(Command):
     CID = 0x09
+    SINCE = "1.0.2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,22 +263,24 @@ class DlChannelReq(Command):
     """Network: RX1 of this uplink channel is on another frequency (5.9; not in fixed-plan regions)."""
 
     CID = 0x0A
+    SINCE = "1.0.2"
     SIZE = 4
     ch_index: int
     freq_hz: int  # steps of 100 Hz
 
     @classmethod
     def decode(cls, payload: bytes) -> Self:
-        return cls(payload[0], _freq_hz(payload[1:4]))
+        return cls(payload[0], freq_of(payload[1:4]))
 
     @property
     def payload(self) -> bytes:
-        return bytes((self.ch_index,)) + _freq_bytes(self.freq_hz)
+        return bytes((self.ch_index,)) + freq_bytes(self.freq_hz)
 
 
 @dataclass(frozen=True, slots=True)
 class DlChannelAns(Command):
     CID = 0x0A
+    SINCE = "1.0.2"
     SIZE = 1
     freq_ok: bool = True
     uplink_exists: bool = True
@@ -323,11 +298,13 @@ class DeviceTimeReq(Command):
     """Device: what time was it at the end of this uplink? (1.0.3, 5.10)"""
 
     CID = 0x0D
+    SINCE = "1.0.3"
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceTimeAns(Command):
     CID = 0x0D
+    SINCE = "1.0.3"
     SIZE = 5
     gps_s: int  # seconds since 1980-01-06, leap seconds not counted out
     fraction: int  # 1/256 s
@@ -339,125 +316,3 @@ class DeviceTimeAns(Command):
     @property
     def payload(self) -> bytes:
         return self.gps_s.to_bytes(4, "little") + bytes((self.fraction,))
-
-
-@dataclass(frozen=True, slots=True)
-class Opaque(Command):
-    """A command of class B or LoRaWAN 1.1: read past, kept for the trace, never acted on."""
-
-    cid: int
-    body: bytes
-    title: str
-
-    @property
-    def payload(self) -> bytes:
-        return self.body
-
-    def encode(self) -> bytes:
-        return bytes((self.cid,)) + self.body
-
-    @property
-    def name(self) -> str:
-        return self.title
-
-
-_UPLINK: dict[int, type[Command]] = {
-    kind.CID: kind
-    for kind in (
-        LinkCheckReq,
-        LinkADRAns,
-        DutyCycleAns,
-        RXParamSetupAns,
-        DevStatusAns,
-        NewChannelAns,
-        RXTimingSetupAns,
-        TxParamSetupAns,
-        DlChannelAns,
-        DeviceTimeReq,
-    )
-}
-_DOWNLINK: dict[int, type[Command]] = {
-    kind.CID: kind
-    for kind in (
-        LinkCheckAns,
-        LinkADRReq,
-        DutyCycleReq,
-        RXParamSetupReq,
-        DevStatusReq,
-        NewChannelReq,
-        RXTimingSetupReq,
-        TxParamSetupReq,
-        DlChannelReq,
-        DeviceTimeAns,
-    )
-}
-# CID -> (name, bytes after it): class B (1.0.2 section 14) and LoRaWAN 1.1 section 5
-_OPAQUE_UPLINK = {
-    0x01: ("ResetInd", 1),
-    0x0B: ("RekeyInd", 1),
-    0x0C: ("ADRParamSetupAns", 0),
-    0x0F: ("RejoinParamSetupAns", 1),
-    0x10: ("PingSlotInfoReq", 1),
-    0x11: ("PingSlotChannelAns", 1),
-    0x12: ("BeaconTimingReq", 0),
-    0x13: ("BeaconFreqAns", 1),
-    0x20: ("DeviceModeInd", 1),
-}
-_OPAQUE_DOWNLINK = {
-    0x01: ("ResetConf", 1),
-    0x0B: ("RekeyConf", 1),
-    0x0C: ("ADRParamSetupReq", 1),
-    0x0E: ("ForceRejoinReq", 2),
-    0x0F: ("RejoinParamSetupReq", 1),
-    0x10: ("PingSlotInfoAns", 0),
-    0x11: ("PingSlotChannelReq", 4),
-    0x12: ("BeaconTimingAns", 3),
-    0x13: ("BeaconFreqReq", 3),
-    0x20: ("DeviceModeConf", 1),
-}
-
-
-def parse_uplink(data: bytes) -> tuple[Command, ...]:
-    """What a device says in FOpts or on port 0. Raises MacError, which holds the commands read before the
-    fault."""
-    return _parse(data, _UPLINK, _OPAQUE_UPLINK)
-
-
-def parse_downlink(data: bytes) -> tuple[Command, ...]:
-    """What a network says in FOpts or on port 0. Raises MacError, which holds the commands read before the
-    fault."""
-    return _parse(data, _DOWNLINK, _OPAQUE_DOWNLINK)
-
-
-def encode(commands: Iterable[Command]) -> bytes:
-    return b"".join(command.encode() for command in commands)
-
-
-def _parse(
-    data: bytes, kinds: dict[int, type[Command]], opaque: dict[int, tuple[str, int]]
-) -> tuple[Command, ...]:
-    commands: list[Command] = []
-    at = 0
-    while at < len(data):
-        cid = data[at]
-        kind = kinds.get(cid)
-        if kind is not None:
-            title, size = kind.__name__, kind.SIZE
-        elif cid in opaque:
-            title, size = opaque[cid]
-        else:
-            raise MacError(f"unknown MAC command 0x{cid:02x}; nothing after it can be read", tuple(commands))
-        body = data[at + 1 : at + 1 + size]
-        if len(body) < size:
-            raise MacError(f"{title} is cut short: {len(body)} of {size} bytes", tuple(commands))
-        commands.append(kind.decode(body) if kind is not None else Opaque(cid, body, title))
-        at += 1 + size
-    return tuple(commands)
-
-
-def _freq_hz(field: bytes) -> int:
-    return int.from_bytes(field, "little") * 100
-
-
-def _freq_bytes(freq_hz: int) -> bytes:
-    return (freq_hz // 100).to_bytes(3, "little")
