@@ -7,11 +7,12 @@ still takes it over.
 """
 
 import random
+from collections.abc import Iterator
 
 from hw_sim.errors import KernelError
 from hw_sim.false_headers import FalseHeaders
 from hw_sim.kernel import Kernel
-from hw_sim.links import AirSettings, Antenna, Burst, Flight, Link, Links, Lock, Station
+from hw_sim.links import AirSettings, Antenna, Bank, Burst, Flight, Link, Links, Lock, Station
 from hw_sim.mobility import Way
 from hw_sim.modem import Listening, Modem, Packet
 from hw_sim.phy import MIN_PREAMBLE_SYMBOLS, Waveform
@@ -28,6 +29,7 @@ class Air:
         self.records = Records(self.settings.keep_frames)
         self._stations: dict[Modem, Station] = {}
         self._listening: dict[Modem, Station] = {}
+        self._banks: list[Bank] = []
         self._active: list[Flight] = []
         self._bursts: list[Burst] = []
         self._sent = 0
@@ -58,6 +60,14 @@ class Air:
         if self._false_headers is not None:
             self._false_headers.add(station)
 
+    def add_bank(self, bank: Bank) -> None:
+        """Connect a concentrator: `bank.station` is its antenna. It is deaf until `listen_bank`."""
+        name = bank.station.name
+        if name in self.records:
+            raise KernelError(f"there is already a chip named {name!r} on the air")
+        self._banks.append(bank)
+        self.records.add(name)
+
     def listening_spans(self) -> list[ListeningSpan]:
         """Receivers that are on now, up to now."""
         return [_span(station, self.kernel.now_ns) for station in self._listening.values()]
@@ -86,12 +96,16 @@ class Air:
 
     def transmit(self, chip: Modem, wave: Waveform, payload: bytes, power_dbm: float) -> None:
         """A chip's first symbol leaves now."""
+        self.launch(self._stations[chip], wave, payload, power_dbm)
+
+    def launch(self, sender: Station, wave: Waveform, payload: bytes, power_dbm: float) -> None:
+        """An antenna's first symbol leaves now."""
         now = self.kernel.now_ns
         airtime_ns = wave.airtime_ns()
         self._sent += 1
         record = FrameRecord(
             number=self._sent,
-            sender=chip.name,
+            sender=sender.name,
             start_ns=now,
             airtime_ns=airtime_ns,
             freq_hz=round(wave.freq_hz),
@@ -101,14 +115,14 @@ class Air:
             power_dbm=power_dbm,
             payload=payload,
         )
-        flight = Flight(record, wave, self._stations[chip], now + airtime_ns)
+        flight = Flight(record, wave, sender, now + airtime_ns)
         for other in self._active:
             other.others.append(flight)
             flight.others.append(other)
         flight.bursts.extend(self._bursts)
         self._active.append(flight)
         flight.ending = self.kernel.after(airtime_ns, lambda: self._end(flight))
-        for station in self._listening.values():
+        for station in self._hearers(wave):
             self._consider(flight, station)
 
     def abort(self, chip: Modem) -> None:
@@ -120,7 +134,7 @@ class Air:
                 flight.end_ns = now
                 flight.record.aborted = True
                 flight.record.airtime_ns = now - flight.record.start_ns
-                for station in self._listening.values():
+                for station in self._hearers(flight.wave):
                     self._mark_truncated(flight, station)
                 self._end(flight)
                 return
@@ -138,11 +152,17 @@ class Air:
         station = self._listening.pop(chip)
         for observer in self.records.listening_observers:
             observer(_span(station, self.kernel.now_ns))
-        lock, station.lock = station.lock, None
-        if lock is not None:
-            self.kernel.cancel(lock.event)
-            if lock.flight is not None:
-                self._settle(lock.flight, station, Fate.DEAF)
+        self._drop(station)
+
+    def listen_bank(self, bank: Bank) -> None:
+        """A concentrator's receivers are on from now."""
+        for flight in self._active:
+            self._consider(flight, bank.station_for(flight.wave))
+
+    def unlisten_bank(self, bank: Bank) -> None:
+        """They go off; the frames they were receiving are lost to them."""
+        for station in bank.stations():
+            self._drop(station)
 
     def activity(self, chip: Modem, wave: Waveform, start_ns: int, end_ns: int) -> bool:
         """Channel activity detection: was a matching preamble on the air all the time, and strong enough?"""
@@ -168,6 +188,20 @@ class Air:
         return to_dbm(level)
 
     # -- one frame at one receiver -----------------------------------------------------------------
+
+    def _hearers(self, wave: Waveform) -> Iterator[Station]:
+        """Whoever might hear a frame like this."""
+        yield from self._listening.values()
+        for bank in self._banks:
+            yield bank.station_for(wave)
+
+    def _drop(self, station: Station) -> None:
+        """A receiver that goes off loses what it had locked to."""
+        lock, station.lock = station.lock, None
+        if lock is not None:
+            self.kernel.cancel(lock.event)
+            if lock.flight is not None:
+                self._settle(lock.flight, station, Fate.DEAF)
 
     def _consider(self, flight: Flight, station: Station) -> None:
         """Can this receiver lock to this frame? If so, decide at its fifth upchirp."""
@@ -211,6 +245,9 @@ class Air:
             return
         if current is not None:
             self._let_go(station, Fate.COLLIDED)
+        elif station.bank is not None and not station.bank.has_room(station):
+            self._mark(flight, station, Fate.DEAF)
+            return
         self._lock(flight, station, listening)
 
     def _retry_lock(self, flight: Flight, station: Station, listening: Listening) -> None:
@@ -340,7 +377,8 @@ class Air:
         if station.chip.listening is listening:
             listening.since_ns = since_ns
             for flight in self._active:
-                if flight.record.start_ns < since_ns:
+                mine = station.bank is None or station.bank.station_for(flight.wave) is station
+                if mine and flight.record.start_ns < since_ns:
                     self._consider(flight, station)
 
     def _settle(self, flight: Flight, station: Station, fate: Fate) -> None:

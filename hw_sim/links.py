@@ -2,11 +2,11 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import NormalDist
-from typing import Final
+from typing import Final, Protocol
 
 from hw_sim.interference import (
     MIN_SELECTIVITY_DB,
@@ -22,7 +22,7 @@ from hw_sim.interference import (
 )
 from hw_sim.kernel import Event, Kernel
 from hw_sim.mobility import Way
-from hw_sim.modem import Listening, Modem
+from hw_sim.modem import Listening, Packet
 from hw_sim.phy import Waveform
 from hw_sim.propagation import OULU, PathLoss, Place, ShadowField, noise_floor_dbm, to_dbm, to_mw
 from hw_sim.records import Fate, FrameRecord
@@ -64,6 +64,36 @@ class AirSettings:
     keep_frames: int = 10_000
 
 
+class Receiver(Protocol):
+    """What the air asks and tells whatever listens: a chip, or one demodulator of many."""
+
+    listening: Listening | None
+
+    def preamble_locked(self) -> None: ...
+    def lock_lost(self) -> None: ...
+    def header_received(self, length: int, coding_rate: int) -> bool: ...
+    def rx_done_latency_ns(self) -> int: ...
+    def packet_received(self, packet: Packet) -> None: ...
+
+
+class Bank(Protocol):
+    """Many receivers behind one antenna, as a concentrator has them; any frame concerns one of them at most."""
+
+    station: "Station"  # its antenna, which sends; it listens for nothing that exists
+
+    def stations(self) -> "Iterable[Station]":
+        """Those of its receivers that have been needed so far."""
+        ...
+
+    def station_for(self, wave: Waveform) -> "Station":
+        """The one that waits for such a frame, or `station`."""
+        ...
+
+    def has_room(self, station: "Station") -> bool:
+        """Whether that one may take up a frame: demodulators are fewer than channels and spreading factors."""
+        ...
+
+
 @dataclass(eq=False, slots=True)
 class Antenna:
     """What sends from a place: a chip, or a source of noise."""
@@ -89,9 +119,10 @@ class Antenna:
 class Station(Antenna):
     """An antenna with a chip behind it, which may listen."""
 
-    chip: Modem = field(kw_only=True)
+    chip: Receiver = field(kw_only=True)
     lock: "Lock | None" = None
     since_ns: int = 0  # when its receiver went on
+    bank: Bank | None = None  # what it is one of
 
 
 @dataclass(eq=False, slots=True)
