@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.lorawan import frames, mac
-from gateway.lorawan.crypto import SessionCrypto, derive_session_keys
+from gateway.lorawan.crypto import SessionCrypto, SessionKeys, derive_session_keys
 from gateway.lorawan.errors import FrameError, MacError
 from gateway.lorawan.types import DevAddr
 from hw_sim.kernel import Event, Kernel
@@ -137,7 +137,8 @@ class Node:
         self._taken = b""  # the downlink accepted last
         self._log = _Log()
         if config.dev_addr is not None and config.nwk_s_key is not None and config.app_s_key is not None:
-            crypto = SessionCrypto(config.dev_addr, config.nwk_s_key, config.app_s_key)
+            keys = SessionKeys.of_1_0(config.nwk_s_key, config.app_s_key)
+            crypto = SessionCrypto(config.dev_addr, keys)
             self._session = _Session(config.dev_addr, crypto, fcnt_up=boot << 10)
 
     @property
@@ -386,7 +387,7 @@ class Node:
         request = frames.parse(self._uplink.phy) if self._uplink else None
         assert isinstance(request, frames.JoinRequest)
         keys = derive_session_keys(app_key, accept.join_nonce, accept.net_id, request.dev_nonce)
-        self._session = _Session(accept.dev_addr, SessionCrypto(accept.dev_addr, *keys))
+        self._session = _Session(accept.dev_addr, SessionCrypto(accept.dev_addr, keys))
         self._mac = state = self._new_mac()
         state.rx1_dr_offset = accept.rx1_dr_offset
         state.rx2_dr = accept.rx2_dr

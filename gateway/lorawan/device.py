@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from gateway.lorawan.channels import ChannelTable
-from gateway.lorawan.crypto import SessionCrypto
+from gateway.lorawan.crypto import SessionCrypto, SessionKeys
 from gateway.lorawan.errors import OrderError
 from gateway.lorawan.profile import DEFAULT, DEFAULT_NAME, Profile
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
@@ -37,9 +37,12 @@ class DeviceConfig:
     name: str = ""
     join_eui: JoinEUI | None = None  # OTAA; None accepts any
     app_key: AES128Key | None = None  # OTAA
-    dev_addr: DevAddr | None = None  # ABP, as the next two
-    nwk_s_key: AES128Key | None = None
+    nwk_key: AES128Key | None = None  # OTAA of 1.1: its other root key
+    dev_addr: DevAddr | None = None  # ABP, as the next ones
+    nwk_s_key: AES128Key | None = None  # of 1.1: its FNwkSIntKey
     app_s_key: AES128Key | None = None
+    s_nwk_s_int_key: AES128Key | None = None  # ABP of 1.1, as the next one
+    nwk_s_enc_key: AES128Key | None = None
     codec: str = "cayenne"
     thing_id: str = ""
     channel_id: str = ""
@@ -51,6 +54,19 @@ class DeviceConfig:
                 raise OrderError("an OTAA device needs its AppKey")
         elif self.dev_addr is None or self.nwk_s_key is None or self.app_s_key is None:
             raise OrderError("an ABP device needs DevAddr, NwkSKey and AppSKey")
+        elif (self.s_nwk_s_int_key is None) != (self.nwk_s_enc_key is None):
+            raise OrderError(
+                "an ABP device of LoRaWAN 1.1 needs all of FNwkSIntKey, SNwkSIntKey and NwkSEncKey"
+            )
+
+    @property
+    def abp_keys(self) -> tuple[SessionKeys, bool]:
+        """The keys of an ABP device and whether they are those of 1.1."""
+        assert self.nwk_s_key is not None
+        assert self.app_s_key is not None
+        if self.s_nwk_s_int_key is None or self.nwk_s_enc_key is None:
+            return SessionKeys.of_1_0(self.nwk_s_key, self.app_s_key), False
+        return SessionKeys(self.nwk_s_key, self.s_nwk_s_int_key, self.nwk_s_enc_key, self.app_s_key), True
 
 
 @dataclass(slots=True)
@@ -115,7 +131,14 @@ class Order:
     confirmed: bool
     number: int  # place in the order of arrival, across all devices
     state: OrderState = OrderState.QUEUED
-    attempts: int = 0
+    attempts: int = 0  # transmissions handed to a gateway
+    priority: int = 0  # 0..255, the highest goes first
+    queued_ns: int = 0  # UTC
+    expires_ns: int | None = None  # UTC
+    fcnt: int | None = None  # FCntDown of the last attempt
+    since_ns: int = 0  # monotonic: when it went into its state
+    too_long: int = 0  # uplinks whose windows could not carry it
+    held: str = ""  # why it still waits, for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +174,15 @@ class Session:
     id: int
     device: Device
     dev_addr: DevAddr
-    nwk_s_key: AES128Key = field(repr=False)
-    app_s_key: AES128Key = field(repr=False)
+    keys: SessionKeys = field(repr=False)
     rx1_delay_s: int
     rx1_dr_offset: int
     rx2_dr: int
-    fcnt_down: ReservedCounter
+    fcnt_down: ReservedCounter  # in 1.1 NFCntDown: of downlinks without FPort or on FPort 0
+    v1_1: bool = False
+    fcnt_down_app: ReservedCounter | None = None  # AFCntDown of 1.1: of downlinks on an FPort above 0
+    confirmed_down: int | None = None  # FCntDown of the confirmed downlink that waits for its ACK
+    rj_count0: int = -1  # last RJcount0 taken, of rejoin-requests of type 0 and 2
     fcnt_up: int | None = None  # of the last accepted uplink, 32 bits
     mac: MacState = field(default_factory=MacState)
     last_mic: bytes = b""  # of the last accepted uplink; empty after a restart
@@ -169,8 +195,12 @@ class Session:
         """Made on the session's first frame: a silent device costs no contexts."""
         crypto = self._crypto
         if crypto is None:
-            crypto = self._crypto = SessionCrypto(self.dev_addr, self.nwk_s_key, self.app_s_key)
+            crypto = self._crypto = SessionCrypto(self.dev_addr, self.keys, self.v1_1)
         return crypto
+
+    def down_counter(self, app: bool) -> ReservedCounter:
+        """The counter of a downlink: `app` on an FPort above 0, which 1.1 counts apart."""
+        return self.fcnt_down_app if app and self.fcnt_down_app is not None else self.fcnt_down
 
 
 @dataclass(slots=True, eq=False)
@@ -184,6 +214,9 @@ class Device:
     dev_nonces: DevNonces = field(default_factory=DevNonces, repr=False)
     last_join_ns: int = 0  # monotonic
     last_join_nonce: int | None = None  # since the start
+    nonce_restart_ns: int = 0  # UTC: until then a join may begin the DevNonces anew; 0: none may
+    rj_count1: int = -1  # last RJcount1 taken, of rejoin-requests of type 1
+    moved: bool = False  # its session was handed to another gateway, which serves it now
     orders: deque[Order] = field(default_factory=deque, repr=False)
     uplinks: int = 0
     last_seen_ns: int | None = None  # UTC

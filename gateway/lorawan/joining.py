@@ -12,7 +12,7 @@ from random import Random
 
 from gateway.lorawan import adr, store
 from gateway.lorawan.clock import Instant
-from gateway.lorawan.crypto import derive_session_keys
+from gateway.lorawan.crypto import SessionKeys, derive_session_keys
 from gateway.lorawan.device import (
     COUNTER_BLOCK,
     MAX_PENDING_SESSIONS,
@@ -21,10 +21,10 @@ from gateway.lorawan.device import (
     ReservedCounter,
     Session,
 )
-from gateway.lorawan.frames import JoinAccept, JoinRequest, build_join_accept, verify_join_request
+from gateway.lorawan.frames import JoinAccept, JoinRequest, build_join_accept, verify_join
 from gateway.lorawan.outcome import Reason, Writes
 from gateway.lorawan.settings import Settings
-from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, NetID
+from gateway.lorawan.types import DevAddr, DevEUI, NetID
 from radio.regions import Region
 
 MAX_JOIN_NONCE = 0xFF_FFFF  # 24 bits; at a join a second they last half a year, at one a minute 32 years
@@ -55,7 +55,7 @@ def refusal(device: Device, request: JoinRequest, now: Instant) -> Refusal | Non
             Reason.JOIN_EUI_MISMATCH,
             f"{eui} joins with JoinEUI {request.join_eui}; registered is {config.join_eui}{turned}",
         )
-    if not verify_join_request(config.app_key, request):
+    if not verify_join(config.app_key, request):
         return Reason.BAD_MIC, f"wrong AppKey: the join-request of {eui} does not verify"
     if request.dev_nonce not in device.dev_nonces:
         return None
@@ -99,8 +99,8 @@ class Joiner:
         device: Device,
         number: int,
         dev_addr: DevAddr,
-        nwk_s_key: AES128Key,
-        app_s_key: AES128Key,
+        keys: SessionKeys,
+        v1_1: bool = False,
     ) -> Session:
         """A fresh session with this network's settings; its first downlink counters count as reserved."""
         settings = self._settings
@@ -108,8 +108,9 @@ class Joiner:
             id=number,
             device=device,
             dev_addr=dev_addr,
-            nwk_s_key=nwk_s_key,
-            app_s_key=app_s_key,
+            keys=keys,
+            v1_1=v1_1,
+            fcnt_down_app=ReservedCounter(0, COUNTER_BLOCK) if v1_1 else None,
             rx1_delay_s=settings.rx1_delay_s,
             rx1_dr_offset=settings.rx1_dr_offset,
             rx2_dr=self._rx2_dr,
@@ -130,7 +131,7 @@ class Joiner:
         assert app_key is not None
         join_nonce, _, moved = self._join_nonce.take()
         keys = derive_session_keys(app_key, join_nonce, self._net_id, request.dev_nonce)
-        session = self.session(device, number, self._address(taken), *keys)
+        session = self.session(device, number, self._address(taken), keys)
         if self._region.fixed_plan and self._settings.uplink_channels is not None:
             # The CFList carries the channel masks.
             session.mac.channel_plan = adr.plan_number(self._settings.uplink_channels)

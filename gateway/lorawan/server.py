@@ -327,11 +327,11 @@ class NetworkServer:
             downlink = Downlink(
                 id=self._answerer.new_id(),
                 dev_eui=device.dev_eui,
-                rx1=windows[0].packet(phy),
-                rx2=windows[-1].packet(phy),
+                windows=tuple(window.packet(phy) for window in windows),
                 confirmed=False,
                 fcnt=None,
                 after_commit=True,
+                names=tuple(window.name for window in windows),
             )
         notes = () if windows else ("no receive window of this join-request can be used",)
         return Joined(device, session.dev_addr, request.dev_nonce, rx, now, writes, downlink, notes)
@@ -384,10 +384,8 @@ class NetworkServer:
         writes = self._store.device_added(device)
         if config.activation is Activation.ABP:
             assert config.dev_addr is not None
-            assert config.nwk_s_key is not None
-            assert config.app_s_key is not None
             device.session = self._joiner.session(
-                device, self._next_session(), config.dev_addr, config.nwk_s_key, config.app_s_key
+                device, self._next_session(), config.dev_addr, *config.abp_keys
             )
             writes.append(self._store.session_added(device.session, pending=False))
         self._adopt(device)
@@ -459,6 +457,7 @@ class NetworkServer:
         return self._last_session
 
     def _know_session(self, session: Session) -> None:
+        self._mac.adopt(session)
         self._sessions[session.dev_addr] = (*self._sessions.get(session.dev_addr, ()), session)
 
     def _forget_session(self, session: Session) -> None:
@@ -472,7 +471,7 @@ class NetworkServer:
 def _verifies(session: Session, fcnt: int, frame: DataFrame) -> bool:
     if fcnt > MAX_FCNT:  # the counter is used up
         return False
-    return hmac.compare_digest(session.crypto.mic(UPLINK, fcnt, frame.message), frame.mic)
+    return hmac.compare_digest(session.crypto.uplink_mic(fcnt, frame.message), frame.mic)
 
 
 def _sessions_of(device: Device) -> Iterator[Session]:

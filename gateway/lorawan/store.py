@@ -11,16 +11,17 @@ page, and a page is what a flash card wears out by.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.lorawan import orderstore
+from gateway.lorawan.crypto import SessionKeys
 from gateway.lorawan.device import (
     Activation,
     Device,
     DeviceConfig,
     MacState,
-    Order,
     ReservedCounter,
     Session,
 )
@@ -108,13 +109,32 @@ AFTER_COPY = (
     "UPDATE lorawan_counter SET ceiling = ceiling + 4096",
 )
 
+_VERSIONS_SCHEMA = (
+    "ALTER TABLE lorawan_device ADD COLUMN profile TEXT NOT NULL DEFAULT 'default'",
+    "ALTER TABLE lorawan_device ADD COLUMN nwk_key BLOB",  # 1.1
+    "ALTER TABLE lorawan_device ADD COLUMN rj_count1 INTEGER NOT NULL DEFAULT -1",  # last one taken
+    # A join may begin the nonces anew until then, UTC; 0: none may.
+    "ALTER TABLE lorawan_device ADD COLUMN nonce_restart_ns INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE lorawan_device ADD COLUMN moved INTEGER NOT NULL DEFAULT 0",  # 1: another gateway serves it
+    "ALTER TABLE lorawan_session ADD COLUMN v1_1 INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE lorawan_session ADD COLUMN s_nwk_s_int_key BLOB",  # 1.1, as the next two
+    "ALTER TABLE lorawan_session ADD COLUMN nwk_s_enc_key BLOB",
+    "ALTER TABLE lorawan_session ADD COLUMN fcnt_down_app INTEGER",  # AFCntDown, reserved up to here
+    "ALTER TABLE lorawan_session ADD COLUMN rj_count0 INTEGER NOT NULL DEFAULT -1",  # last one taken
+)
+
+_VERSIONS_AFTER_COPY = (
+    f"UPDATE lorawan_session SET fcnt_down_app = fcnt_down_app + {JUMP_AFTER_COPY}, rj_count0 = rj_count0 + 4",
+)
+
 MIGRATIONS = (
     Migration(
         "lorawan: devices, sessions, counters, DevNonces, downlink orders", _SCHEMA, COPIED, AFTER_COPY
     ),
+    Migration("lorawan: profiles, LoRaWAN 1.1", _VERSIONS_SCHEMA, after_copy=_VERSIONS_AFTER_COPY),
 )
 
-_UPLINK = "INSERT OR REPLACE INTO lorawan_uplink VALUES (?, ?, ?, ?)"
+_UPLINK = "INSERT OR REPLACE INTO lorawan_uplink(session, fcnt_up, last_seen_ns, uplinks) VALUES (?, ?, ?, ?)"
 
 
 @dataclass(slots=True)
@@ -133,15 +153,23 @@ def uplink(session: Session, last_seen_ns: int) -> Write:
 
 
 def dev_nonce(dev_eui: DevEUI, high: int, used: bytes) -> Write:
-    return "INSERT OR REPLACE INTO lorawan_dev_nonce VALUES (?, ?, ?)", (str(dev_eui), high, used)
+    return (
+        "INSERT OR REPLACE INTO lorawan_dev_nonce(dev_eui, high, used) VALUES (?, ?, ?)",
+        (str(dev_eui), high, used),
+    )
 
 
 def counter(name: str, ceiling: int) -> Write:
-    return "INSERT OR REPLACE INTO lorawan_counter VALUES (?, ?)", (name, ceiling)
+    return "INSERT OR REPLACE INTO lorawan_counter(name, ceiling) VALUES (?, ?)", (name, ceiling)
 
 
 def fcnt_down(session: Session) -> Write:
-    return "UPDATE lorawan_session SET fcnt_down = ? WHERE id = ?", (session.fcnt_down.ceiling, session.id)
+    """Both downlink counters of a session, whichever has moved."""
+    app = session.fcnt_down_app
+    return (
+        "UPDATE lorawan_session SET fcnt_down = ?, fcnt_down_app = ? WHERE id = ?",
+        (session.fcnt_down.ceiling, None if app is None else app.ceiling, session.id),
+    )
 
 
 def mac_state(session: Session) -> Write:
@@ -170,21 +198,11 @@ def session_gone(session: Session) -> Writes:
     ]
 
 
-def order_queued(dev_eui: DevEUI, order: Order) -> Write:
-    return (
-        "INSERT INTO lorawan_downlink VALUES (?, ?, ?, ?, ?, ?)",
-        (order.id, order.number, str(dev_eui), order.fport, order.payload, int(order.confirmed)),
-    )
-
-
-def order_done(order_id: str) -> Write:
-    return "DELETE FROM lorawan_downlink WHERE id = ?", (order_id,)
-
-
 def device_gone(dev_eui: DevEUI) -> Writes:
     """Everything about the device, its DevNonces too: adding it again is how one starts from nothing."""
     eui = (str(dev_eui),)
     return [
+        orderstore.history_gone(str(dev_eui)),
         (
             "DELETE FROM lorawan_uplink WHERE session IN (SELECT id FROM lorawan_session WHERE dev_eui = ?)",
             eui,
@@ -205,8 +223,9 @@ def from_copy(unreadable: Iterable[str], copied: Mapping[str, Sequence[Mapping[s
                 if row.get("dev_eui") != eui:
                     continue
                 values = dict(row)
-                if table == "lorawan_session":
-                    values["fcnt_down"] = int(values["fcnt_down"]) + JUMP_AFTER_COPY
+                for counter_name in ("fcnt_down", "fcnt_down_app"):
+                    if values.get(counter_name) is not None:
+                        values[counter_name] = int(values[counter_name]) + JUMP_AFTER_COPY
                 names, marks = ", ".join(values), ", ".join("?" * len(values))
                 writes.append(
                     (f"INSERT OR REPLACE INTO {table}({names}) VALUES ({marks})", tuple(values.values()))
@@ -228,7 +247,8 @@ class Store:
         """Rows of an earlier device with that DevEUI, left because its keys could not be opened, go first."""
         config = device.config
         added = (
-            "INSERT INTO lorawan_device VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
+            "INSERT INTO lorawan_device(dev_eui, activation, name, join_eui, app_key, codec, thing_id,"
+            " channel_id, profile, nwk_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 str(config.dev_eui),
                 config.activation.value,
@@ -238,21 +258,27 @@ class Store:
                 config.codec,
                 config.thing_id,
                 config.channel_id,
+                config.profile,
+                self._sealed(config.nwk_key, config.dev_eui, "nwk_key"),
             ),
         )
         return [*device_gone(config.dev_eui), added]
 
     def session_added(self, session: Session, *, pending: bool) -> Write:
-        eui = session.device.dev_eui
+        eui, keys, app_counter = session.device.dev_eui, session.keys, session.fcnt_down_app
+        v1_1 = session.v1_1
         return (
-            "INSERT INTO lorawan_session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO lorawan_session(id, dev_eui, pending, dev_addr, nwk_s_key, app_s_key, rx1_delay_s,"
+            " rx1_dr_offset, rx2_dr, fcnt_down, tx_power, nb_trans, channel_plan, v1_1, s_nwk_s_int_key,"
+            " nwk_s_enc_key, fcnt_down_app, rj_count0)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 session.id,
                 str(eui),
                 int(pending),
                 int(session.dev_addr),
-                self._sealed(session.nwk_s_key, eui, "nwk_s_key"),
-                self._sealed(session.app_s_key, eui, "app_s_key"),
+                self._sealed(keys.f_nwk_s_int, eui, "nwk_s_key"),
+                self._sealed(keys.app_s, eui, "app_s_key"),
                 session.rx1_delay_s,
                 session.rx1_dr_offset,
                 session.rx2_dr,
@@ -260,6 +286,11 @@ class Store:
                 session.mac.tx_power,
                 session.mac.nb_trans,
                 session.mac.channel_plan,
+                int(v1_1),
+                self._sealed(keys.s_nwk_s_int if v1_1 else None, eui, "s_nwk_s_int_key"),
+                self._sealed(keys.nwk_s_enc if v1_1 else None, eui, "nwk_s_enc_key"),
+                None if app_counter is None else app_counter.ceiling,
+                session.rj_count0,
             ),
         )
 
@@ -270,84 +301,101 @@ class Store:
             stored.join_nonce = row[0]
         for row in conn.execute("SELECT max(id) FROM lorawan_session"):
             stored.last_session = row[0] or 0
-        devices: dict[str, Device] = {}
-        for row in conn.execute(
-            "SELECT dev_eui, activation, name, join_eui, app_key, codec, thing_id, channel_id,"
-            " battery, margin_db FROM lorawan_device ORDER BY dev_eui"
+        sessions: dict[str, list[dict[str, Any]]] = {}
+        for row in _rows(
+            conn,
+            "SELECT s.*, fcnt_up, last_seen_ns, uplinks FROM lorawan_session s"
+            " LEFT JOIN lorawan_uplink ON session = id ORDER BY id",
         ):
-            self._load_device(conn, row, stored, devices)
+            sessions.setdefault(row["dev_eui"], []).append(row)
+        devices: dict[str, Device] = {}
+        for row in _rows(conn, "SELECT * FROM lorawan_device ORDER BY dev_eui"):
+            try:
+                devices[row["dev_eui"]] = self._loaded(row, sessions.get(row["dev_eui"], []))
+            except (LorawanError, ValueError):
+                stored.unreadable.append(row["dev_eui"])
         stored.devices.extend(devices.values())
         for eui, high, used in conn.execute("SELECT dev_eui, high, used FROM lorawan_dev_nonce"):
             if eui in devices:
                 devices[eui].dev_nonces.restore(high, used)
-        for order_id, number, eui, fport, payload, confirmed in conn.execute(
-            "SELECT id, number, dev_eui, fport, payload, confirmed FROM lorawan_downlink ORDER BY number"
-        ):
-            if eui in devices:
-                devices[eui].orders.append(Order(order_id, fport, payload, bool(confirmed), number))
+        orderstore.load(conn, devices)
         return stored
 
-    def _load_device(
-        self, conn: sqlite3.Connection, row: tuple[object, ...], stored: Stored, devices: dict[str, Device]
-    ) -> None:
-        eui_text, activation, name, join_eui, app_key, codec, thing_id, channel_id, battery, margin_db = row
-        dev_eui = DevEUI.parse(str(eui_text))
-        sessions = conn.execute(
-            "SELECT id, pending, dev_addr, nwk_s_key, app_s_key, rx1_delay_s, rx1_dr_offset, rx2_dr,"
-            " fcnt_down, tx_power, nb_trans, channel_plan, fcnt_up, last_seen_ns, uplinks"
-            " FROM lorawan_session LEFT JOIN lorawan_uplink ON session = id WHERE dev_eui = ? ORDER BY id",
-            (eui_text,),
-        ).fetchall()
-        try:
-            abp = Activation(str(activation)) is Activation.ABP
-            first = sessions[0] if abp and sessions else None
-            config = DeviceConfig(
-                dev_eui=dev_eui,
-                activation=Activation(str(activation)),
-                name=str(name),
-                join_eui=None if join_eui is None else JoinEUI.parse(str(join_eui)),
-                app_key=self._opened(app_key, dev_eui, "app_key") if app_key is not None else None,
-                dev_addr=DevAddr(first[2]) if first else None,
-                nwk_s_key=self._opened(first[3], dev_eui, "nwk_s_key") if first else None,
-                app_s_key=self._opened(first[4], dev_eui, "app_s_key") if first else None,
-                codec=str(codec),
-                thing_id=str(thing_id),
-                channel_id=str(channel_id),
-            )
-            device = Device(config, dev_eui)
-            device.battery = battery if isinstance(battery, int) else None
-            device.margin_db = margin_db if isinstance(margin_db, int) else None
-            for values in sessions:
-                self._load_session(device, values)
-        except (LorawanError, ValueError):
-            stored.unreadable.append(str(dev_eui))
-            return
-        devices[str(eui_text)] = device
-
-    def _load_session(self, device: Device, row: tuple[int | bytes, ...]) -> None:
-        eui = device.dev_eui
-        (number, pending, dev_addr, nwk_s_key, app_s_key, *settings) = row
-        delay_s, dr_offset, rx2_dr, down, tx_power, nb_trans, plan, fcnt_up, seen_ns, uplinks = settings
-        assert isinstance(down, int)
-        session = Session(
-            id=int(number),
-            device=device,
-            dev_addr=DevAddr(dev_addr),
-            nwk_s_key=self._opened(nwk_s_key, eui, "nwk_s_key"),
-            app_s_key=self._opened(app_s_key, eui, "app_s_key"),
-            rx1_delay_s=int(delay_s),
-            rx1_dr_offset=int(dr_offset),
-            rx2_dr=int(rx2_dr),
-            fcnt_down=ReservedCounter(down, down),
-            fcnt_up=None if fcnt_up is None else int(fcnt_up),
-            mac=MacState(tx_power=int(tx_power), nb_trans=int(nb_trans), channel_plan=int(plan)),
+    def _loaded(self, row: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]]) -> Device:
+        """Raises ValueError or LorawanError where a key cannot be opened or is missing."""
+        dev_eui = DevEUI.parse(row["dev_eui"])
+        activation = Activation(row["activation"])
+        abp = None
+        if activation is Activation.ABP and sessions:
+            abp = self._keys(sessions[0], dev_eui)
+        abp_1_1 = abp is not None and bool(sessions[0]["v1_1"])
+        config = DeviceConfig(
+            dev_eui=dev_eui,
+            activation=activation,
+            name=row["name"],
+            join_eui=None if row["join_eui"] is None else JoinEUI.parse(row["join_eui"]),
+            app_key=self._maybe_opened(row["app_key"], dev_eui, "app_key"),
+            nwk_key=self._maybe_opened(row["nwk_key"], dev_eui, "nwk_key"),
+            dev_addr=DevAddr(sessions[0]["dev_addr"]) if abp else None,
+            nwk_s_key=abp.f_nwk_s_int if abp else None,
+            app_s_key=abp.app_s if abp else None,
+            s_nwk_s_int_key=abp.s_nwk_s_int if abp and abp_1_1 else None,
+            nwk_s_enc_key=abp.nwk_s_enc if abp and abp_1_1 else None,
+            codec=row["codec"],
+            thing_id=row["thing_id"],
+            channel_id=row["channel_id"],
+            profile=row["profile"],
         )
-        if pending:
+        device = Device(config, dev_eui)
+        device.battery, device.margin_db = row["battery"], row["margin_db"]
+        device.rj_count1 = row["rj_count1"]
+        device.nonce_restart_ns = row["nonce_restart_ns"]
+        device.moved = bool(row["moved"])
+        for values in sessions:
+            self._load_session(device, values)
+        return device
+
+    def _load_session(self, device: Device, row: Mapping[str, Any]) -> None:
+        app_counter = row["fcnt_down_app"]
+        session = Session(
+            id=row["id"],
+            device=device,
+            dev_addr=DevAddr(row["dev_addr"]),
+            keys=self._keys(row, device.dev_eui),
+            rx1_delay_s=row["rx1_delay_s"],
+            rx1_dr_offset=row["rx1_dr_offset"],
+            rx2_dr=row["rx2_dr"],
+            fcnt_down=ReservedCounter(row["fcnt_down"], row["fcnt_down"]),
+            v1_1=bool(row["v1_1"]),
+            fcnt_down_app=None if app_counter is None else ReservedCounter(app_counter, app_counter),
+            rj_count0=row["rj_count0"],
+            fcnt_up=row["fcnt_up"],
+            mac=MacState(
+                tx_power=row["tx_power"], nb_trans=row["nb_trans"], channel_plan=row["channel_plan"]
+            ),
+        )
+        if row["pending"]:
             device.pending.append(session)
             return
         device.session = session
-        if fcnt_up is not None:
-            device.last_seen_ns, device.uplinks = int(seen_ns), int(uplinks)
+        if row["fcnt_up"] is not None:
+            device.last_seen_ns, device.uplinks = row["last_seen_ns"], row["uplinks"]
+
+    def _keys(self, row: Mapping[str, Any], dev_eui: DevEUI) -> SessionKeys:
+        """Those of a row of lorawan_session. Raises ValueError where one cannot be opened."""
+        nwk_s_key = self._opened(row["nwk_s_key"], dev_eui, "nwk_s_key")
+        app_s_key = self._opened(row["app_s_key"], dev_eui, "app_s_key")
+        if not row["v1_1"]:
+            return SessionKeys.of_1_0(nwk_s_key, app_s_key)
+        return SessionKeys(
+            nwk_s_key,
+            self._opened(row["s_nwk_s_int_key"], dev_eui, "s_nwk_s_int_key"),
+            self._opened(row["nwk_s_enc_key"], dev_eui, "nwk_s_enc_key"),
+            app_s_key,
+        )
+
+    def _maybe_opened(self, sealed: object, dev_eui: DevEUI, what: str) -> AES128Key | None:
+        return None if sealed is None else self._opened(sealed, dev_eui, what)
 
     def _sealed(self, key: AES128Key | None, dev_eui: DevEUI, what: str) -> bytes | None:
         return None if key is None else self._seal(key.value, _context(dev_eui, what))
@@ -357,6 +405,13 @@ class Store:
         if not isinstance(sealed, bytes):
             raise ValueError(f"no {what} is stored for {dev_eui}")
         return AES128Key(self._unseal(sealed, _context(dev_eui, what)))
+
+
+def _rows(conn: sqlite3.Connection, query: str) -> Iterator[dict[str, Any]]:
+    cursor = conn.execute(query)
+    names = [column[0] for column in cursor.description]
+    for values in cursor:
+        yield dict(zip(names, values, strict=True))
 
 
 def _context(dev_eui: DevEUI, what: str) -> bytes:

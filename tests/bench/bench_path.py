@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.cmac import CMAC
 
 from gateway.app import opened_core
 from gateway.config import show
-from gateway.lorawan.crypto import SessionCrypto
+from gateway.lorawan.crypto import SessionCrypto, SessionKeys
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.frames import build_uplink
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI
@@ -53,7 +53,7 @@ class Fleet:
     def __init__(self, count: int) -> None:
         self.keys = [AES128Key(os.urandom(16)) for _ in range(2)]
         self.addresses = [DevAddr(0x01000000 + index) for index in range(count)]
-        self.crypto = [SessionCrypto(address, *self.keys) for address in self.addresses]
+        self.crypto = [SessionCrypto(address, SessionKeys.of_1_0(*self.keys)) for address in self.addresses]
 
     def devices(self) -> Iterator[DeviceConfig]:
         for index, address in enumerate(self.addresses):

@@ -30,7 +30,7 @@ from websockets.asyncio.client import connect  # noqa: E402
 from gateway.demo.broker import free_port  # noqa: E402
 from gateway.link import Link, UdpLink  # noqa: E402
 from gateway.lorawan.clock import Instant  # noqa: E402
-from gateway.lorawan.crypto import SessionCrypto  # noqa: E402
+from gateway.lorawan.crypto import SessionCrypto, SessionKeys  # noqa: E402
 from gateway.lorawan.device import Activation, DeviceConfig  # noqa: E402
 from gateway.lorawan.frames import build_uplink  # noqa: E402
 from gateway.lorawan.outcome import Uplink  # noqa: E402
@@ -53,7 +53,7 @@ TOKEN = "the-token-of-the-benchmark"
 SF7 = LoRaModulation(7, 125_000)
 KEY = AES128Key(b"k" * 16)
 DEV_ADDR = DevAddr(0x01000001)
-CRYPTO = SessionCrypto(DEV_ADDR, KEY, KEY)
+CRYPTO = SessionCrypto(DEV_ADDR, SessionKeys.of_1_0(KEY, KEY))
 ROUNDS = 7
 
 
@@ -110,7 +110,7 @@ class Network:
             self.transmit(outcome.downlink, eui)
 
     def sent(self, downlink: Any, window: int) -> None:
-        self.server.sent(downlink.id)
+        self.server.sent(downlink, window, now())
 
     def failed(self, downlink: object, error: object) -> None:
         raise AssertionError(error)

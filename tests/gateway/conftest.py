@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from gateway import app
-from gateway.lorawan.crypto import SessionCrypto
+from gateway.lorawan.crypto import SessionCrypto, SessionKeys
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.frames import DataFrame, build_uplink, open_downlink
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI
@@ -54,7 +54,7 @@ class AbpDevice:
 
     @property
     def crypto(self) -> SessionCrypto:
-        return SessionCrypto(self.dev_addr, self.nwk_s_key, self.app_s_key)
+        return SessionCrypto(self.dev_addr, SessionKeys.of_1_0(self.nwk_s_key, self.app_s_key))
 
     def config(self, codec: str = "cayenne") -> DeviceConfig:
         return DeviceConfig(

@@ -100,7 +100,7 @@ class Network:
                 self.held.append((outcome.downlink, eui))
 
     def sent(self, downlink: Downlink, window: int) -> None:
-        self.server.sent(downlink.id)
+        self.server.sent(downlink, window, instant())
         self.sent_in.append(window)
 
     def failed(self, downlink: Downlink, error: TxError) -> None:
@@ -206,7 +206,7 @@ def joined(site: Site) -> SessionCrypto:
     site.run_until(7 * S)
     accept = open_join_accept(APP_KEY, site.down[0].payload)
     keys = derive_session_keys(APP_KEY, accept.join_nonce, accept.net_id, 1)
-    return SessionCrypto(accept.dev_addr, *keys)
+    return SessionCrypto(accept.dev_addr, keys)
 
 
 def address(site: Site) -> int:
@@ -286,7 +286,7 @@ def test_a_class_c_downlink_leaves_at_once(site_for: Callable[[], Site]) -> None
     network = site.network
     site.run_until(2 * S)
     packet = TxPacket(None, True, 869_525_000, 0, 14, LoRaModulation(9, 125_000), True, b"\x60" * 12, True)
-    downlink = Downlink("1", DEV_EUI, packet, packet, False, 0, False)
+    downlink = Downlink("1", DEV_EUI, (packet,), False, 0, False)
     network.call(lambda: network.door.transmit(downlink, EUI))
     site.ordered(1)
     site.run_until(3 * S)

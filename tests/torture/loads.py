@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from gateway.lorawan.crypto import SessionCrypto
+from gateway.lorawan.crypto import SessionCrypto, SessionKeys
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.frames import build_uplink
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI
@@ -315,7 +315,7 @@ class Device:
 
     def uplink(self) -> bytes:
         self.fcnt += 1
-        crypto = SessionCrypto(self.dev_addr, self.nwk_s_key, self.app_s_key)
+        crypto = SessionCrypto(self.dev_addr, SessionKeys.of_1_0(self.nwk_s_key, self.app_s_key))
         payload = bytes.fromhex("0167010d02685a")
         return build_uplink(crypto, self.dev_addr, self.fcnt, fport=1, payload=payload, confirmed=True)
 

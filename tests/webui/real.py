@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from gateway.config import show
 from gateway.demo.broker import free_port, mosquitto, mosquitto_path
-from gateway.lorawan.crypto import SessionCrypto
+from gateway.lorawan.crypto import SessionCrypto, SessionKeys
 from gateway.lorawan.frames import build_uplink, open_downlink
 from gateway.lorawan.types import AES128Key, DevAddr
 from gateway.settings import (
@@ -54,7 +54,7 @@ class Sensor:
     app_s_key = AES128Key(b"a" * 16)
 
     def __init__(self) -> None:
-        self._crypto = SessionCrypto(self.dev_addr, self.nwk_s_key, self.app_s_key)
+        self._crypto = SessionCrypto(self.dev_addr, SessionKeys.of_1_0(self.nwk_s_key, self.app_s_key))
         self._fcnt = -1
 
     def uplink(self) -> bytes:

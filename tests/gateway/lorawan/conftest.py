@@ -16,7 +16,7 @@ import pytest
 
 from gateway.lorawan import frames, mac, store
 from gateway.lorawan.clock import Instant
-from gateway.lorawan.crypto import SessionCrypto, derive_session_keys
+from gateway.lorawan.crypto import SessionCrypto, SessionKeys, derive_session_keys
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.server import NetworkServer
 from gateway.lorawan.settings import Settings
@@ -82,7 +82,7 @@ class Node:
         self.last_join_nonce = 0
         self.dev_addr = DevAddr(0)
         self.crypto: SessionCrypto | None = None
-        self.keys: tuple[AES128Key, AES128Key] | None = None
+        self.keys: SessionKeys | None = None
         self.fcnt_up = 0
         self.fcnt_down: int | None = None
         self.accept: frames.JoinAccept | None = None
@@ -102,14 +102,14 @@ class Node:
         """Give the device a session of its own."""
         self.dev_addr = DevAddr(dev_addr)
         rng = random.Random(dev_addr)
-        self.keys = AES128Key(rng.randbytes(16)), AES128Key(rng.randbytes(16))
-        self._begin(*self.keys)
+        nwk_s_key, app_s_key = AES128Key(rng.randbytes(16)), AES128Key(rng.randbytes(16))
+        self._begin(SessionKeys.of_1_0(nwk_s_key, app_s_key))
         return DeviceConfig(
             dev_eui=self.dev_eui,
             activation=Activation.ABP,
             dev_addr=self.dev_addr,
-            nwk_s_key=self.keys[0],
-            app_s_key=self.keys[1],
+            nwk_s_key=nwk_s_key,
+            app_s_key=app_s_key,
         )
 
     def join_request(self) -> bytes:
@@ -124,11 +124,12 @@ class Node:
         self.accept = accept
         self.dev_addr = accept.dev_addr
         self.keys = derive_session_keys(self.app_key, accept.join_nonce, accept.net_id, self.dev_nonce - 1)
-        self._begin(*self.keys)
+        self._begin(self.keys)
         return accept
 
-    def _begin(self, nwk_s_key: AES128Key, app_s_key: AES128Key) -> None:
-        self.crypto = SessionCrypto(self.dev_addr, nwk_s_key, app_s_key)
+    def _begin(self, keys: SessionKeys) -> None:
+        self.keys = keys
+        self.crypto = SessionCrypto(self.dev_addr, keys)
         self.fcnt_up, self.fcnt_down = 0, None
 
     def uplink(self, payload: bytes = b"\x01\x67\x01\x10", *, fport: int | None = 1, **flags: Any) -> bytes:
@@ -147,9 +148,9 @@ class Node:
     def hear(self, downlink: Any) -> tuple[frames.DataFrame, bytes]:
         """Check both windows' frame and take it; each must have a counter of its own."""
         assert self.crypto is not None
-        assert downlink.rx1.data == downlink.rx2.data
+        assert len({packet.data for packet in downlink.windows}) == 1
         frame, fcnt, clear = frames.open_downlink(
-            self.crypto, self.dev_addr, self.fcnt_down, downlink.rx1.data
+            self.crypto, self.dev_addr, self.fcnt_down, downlink.windows[0].data
         )
         self.fcnt_down = fcnt
         return frame, clear
@@ -239,7 +240,7 @@ class Network:
 
     def join(self, node: Node, **radio: Any) -> frames.JoinAccept:
         joined = self.hear(node.join_request(), **radio)
-        return node.hear_accept(joined.downlink.rx1.data)
+        return node.hear_accept(joined.downlink.windows[0].data)
 
 
 @pytest.fixture

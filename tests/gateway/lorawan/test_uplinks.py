@@ -4,9 +4,11 @@ import random
 
 import pytest
 
+from gateway.lorawan.crypto import SessionKeys
 from gateway.lorawan.device import MAX_ORDERS
 from gateway.lorawan.frames import build_downlink
 from gateway.lorawan.outcome import Reason, Rejected, Uplink
+from gateway.lorawan.types import AES128Key
 from radio.gwmp import RxPacket
 
 
@@ -120,16 +122,16 @@ def test_devices_that_share_an_address_are_told_apart_by_their_keys(network, mak
     rng_base = 0x01000007
     for node in nodes:
         config = node.abp(rng_base)
-        keys = [random.Random(node.dev_eui).randbytes(16) for _ in range(2)]
-        node.keys = tuple(type(config.nwk_s_key)(key) for key in keys)
-        node._begin(*node.keys)
+        rng = random.Random(node.dev_eui)
+        keys = SessionKeys.of_1_0(AES128Key(rng.randbytes(16)), AES128Key(rng.randbytes(16)))
+        node._begin(keys)
         network.add(
             type(config)(
                 dev_eui=node.dev_eui,
                 activation=config.activation,
                 dev_addr=config.dev_addr,
-                nwk_s_key=node.keys[0],
-                app_s_key=node.keys[1],
+                nwk_s_key=keys.f_nwk_s_int,
+                app_s_key=keys.app_s,
             )
         )
     for node in nodes:
@@ -169,8 +171,8 @@ def test_a_confirmed_uplink_is_acknowledged_after_its_commit(joined):
     frame, _ = node.hear(uplink.downlink)
     assert frame.ack
     assert not frame.confirmed
-    assert (uplink.downlink.rx1.tmst - uplink.rx.tmst) % 2**32 == 1_000_000
-    assert (uplink.downlink.rx2.tmst - uplink.rx.tmst) % 2**32 == 2_000_000
+    assert (uplink.downlink.windows[0].tmst - uplink.rx.tmst) % 2**32 == 1_000_000
+    assert (uplink.downlink.windows[-1].tmst - uplink.rx.tmst) % 2**32 == 2_000_000
 
 
 def test_a_repeated_confirmed_uplink_is_acknowledged_again_and_published_once(joined):
