@@ -33,7 +33,10 @@ US: Final = 1000
 DEFAULT_PREAMBLE: Final = 8
 MIN_PREAMBLE: Final = 6  # the chip's shortest
 # Answers after which another module is worth asking: this one is occupied, or needs more time than others.
-ASK_ANOTHER: Final = frozenset({TxError.COLLISION_PACKET, TxError.TOO_LATE})
+ASK_ANOTHER: Final = frozenset({TxError.COLLISION_PACKET, TxError.COLLISION_BEACON, TxError.TOO_LATE})
+# A beacon starts 1.5 ms after its second (TBeaconDelay; LoRaWAN 1.0.4, 13.5), neither early nor late. Its order names
+# whole milliseconds: this is the rest.
+BEACON_REST_NS: Final = 500 * US
 
 
 class Transmitter(Protocol):
@@ -58,6 +61,7 @@ class TxModule:
     inverts_iq: bool = True  # without, devices do not hear it
     timed: bool = True  # starts within microseconds of a given time; False: within a millisecond or so
     senses: bool = True  # can measure a channel before it sends in it
+    omits_header: bool = True  # can send with an implicit header, as beacons are
 
     @property
     def weakest_dbm(self) -> int:
@@ -81,6 +85,8 @@ class TxModule:
             return f"module {self.owner.name} cannot invert IQ"
         if region.lbt is not None and not self.senses:
             return f"module {self.owner.name} cannot listen before it talks, as {region.name} asks"
+        if order.nhdr and not (self.omits_header and self.timed):
+            return f"module {self.owner.name} cannot send beacons: no frame without header, or not on time"
         return ""
 
 
@@ -231,7 +237,13 @@ class Concentrator:
         if isinstance(start_ns, Refusal):
             return start_ns
         preamble = max(MIN_PREAMBLE, DEFAULT_PREAMBLE if order.preamble is None else order.preamble)
-        length_us = airtime_us(order.modulation, len(order.data), preamble=preamble, crc=not order.ncrc)
+        length_us = airtime_us(
+            order.modulation,
+            len(order.data),
+            preamble=preamble,
+            crc=not order.ncrc,
+            implicit_header=order.nhdr,
+        )
         band = self.regulation.band_for(order, length_us)
         if isinstance(band, Refusal):
             return band
@@ -246,6 +258,7 @@ class Concentrator:
             preamble=preamble,
             payload=order.data,
             lbt=self._region.lbt,
+            implicit_header=order.nhdr,
         )
         refusals = []
         for module in self._transmitters:
@@ -270,7 +283,7 @@ class Concentrator:
         mono_ns = None if self._mono_of_gps_ms is None else self._mono_of_gps_ms(order.tmms)
         if mono_ns is None:
             return Refusal("gps", TxError.GPS_UNLOCKED, "this gateway has no GPS time to send by")
-        return mono_ns - self._lead_ns
+        return mono_ns + BEACON_REST_NS if order.nhdr else mono_ns - self._lead_ns
 
     def _try(
         self,

@@ -44,7 +44,7 @@ class TxError(StrEnum):
 
 
 class UnsupportedOrder(GwmpError):
-    """A whole txpk of a kind that no SX127x gateway sends (FSK, LR-FHSS, no header): to be refused by TX_ACK."""
+    """A whole txpk of a kind that no SX127x gateway sends (FSK, LR-FHSS): to be refused by TX_ACK."""
 
     def __init__(self, token: int, problem: str) -> None:
         super().__init__(problem)
@@ -82,6 +82,7 @@ class TxPacket(msgspec.Struct, frozen=True, gc=False):
     ncrc: bool = False  # no CRC, as every LoRaWAN downlink
     preamble: int | None = None  # symbols; None is the usual 8
     tmms: int | None = None  # GPS milliseconds
+    nhdr: bool = False  # implicit header: a class B beacon
 
 
 class Stat(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -232,8 +233,6 @@ def _pull_resp(token: int, body: bytes) -> PullResp:
         raise UnsupportedOrder(
             token, f"a downlink of modulation {tx.modu[:16]!r}: this radio sends LoRa only"
         )
-    if tx.nhdr:
-        raise UnsupportedOrder(token, "a downlink without header (nhdr), which this gateway does not send")
     try:
         modulation = LoRaModulation.parse(tx.datr, tx.codr)
     except ValueError as error:
@@ -254,6 +253,7 @@ def _pull_resp(token: int, body: bytes) -> PullResp:
             ncrc=tx.ncrc,
             preamble=tx.prea,
             tmms=tx.tmms,
+            nhdr=tx.nhdr,
         ),
     )
 
@@ -398,7 +398,7 @@ def _tx_json(tx: TxPacket) -> dict[str, object]:
         "data": tx.data,
         "ncrc": tx.ncrc,
     }
-    optional = {"tmst": tx.tmst, "tmms": tx.tmms, "prea": tx.preamble}
+    optional = {"tmst": tx.tmst, "tmms": tx.tmms, "prea": tx.preamble, "nhdr": tx.nhdr or None}
     return out | {name: value for name, value in optional.items() if value is not None}
 
 

@@ -37,11 +37,18 @@ class Transmission:
     preamble: int
     payload: bytes
     lbt: Lbt | None = None  # to be listened for before it
+    implicit_header: bool = False  # a class B beacon
 
     @property
     def airtime_us(self) -> int:
         """How long it occupies the air."""
-        return airtime_us(self.modulation, len(self.payload), preamble=self.preamble, crc=self.crc)
+        return airtime_us(
+            self.modulation,
+            len(self.payload),
+            preamble=self.preamble,
+            crc=self.crc,
+            implicit_header=self.implicit_header,
+        )
 
     @property
     def end_ns(self) -> int:
@@ -92,8 +99,9 @@ class JitQueue:
             return TxError.TOO_EARLY
         if len(self._waiting) >= self._capacity:
             return TxError.COLLISION_PACKET
-        if any(self._collide(tx, other) for other in self._taken()):
-            return TxError.COLLISION_PACKET
+        for other in self._taken():
+            if self._collide(tx, other):
+                return TxError.COLLISION_BEACON if other.implicit_header else TxError.COLLISION_PACKET
         insort(self._waiting, tx, key=lambda waiting: waiting.start_ns)
         return TxError.NONE
 

@@ -242,6 +242,7 @@ def rn2483_transmitter(owner: Rn2483Owner, receives: bool) -> TxModule:
         bands_hz=BANDS_HZ,
         timed=False,
         senses=False,
+        omits_header=False,
     )
 
 

@@ -192,9 +192,12 @@ class TimeBase:
         return None if line is None else (line.at(mono_ns) + MS // 2) // MS
 
     def mono_of_gps_ms(self, ms: int) -> int | None:
-        """When the monotonic clock shows a GPS time; None unless known to a millisecond."""
+        """When the monotonic clock shows a GPS time; None unless that will be known to a millisecond then."""
         line = self._precise(self._now_ns)
-        return None if line is None else line.mono_of(ms * MS)
+        if line is None:
+            return None
+        mono_ns = line.mono_of(ms * MS)
+        return mono_ns if line.error_at(mono_ns) <= GPS_ERROR_NS else None
 
     def gps_of(self, mono_ns: int) -> int | None:
         """GPS time in ns, however rough."""

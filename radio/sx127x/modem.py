@@ -292,6 +292,7 @@ class Modem:
             crc=tx.crc,
             sync_word=self.sync_word,
             preamble=tx.preamble,
+            implicit_header=tx.implicit_header,
         )
 
     def _load(self, tx: Transmission, now_ns: int) -> None:

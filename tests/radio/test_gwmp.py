@@ -72,6 +72,22 @@ TX = TxPacket(
 )
 
 
+BEACON = TxPacket(
+    None,
+    False,
+    869_525_000,
+    0,
+    27,
+    LoRaModulation(9, 125_000),
+    False,
+    bytes(17),
+    True,
+    preamble=10,
+    tmms=1_256_000_000_001,
+    nhdr=True,
+)
+
+
 def test_rxpk_example_of_the_protocol() -> None:
     push = decode(b"\x02\x12\x34\x00" + EUI + RXPK_EXAMPLE)
     assert isinstance(push, PushData)
@@ -141,10 +157,25 @@ def test_reduced_power_is_a_warning_with_its_value() -> None:
         PushData(1, EUI, (), Stat(time_ns=1_389_517_168_000_000_000, rxnb=3, temp=40.5)),
         PullResp(2, TX),
         PullResp(3, TxPacket(None, True, 923_300_000, 0, 20, LoRaModulation(10, 500_000), True, b"")),
+        PullResp(4, BEACON),
     ],
 )
 def test_what_is_encoded_decodes_to_the_same(value: gwmp.Datagram) -> None:
     assert decode(encode(value)) == value
+
+
+def test_a_beacon_is_ordered_by_gps_time_without_header_crc_and_inversion() -> None:
+    body = json.loads(encode(PullResp(1, BEACON))[4:])["txpk"]
+    assert (body["tmms"], body["nhdr"], body["ncrc"], body["ipol"], body["prea"], body["imme"]) == (
+        1_256_000_000_001,
+        True,
+        True,
+        False,
+        10,
+        False,
+    )
+    assert "tmst" not in body
+    assert "nhdr" not in json.loads(encode(PullResp(2, TX))[4:])["txpk"]  # of other frames it need not speak
 
 
 def test_wire_form_has_the_fields_of_the_protocol() -> None:
@@ -241,7 +272,6 @@ def test_one_rxpk_that_cannot_be_used_does_not_cost_the_others() -> None:
         ((b'"LORA"', b'"FSK"'), "modulation 'FSK'"),
         ((b'"SF11BW125"', b"50000"), "modulation 'LORA'"),
         ((b"SF11", b"SF99"), "spreading factor 99"),
-        ((b'"ipol":false', b'"nhdr":true'), "nhdr"),
     ],
 )
 def test_an_order_that_no_sx127x_gateway_sends_can_still_be_answered(

@@ -1,5 +1,7 @@
 """Which downlinks a transmitter accepts."""
 
+from dataclasses import replace
+
 import pytest
 
 from radio.gwmp import TxError
@@ -42,6 +44,15 @@ def test_orders_may_not_overlap_with_arming_and_tail() -> None:
     before_ns = first.start_ns - ARM_NS - TAIL_NS - first.airtime_us * 1000
     assert queue.offer(transmission(before_ns + 1), NOW) is TxError.COLLISION_PACKET
     assert queue.offer(transmission(before_ns), NOW) is TxError.NONE
+
+
+def test_an_order_that_overlaps_a_beacon_is_told_so() -> None:
+    queue = JitQueue()
+    beacon = replace(transmission(NOW + 1000 * MS, bytes(17), sf=9), implicit_header=True, preamble=10)
+    assert beacon.airtime_us == 152_576  # as sx1276 and LoRaWAN calculators give it for EU868
+    assert queue.offer(beacon, NOW) is TxError.NONE
+    assert queue.offer(transmission(beacon.start_ns + 50 * MS), NOW) is TxError.COLLISION_BEACON
+    assert queue.offer(transmission(beacon.end_ns + TAIL_NS + ARM_NS), NOW) is TxError.NONE
 
 
 def test_orders_come_out_by_start_and_not_before_arming() -> None:

@@ -311,6 +311,35 @@ def test_an_order_by_gps_time_starts_then() -> None:
     assert refused(concentrator, order(tmms=0)).error is TxError.TOO_LATE
 
 
+def beacon(tmms: int) -> TxPacket:
+    sf9 = LoRaModulation(9, 125_000)
+    return TxPacket(
+        None, False, 869_525_000, 0, 27, sf9, False, bytes(17), True, preamble=10, tmms=tmms, nhdr=True
+    )
+
+
+def test_a_beacon_starts_a_millisecond_and_a_half_after_its_second_and_no_lead_before() -> None:
+    owner = Owner("m0")
+    concentrator = gateway("EU868", module(owner), mono_of_gps_ms=lambda ms: NOW + ms * MS, tx_lead_us=400)
+    result = concentrator.transmit(beacon(2001), NOW)
+    assert (result.error, result.start_ns) == (TxError.NONE, NOW + 2001 * MS + 500_000)
+    (tx,) = owner.taken
+    assert (tx.implicit_header, tx.iq_inverted, tx.crc, tx.preamble) == (True, False, False, 10)
+    assert tx.airtime_us == 152_576
+
+
+@pytest.mark.parametrize("unfit", [{"omits_header": False}, {"timed": False}])
+def test_a_module_that_cannot_send_beacons_is_passed_over(unfit: dict[str, bool]) -> None:
+    one, other = Owner("m0"), Owner("m1")
+    both = gateway(
+        "EU868", module(one, **unfit), module(other, receives=True), mono_of_gps_ms=lambda ms: NOW + ms * MS
+    )
+    assert both.transmit(beacon(2001), NOW).error is TxError.NONE
+    assert (one.taken, len(other.taken)) == ([], 1)
+    alone = gateway("EU868", module(Owner("m2"), **unfit), mono_of_gps_ms=lambda ms: NOW + ms * MS)
+    assert "cannot send beacons" in refused(alone, beacon(2001)).reason
+
+
 # --- listening --------------------------------------------------------------------------------------
 
 

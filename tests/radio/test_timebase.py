@@ -90,6 +90,12 @@ def test_gps_time_is_withheld_where_it_is_not_known_to_a_millisecond() -> None:
     assert base.quality_at(last_ns + 10 * 86_400 * SECOND_NS) == "unset"
 
 
+def test_a_time_too_far_ahead_for_the_crystal_is_withheld() -> None:
+    base = base_of(edges(20.0, 140, jitter_us=5))
+    assert base.mono_of_gps_ms((GPS0 + 140 + 60) * 1000) is not None
+    assert base.mono_of_gps_ms((GPS0 + 3600) * 1000) is None  # 2 ppm of an hour are 7 ms
+
+
 def test_an_edge_that_does_not_fit_is_left_out() -> None:
     pairs = edges(5.0, 60, jitter_us=2)
     base = base_of(pairs[:59])
