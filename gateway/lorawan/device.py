@@ -139,6 +139,7 @@ class Order:
     since_ns: int = 0  # monotonic: when it went into its state
     too_long: int = 0  # uplinks whose windows could not carry it
     held: str = ""  # why it still waits, for people
+    not_before_ns: int = 0  # monotonic: a busy radio is not asked again before
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,7 @@ class Session:
     rx1_dr_offset: int
     rx2_dr: int
     fcnt_down: ReservedCounter  # in 1.1 NFCntDown: of downlinks without FPort or on FPort 0
+    rx2_freq_hz: int | None = None  # None: the region's
     v1_1: bool = False
     fcnt_down_app: ReservedCounter | None = None  # AFCntDown of 1.1: of downlinks on an FPort above 0
     confirmed_down: int | None = None  # FCntDown of the confirmed downlink that waits for its ACK
@@ -217,7 +219,8 @@ class Device:
     nonce_restart_ns: int = 0  # UTC: until then a join may begin the DevNonces anew; 0: none may
     rj_count1: int = -1  # last RJcount1 taken, of rejoin-requests of type 1
     moved: bool = False  # its session was handed to another gateway, which serves it now
-    orders: deque[Order] = field(default_factory=deque, repr=False)
+    orders: deque[Order] = field(default_factory=deque, repr=False)  # as they go: highest priority, then oldest
+    gateways: tuple[bytes, ...] = ()  # EUIs that heard its last uplink, the best first
     uplinks: int = 0
     last_seen_ns: int | None = None  # UTC
     last_rx: RxPacket | None = field(default=None, repr=False)
