@@ -1,7 +1,8 @@
 """From the link's frames to the hub's log: verify, decode, authorise, append, answer.
 
 One call per frame and no task: what has to wait for a commit is a callback of it. A downlink that acknowledges
-leaves only after the commit of what it acknowledges.
+leaves only after the commit of what it acknowledges. A frame whose codec answers later is appended when it has, and
+what else concerns that device's state waits behind it: `gateway.turns`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Protocol
 
+from gateway.codecs import Decoded, LaterCodec
 from gateway.copies import Heard, by_gateway
 from gateway.live import Entry, LiveFrames, heard, spoken
 from gateway.lorawan.clock import Instant
@@ -19,14 +21,17 @@ from gateway.lorawan.errors import UnknownDevice
 from gateway.lorawan.outcome import Downlink, Joined, Rejected, Uplink, Writes
 from gateway.lorawan.publish import Published, Publisher
 from gateway.lorawan.server import NetworkServer
+from gateway.turns import Turns
 from hub.access import Access, Action, Principal, Resource
 from hub.errors import Busy, HubError, LogFailed, LogFull
 from hub.log import Log
+from hub.senml import arrival_s
 from radio.gwmp import RxPacket, TxError
 
 log = logging.getLogger(__name__)
 
 MAX_OF_TWO_SIDES = 32  # devices that are warned of
+NOT_ASKED = "it has not answered: too many frames waited for their codecs, or the gateway was ending"
 
 
 class Transmitter(Protocol):
@@ -61,6 +66,7 @@ class Uplinks:
     transmitter: Transmitter | None = None
     elsewhere: Callable[[int, int], Sequence[str]] = lambda _join_eui, _dev_eui: ()
     """The further servers that are sent the joins of a JoinEUI and DevEUI, and may answer them."""
+    turns: Turns = field(default_factory=Turns)
     _of_two_sides: dict[int, str] = field(default_factory=dict)  # by DevEUI: a warning
 
     def receive(self, packets: tuple[RxPacket, ...], eui: bytes) -> None:
@@ -86,19 +92,53 @@ class Uplinks:
 
     def sent(self, downlink: Downlink, window: int) -> None:
         """A forwarder has taken a downlink for sending in RX1 or RX2."""
-        self._keep(self.server.sent(downlink.id))
+        self._keep(downlink, self.server.sent(downlink.id))
         packet = downlink.rx1 if window == 1 else downlink.rx2
         self._show_downlink(downlink, f"sent in RX{window}", **spoken(packet))
 
     def failed(self, downlink: Downlink, error: TxError) -> None:
         """Neither window could be used."""
-        self._keep(self.server.failed(downlink.id, error))
+        self._keep(downlink, self.server.failed(downlink.id, error))
         self._show_downlink(downlink, f"not sent: {TX_ERROR_WORDS.get(error, str(error))}", reason=str(error))
 
+    def close(self) -> None:
+        """Append what still waits for a codec, as bytes; the gateway is about to end."""
+        self.turns.close()
+
     def _uplink(self, uplink: Uplink, eui: bytes, others: Sequence[Heard]) -> None:
-        config = uplink.device.config
         gateways = by_gateway(Heard(uplink.rx, eui), others) if others else ()
-        made = self.publisher.messages(uplink, gateways)
+        publisher = self.publisher
+        if publisher.codecs.later or self.turns:  # neither, on most gateways
+            if (codec := publisher.later(uplink)) is not None:
+                self._ask(codec, uplink, eui, gateways)
+                return
+            if self.turns:
+                made = publisher.messages(uplink, gateways)
+                self.turns.run(uplink.device.dev_eui, partial(self._append, uplink, eui, gateways, made))
+                self._answer_now(uplink.downlink, eui)
+                return
+        self._append(uplink, eui, gateways, publisher.messages(uplink, gateways))
+        self._answer_now(uplink.downlink, eui)
+
+    def _ask(self, codec: LaterCodec, uplink: Uplink, eui: bytes, gateways: Sequence[Heard]) -> None:
+        """Give the payload to a codec that answers later; the frame is appended when it has, in its device's order."""
+
+        def append(decoded: Decoded) -> None:
+            self._append(uplink, eui, gateways, self.publisher.messages(uplink, gateways, decoded))
+
+        device, fport = uplink.device, uplink.fport or 0
+        turn = self.turns.take(device.dev_eui, partial(append, Decoded(problem=NOT_ASKED)))
+        codec.decode_later(
+            fport,
+            uplink.payload,
+            arrival_s(uplink.at.wall_ns),
+            device.base_name,
+            lambda decoded: self.turns.ready(turn, partial(append, decoded)),
+        )
+        self._answer_now(uplink.downlink, eui)
+
+    def _append(self, uplink: Uplink, eui: bytes, gateways: Sequence[Heard], made: Published) -> None:
+        config = uplink.device.config
         detail, messages = made.problem, made.messages
         principal, resource = _asked(config.thing_id, config.channel_id)
         decision = self.access.decide(principal, Action.PUBLISH, resource)
@@ -124,9 +164,11 @@ class Uplinks:
         self.live.add(
             "uplink", uplink.at.wall_ns / 1e9, partial(_uplink_details, uplink, detail, made, gateways)
         )
-        self._answer_now(uplink.downlink, eui)
 
     def _joined(self, joined: Joined, eui: bytes) -> None:
+        self.turns.run(joined.device.dev_eui, partial(self._append_join, joined, eui))
+
+    def _append_join(self, joined: Joined, eui: bytes) -> None:
         try:
             self.log.submit((), joined.writes, self._answer(joined.downlink, eui))
         except HubError as error:
@@ -155,12 +197,17 @@ class Uplinks:
 
     def _rejected(self, rejected: Rejected, eui: bytes, now: Instant) -> None:
         if rejected.downlink is not None:
-            try:
-                self.log.submit((), rejected.writes, self._answer(rejected.downlink, eui))
-            except HubError as error:
-                log.error("a repeated ACK is not sent: %s", error)
+            self.turns.run(
+                rejected.dev_eui or 0, partial(self._answer_again, rejected, rejected.downlink, eui)
+            )
         self.live.add("rejected", now.wall_ns / 1e9, partial(_rejected_details, rejected))
         self._answer_now(rejected.downlink, eui)
+
+    def _answer_again(self, rejected: Rejected, downlink: Downlink, eui: bytes) -> None:
+        try:
+            self.log.submit((), rejected.writes, self._answer(downlink, eui))
+        except HubError as error:
+            log.error("a repeated ACK is not sent: %s", error)
 
     def _answer(
         self, downlink: Downlink | None, eui: bytes, uplink: Uplink | None = None
@@ -186,12 +233,15 @@ class Uplinks:
         if self.transmitter is not None:
             self.transmitter.transmit(downlink, eui)
 
-    def _keep(self, writes: Writes) -> None:
+    def _keep(self, downlink: Downlink, writes: Writes) -> None:
         if writes:
-            try:
-                self.log.post((), writes)
-            except HubError as error:
-                log.error("the state of a downlink is not stored: %s", error)
+            self.turns.run(downlink.dev_eui or 0, partial(self._post, writes))
+
+    def _post(self, writes: Writes) -> None:
+        try:
+            self.log.post((), writes)
+        except HubError as error:
+            log.error("the state of a downlink is not stored: %s", error)
 
     def _show_downlink(self, downlink: Downlink, detail: str, **details: object) -> None:
         try:
@@ -223,7 +273,7 @@ def _uplink_details(uplink: Uplink, detail: str, made: Published, gateways: Sequ
         "name": uplink.device.config.name,
         "fcnt": uplink.fcnt,
         "fport": uplink.fport,
-        "detail": detail or "; ".join(uplink.notes),
+        "detail": detail or "; ".join((*uplink.notes, *made.notes)),
         "values": made.values,
     }
 

@@ -6,10 +6,14 @@ under another's. Relative times count from the reception.
 
 from __future__ import annotations
 
-from gateway.codecs.base import CodecError
+from collections.abc import Mapping
+
+from gateway.codecs.base import CodecError, Value, port_of
 from hub.errors import SenmlError
 from hub.message import SENML_CBOR, SENML_JSON
-from hub.senml import MAX_NAME, Record, decode
+from hub.senml import MAX_NAME, PackRecord, Record, decode, encode_cbor, encode_pack_cbor
+
+DEFAULT_PORT = 1
 
 
 class Senml:
@@ -26,6 +30,32 @@ class Senml:
         return [
             record if record.name.startswith(base_name) else _own(record, base_name) for record in records
         ]
+
+    def encode(self, fport: int | None, value: Value) -> tuple[int, bytes]:
+        """A CBOR pack, the smallest form: of records as they stand, or of `{"name": number, text or boolean}`."""
+        port = port_of(fport, DEFAULT_PORT)
+        if not value:
+            raise CodecError("there is no value to send")
+        try:
+            if isinstance(value, Mapping):
+                payload = encode_pack_cbor([_named(name, each) for name, each in value.items()])
+            else:
+                payload = encode_cbor(value)
+            decode(SENML_CBOR, payload, 0.0)
+        except SenmlError as error:
+            raise CodecError(str(error)) from None
+        return port, payload
+
+
+def _named(name: str, value: object) -> PackRecord:
+    match value:
+        case bool():
+            return PackRecord(n=name, vb=value)
+        case int() | float():
+            return PackRecord(n=name, v=value)
+        case str():
+            return PackRecord(n=name, vs=value)
+    raise CodecError(f"{name} is neither a number, nor a text, nor true or false")
 
 
 def _own(record: Record, base_name: str) -> Record:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gateway.codecs import CODECS, CodecError
+from gateway.codecs import CODECS, CodecError, Codecs, Decoded, LaterCodec
 from gateway.lorawan.outcome import Uplink
 from hub.message import OCTET_STREAM, SENML_JSON, Message
 from hub.senml import Record, arrival_s, encode_json
@@ -40,6 +40,7 @@ class Published:
     messages: list[Message]
     decoded: list[Record] = field(default_factory=list)  # the payload's SenML records
     problem: str = ""  # why the payload stayed bytes; "" where it was decoded, or was to stay so
+    notes: tuple[str, ...] = ()  # what the codec warned of
     base_size: int = 0  # characters of the base name that the records share
     radio_records: int = RADIO_RECORDS  # of how the frame was heard
 
@@ -59,31 +60,41 @@ class Publisher:
     """Makes the messages of uplinks. `boot` is the boot id that goes into each."""
 
     boot: str = ""
+    codecs: Codecs = field(default_factory=Codecs)
 
-    def messages(self, uplink: Uplink, gateways: Sequence[HeardBy] = ()) -> Published:
+    def later(self, uplink: Uplink) -> LaterCodec | None:
+        """The codec that has to be asked first, as it answers later; None where `messages` can be called at once."""
+        if not uplink.fport:
+            return None
+        name = uplink.device.config.codec
+        return None if name in CODECS else self.codecs.later.get(name)
+
+    def messages(
+        self, uplink: Uplink, gateways: Sequence[HeardBy] = (), decoded: Decoded | None = None
+    ) -> Published:
         """What an uplink has to say; one without an application payload has radio metadata only.
 
-        `gateways`: all that heard it, the best first, where there were several.
+        `gateways`: all that heard it, the best first, where there were several. `decoded` is the answer of the codec
+        that had to be asked first.
         """
         device = uplink.device
         time_s = arrival_s(uplink.at.wall_ns)
         made = Published([])
         if uplink.fport:
             content_type, body = OCTET_STREAM, uplink.payload
-            codec = CODECS.get(device.config.codec)
-            if codec is None:
-                made.problem = f"there is no codec {device.config.codec!r}"
-            elif codec.name != RAW_CODEC:
-                try:
-                    records = codec.decode(uplink.fport, uplink.payload, time_s, device.base_name)
+            name = device.config.codec
+            try:
+                records = self._records(uplink, uplink.fport, time_s, decoded)
+                if records:
                     content_type = SENML_JSON
                     # Of a clock that is not set, the records say "now": then they are corrected with the message.
                     now_s = None if uplink.at.quality in TRUSTED else time_s
                     body = encode_json(records, base_name=device.base_name, arrival_s=now_s)
-                except CodecError as error:
-                    made.problem = f"codec {codec.name}: {error}"
-                else:
                     made.decoded, made.base_size = records, len(device.base_name)
+            except CodecError as error:
+                made.problem = f"codec {name}: {error}"
+            if decoded is not None:
+                made.notes = decoded.notes
             made.messages.append(self._message(uplink, device.topic, content_type, body))
         radio = radio_pack(uplink, time_s if uplink.at.quality in TRUSTED else None)
         if gateways:
@@ -91,6 +102,22 @@ class Publisher:
             made.radio_records += 1 + 2 * min(len(gateways), MAX_GATEWAYS)
         made.messages.append(self._message(uplink, device.topic + ".radio", SENML_JSON, radio))
         return made
+
+    def _records(self, uplink: Uplink, fport: int, time_s: float, decoded: Decoded | None) -> list[Record]:
+        """Nothing where the payload is to stay bytes. Raises CodecError."""
+        name = uplink.device.config.codec
+        codec = CODECS.get(name)
+        if codec is None:
+            if decoded is None:
+                raise CodecError(
+                    f"there is no codec of this name; there are {', '.join(self.codecs.names())}"
+                )
+            if decoded.problem:
+                raise CodecError(decoded.problem)
+            return decoded.records
+        if name == RAW_CODEC:
+            return []
+        return codec.decode(fport, uplink.payload, time_s, uplink.device.base_name)
 
     def _message(self, uplink: Uplink, subtopic: str, content_type: str, payload: bytes) -> Message:
         config, at = uplink.device.config, uplink.at

@@ -98,8 +98,8 @@ def test_every_cut_is_noticed(payload):
 
 
 def test_an_unknown_type_is_named():
-    with pytest.raises(CodecError, match="type 240 of channel 3"):
-        decode("0167000103f000")
+    with pytest.raises(CodecError, match="type 241 of channel 3"):
+        decode("0167000103f100")
 
 
 def test_random_bytes_raise_nothing_but_codec_error():

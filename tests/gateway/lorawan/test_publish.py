@@ -89,7 +89,7 @@ def test_a_raw_payload_is_published_as_it_came(made):
 def test_a_device_with_a_codec_of_another_version_loses_nothing(made):
     _, published = made(b"\x01", codec="gone")
     assert published.messages[0].payload == b"\x01"
-    assert published.problem == "there is no codec 'gone'"
+    assert published.problem == "codec gone: there is no codec of this name; there are cayenne, senml, raw"
 
 
 def test_every_kind_of_value_is_shown(made):
