@@ -58,6 +58,14 @@ class ChannelMask:
 
 
 @dataclass(frozen=True, slots=True)
+class Beacon:
+    """Where class B beacons and, unless a device is told otherwise, ping slots are."""
+
+    channels_hz: tuple[int, ...]  # more than one: it hops over them, one beacon period each
+    dr: int  # of both
+
+
+@dataclass(frozen=True, slots=True)
 class Region:
     """What RP002 fixes for one part of the world. Data rates are numbers 0..15."""
 
@@ -83,7 +91,7 @@ class Region:
     uplink_dwell: Dwell
     downlink_dwell: Dwell
     lbt: Lbt | None  # before every downlink
-    beacon: tuple[int, int] | None  # (freq_hz, dr), where two sources agree
+    beacon: Beacon | None  # where two sources agree on it
     channel_mask: ChannelMask
     sub_bands: tuple[SubBand, ...]
     sub_bands_are_edges: bool  # False: they list channel centres
@@ -242,7 +250,7 @@ def _region(name: str, raw: dict[str, Any]) -> Region:
         uplink_dwell=Dwell(dwell["uplink"]),
         downlink_dwell=Dwell(dwell["downlink"]),
         lbt=None if lbt is None else Lbt(lbt["threshold_dbm"], lbt["listen_us"] * 1000),
-        beacon=None if beacon is None else (beacon[0], beacon[1]),
+        beacon=None if beacon is None else Beacon(_channels([beacon["block"]]), beacon["dr"]),
         channel_mask=ChannelMask(**raw["channel_mask"]),
         sub_bands=tuple(SubBand(*row) for row in raw["sub_bands"]),
         sub_bands_are_edges=raw["sub_bands_are_edges"],
