@@ -11,7 +11,9 @@ from collections.abc import Container
 from random import Random
 
 from gateway.lorawan import adr, store
+from gateway.lorawan.answering import Answerer
 from gateway.lorawan.clock import Instant
+from gateway.lorawan.counters import Counters
 from gateway.lorawan.crypto import SessionKeys, derive_session_keys
 from gateway.lorawan.device import (
     COUNTER_BLOCK,
@@ -22,9 +24,13 @@ from gateway.lorawan.device import (
     Session,
 )
 from gateway.lorawan.frames import JoinAccept, JoinRequest, build_join_accept, verify_join
-from gateway.lorawan.outcome import Reason, Writes
+from gateway.lorawan.maclayer import MacLayer
+from gateway.lorawan.outcome import Downlink, Joined, Outcome, Reason, Writes
+from gateway.lorawan.registry import Registry
 from gateway.lorawan.settings import Settings
 from gateway.lorawan.types import DevAddr, DevEUI, NetID
+from gateway.lorawan.windows import join_windows
+from radio.gwmp import RxPacket
 from radio.regions import Region
 
 MAX_JOIN_NONCE = 0xFF_FFFF  # 24 bits; at a join a second they last half a year, at one a minute 32 years
@@ -168,3 +174,63 @@ class Joiner:
                 break
             dev_addr = self._net_id.dev_addr(self._rng.getrandbits(25))
         return dev_addr
+
+
+class Joins:
+    """Takes every join-request off the air."""
+
+    def __init__(
+        self,
+        region: Region,
+        settings: Settings,
+        registry: Registry,
+        counters: Counters,
+        joiner: Joiner,
+        answerer: Answerer,
+        mac_layer: MacLayer,
+    ) -> None:
+        self._region = region
+        self._settings = settings
+        self._registry = registry
+        self._counters = counters
+        self._joiner = joiner
+        self._answerer = answerer
+        self._mac = mac_layer
+
+    def take(self, request: JoinRequest, rx: RxPacket, now: Instant) -> Outcome:
+        registry = self._registry
+        device = registry.devices.get(request.dev_eui)
+        if device is None:
+            reason, words = refusal_of_unknown(request.dev_eui, registry.devices)
+            return self._counters.reject(reason, words, rx, dev_eui=request.dev_eui)
+        refused = refusal(device, request, now)
+        if refused is None and self._joiner.exhausted:
+            refused = Reason.JOIN_NONCES_USED_UP, "this gateway has no JoinNonce left"
+        if refused is not None:
+            reason, words = refused
+            blamed = None if reason is Reason.DUPLICATE else device
+            return self._counters.reject(reason, words, rx, blamed, dev_eui=request.dev_eui)
+        session, dropped, phy, writes = self._joiner.grant(
+            device, request, registry.next_session(), registry.sessions, now
+        )
+        for old in dropped:
+            registry.forget(old)
+        self._mac.adopt(session)
+        registry.know(session)
+        self._counters.joins += 1
+        device.problem = ""
+        windows = join_windows(self._region, self._settings, rx)
+        downlink = None
+        if windows:
+            self._counters.downlinks += 1
+            downlink = Downlink(
+                id=self._answerer.new_id(),
+                dev_eui=device.dev_eui,
+                windows=tuple(window.packet(phy) for window in windows),
+                confirmed=False,
+                fcnt=None,
+                after_commit=True,
+                names=tuple(window.name for window in windows),
+            )
+        notes = () if windows else ("no receive window of this join-request can be used",)
+        return Joined(device, session.dev_addr, request.dev_nonce, rx, now, writes, downlink, notes)

@@ -21,8 +21,9 @@ from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.server import NetworkServer
 from gateway.lorawan.settings import Settings
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
+from gateway.migrations import MIGRATIONS
 from hub.message import TimeQuality
-from radio.gwmp import RxPacket
+from radio.gwmp import RxPacket, TxError
 from radio.lora import LoRaModulation
 from radio.regions import get_region
 
@@ -175,7 +176,7 @@ class Network:
         self.settings = Settings(**{"status_interval_s": 0, **settings})
         self.writer = writer or store.Store()
         self.db = db
-        for migration in store.MIGRATIONS:
+        for migration in MIGRATIONS:
             for statement in migration.statements:
                 self.db.execute(statement)
         self.mono_ns = 1000 * SECOND
@@ -237,6 +238,24 @@ class Network:
         if commit:
             self.commit(outcome.writes)
         return outcome
+
+    def queue(self, node: Node, payload: bytes = b"on", fport: int = 10, **how: Any) -> str:
+        """An order, committed; its id."""
+        queued = self.server.queue_downlink(node.dev_eui, fport, payload, now=self.now(), **how)
+        self.commit(queued.writes)
+        return queued.id
+
+    def sent(self, downlink: Any, window: int = 1) -> Any:
+        """A gateway has taken a downlink; what follows from that, committed."""
+        due = self.server.sent(downlink, window, self.now())
+        self.commit(due.writes)
+        return due
+
+    def failed(self, downlink: Any, error: TxError = TxError.TOO_LATE) -> Any:
+        """No gateway has taken a downlink; what follows from that, committed."""
+        due = self.server.failed(downlink, error, self.now())
+        self.commit(due.writes)
+        return due
 
     def join(self, node: Node, **radio: Any) -> frames.JoinAccept:
         joined = self.hear(node.join_request(), **radio)

@@ -7,13 +7,13 @@ from contextlib import closing
 
 import pytest
 
-from gateway.lorawan import store
+from gateway.lorawan import orderstore, store
 from gateway.lorawan.errors import DeviceExists, OrderError, UnknownDevice
 from gateway.lorawan.outcome import Reason, Uplink
 from gateway.lorawan.publish import Publisher
 from gateway.lorawan.seal import Sealer
 from gateway.lorawan.server import NetworkServer
-from hub.database import Migration
+from gateway.migrations import MIGRATIONS
 from hub.log import Log
 
 
@@ -133,7 +133,7 @@ def test_the_hubs_log_takes_the_schema_and_the_writes_and_a_replay_is_refused_af
     recorded = []
 
     async def first_life():
-        log = Log.open(path, migrations=store.MIGRATIONS)
+        log = Log.open(path, migrations=MIGRATIONS)
         await log.write(server.add_device(node.config))
         joined = network.hear(node.join_request(), commit=False)
         await log.write(joined.writes)
@@ -146,7 +146,7 @@ def test_the_hubs_log_takes_the_schema_and_the_writes_and_a_replay_is_refused_af
                 await log.append(made.messages, uplink.writes)
             else:
                 log.post(made.messages, uplink.writes)
-        await log.write(server.queue_downlink(node.dev_eui, 1, b"on").writes)
+        await log.write(server.queue_downlink(node.dev_eui, 1, b"on", now=network.now()).writes)
         await log.close()
 
     asyncio.run(first_life())
@@ -160,11 +160,43 @@ def test_the_hubs_log_takes_the_schema_and_the_writes_and_a_replay_is_refused_af
     assert network.hear(node.uplink(), commit=False).downlink is not None
 
 
-def test_the_schema_is_one_named_migration_of_single_statements():
-    (migration,) = store.MIGRATIONS
-    assert isinstance(migration, Migration)
+def test_each_migration_has_a_name_of_its_own_and_single_statements():
+    assert len({migration.name for migration in store.MIGRATIONS}) == len(store.MIGRATIONS)
     with closing(sqlite3.connect(":memory:")) as db:
-        for statement in migration.statements:
-            db.execute(statement)
+        for migration in store.MIGRATIONS:
+            for statement in migration.statements:
+                db.execute(statement)
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert all(name.startswith("lorawan_") for name in tables)
+
+
+def test_rows_of_the_first_schema_are_read_after_the_second(make_node):
+    """A gateway that has run LoRaWAN 1.0.x only: its devices go on as they were."""
+    node = make_node()
+    node.abp(0x01000001)
+    assert node.keys is not None
+    eui = str(node.dev_eui)
+    with closing(sqlite3.connect(":memory:")) as db:
+        first, *later = store.MIGRATIONS
+        for statement in first.statements:
+            db.execute(statement)
+        db.execute(
+            "INSERT INTO lorawan_device VALUES (?, 'abp', 'shed', NULL, NULL, 'raw', 't', 'c', 254, -3)",
+            (eui,),
+        )
+        keys = node.keys.f_nwk_s_int.value, node.keys.app_s.value
+        db.execute(
+            "INSERT INTO lorawan_session VALUES (7, ?, 0, ?, ?, ?, 1, 0, 0, 64, 2, 1, 0)",
+            (eui, 0x01000001, *keys),
+        )
+        db.execute("INSERT INTO lorawan_uplink VALUES (7, 41, 5, 42)")
+        for migration in (*later, *orderstore.MIGRATIONS):
+            for statement in migration.statements:
+                db.execute(statement)
+        (device,) = store.Store().load(db).devices
+    session = device.session
+    assert session is not None
+    assert (session.fcnt_up, session.fcnt_down.next, session.mac.tx_power, device.uplinks) == (41, 64, 2, 42)
+    assert (session.v1_1, session.keys, session.fcnt_down_app) == (False, node.keys, None)
+    assert (device.config.profile, device.config.nwk_key, device.battery) == ("default", None, 254)
+    assert (device.rj_count1, device.nonce_restart_ns, device.moved) == (-1, 0, False)

@@ -5,7 +5,6 @@ import random
 import pytest
 
 from gateway.lorawan.crypto import SessionKeys
-from gateway.lorawan.device import MAX_ORDERS
 from gateway.lorawan.frames import build_downlink
 from gateway.lorawan.outcome import Reason, Rejected, Uplink
 from gateway.lorawan.types import AES128Key
@@ -224,12 +223,12 @@ def test_downlink_counters_never_repeat_whatever_is_lost(joined):
 def test_an_answer_under_a_counter_that_is_not_reserved_waits_for_the_commit(joined):
     network, node = joined
     network.restart()
-    network.server.queue_downlink(node.dev_eui, 2, b"on")
+    network.queue(node, b"on")
     first = network.hear(node.uplink())
     assert first.downlink.after_commit
     assert first.durable
-    network.server.sent(first.downlink.id)
-    network.server.queue_downlink(node.dev_eui, 2, b"off")
+    network.sent(first.downlink)
+    network.queue(node, b"off")
     second = network.hear(node.uplink())
     assert not second.downlink.after_commit
 
@@ -249,6 +248,6 @@ def test_damaged_frames_are_rejected_and_harmless(joined):
         assert outcome.detail
     status = network.server.device(node.dev_eui)
     assert status.fcnt_up == before
-    assert status.queued <= MAX_ORDERS
+    assert status.queued <= network.settings.max_downlinks
     assert sum(network.server.counters.rejected.values()) == 5000
     assert isinstance(network.hear(vectors[0]), Uplink)
