@@ -12,10 +12,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.commands import Command, CommandError, order
 from gateway.live import LiveFrames
 from gateway.lorawan.device import Activation, DeviceConfig
-from gateway.lorawan.errors import DeviceExists, OrderError, QueueFull, UnknownDevice
+from gateway.lorawan.errors import DeviceExists, OrderError, UnknownDevice
 from gateway.lorawan.server import NetworkServer
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
 from gateway.provision import register, unregister
@@ -53,12 +52,6 @@ class AddedDevice(msgspec.Struct):
     thing_id: str
     thing_key: str
     channel_id: str
-
-
-class QueuedDownlink(msgspec.Struct):
-    """A downlink that waits for the device's next uplink."""
-
-    id: str
 
 
 class DeviceView(msgspec.Struct):
@@ -121,12 +114,6 @@ class Api:
                 refuses=(400, 404, 507),
             ),
             Endpoint(
-                *("POST", "/lorawan/devices/{dev_eui}/downlinks", self.downlink, Needs.ADMIN),
-                body=Command,
-                answers={202: QueuedDownlink},
-                refuses=(404, 409, 507),
-            ),
-            Endpoint(
                 *("GET", "/lorawan/frames", self.frames, Needs.USER),
                 answers={200: dict[str, list[state]]},
                 refuses=(400,),
@@ -181,19 +168,6 @@ class Api:
         except UnknownDevice as error:
             raise Problem(404, str(error)) from None
         return Response(status_code=204)
-
-    async def downlink(self, request: Request) -> Response:
-        command = await read_json(request, Command)
-        try:
-            queued = order(self._server, str(_dev_eui(request)), command)
-        except UnknownDevice as error:
-            raise Problem(404, str(error)) from None
-        except QueueFull as error:
-            raise Problem(409, str(error)) from None
-        except (OrderError, CommandError) as error:
-            raise Problem(400, str(error)) from None
-        await self._hub.log.write(queued.writes)
-        return json_response({"id": queued.id}, 202)
 
     async def frames(self, request: Request) -> Response:
         after, limit = _number(request, "after", 0), _number(request, "limit", 100)

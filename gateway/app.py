@@ -29,6 +29,8 @@ from gateway.clock import SystemClock
 from gateway.commands import Commands
 from gateway.copies import Copies, CopiesReceiver
 from gateway.doors import Doors
+from gateway.downlink_api import DownlinkApi
+from gateway.downlink_clock import DownlinkClock
 from gateway.errors import StartFailed
 from gateway.link import UdpLink
 from gateway.links import Links
@@ -207,8 +209,10 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         link = UdpLink(copies, clock.mono_ns, [bytes.fromhex(each) for each in config.lorawan.gateways])
         station = station_door(config, server.region, copies, clock.now)
         links.use(*(each for each in (station, link) if each is not None))
-        uplinks.transmitter = links
-        commands = Commands(server, hub.log, live, lambda: clock.now().wall_ns / 1e9)
+        uplinks.downlinks.transmitter = links
+        downlink_clock = DownlinkClock(server, uplinks.downlinks, clock.now)
+        uplinks.downlinks.changed = downlink_clock.wake
+        commands = Commands(server, hub.log, live, uplinks.downlinks, clock.now)
         stack.callback(commands.close)
         eui = gateway_eui(config.gateway.eui)
         relays, sources = _beyond(config, hub, eui.hex())
@@ -236,6 +240,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             routes(
                 [
                     *Api(hub, server, source, live).endpoints(),
+                    *DownlinkApi(server, uplinks.downlinks, clock.now).endpoints(),
                     *OscoreApi(coap_door.contexts).endpoints(),
                     *RadioApi(radio).endpoints(),
                 ]
@@ -268,6 +273,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             asyncio.create_task(clock.keep(), name="clock"),
             asyncio.create_task(radio.run(), name="radio process"),
             asyncio.create_task(link.expire(), name="unanswered downlinks"),
+            asyncio.create_task(downlink_clock.run(), name="downlinks due"),
             *(asyncio.create_task(door.failed(), name="http door") for door in opened.listeners),
         ]
         if station is not None:

@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from gateway.downlinks import Downlinks
 from gateway.live import LiveFrames
+from gateway.lorawan.clock import Instant
 from gateway.lorawan.errors import LorawanError
 from gateway.lorawan.server import NetworkServer, Queued
 from gateway.lorawan.types import DevEUI
@@ -41,7 +43,7 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     confirmed: bool = False
 
 
-def order(server: NetworkServer, dev_eui: str, command: Command) -> Queued:
+def order(server: NetworkServer, dev_eui: str, command: Command, now: Instant) -> Queued:
     """Queue a downlink. Raises CommandError; UnknownDevice, QueueFull and OrderError of the server."""
     try:
         eui = DevEUI.parse(dev_eui)
@@ -51,7 +53,7 @@ def order(server: NetworkServer, dev_eui: str, command: Command) -> Queued:
         payload = bytes.fromhex(command.payload)
     except ValueError:
         raise CommandError('payload is not hex: two digits a byte, such as "0a1f"') from None
-    return server.queue_downlink(eui, command.fport, payload, command.confirmed)
+    return server.queue_downlink(eui, command.fport, payload, command.confirmed, now=now)
 
 
 def _read(payload: bytes) -> Command:
@@ -73,9 +75,14 @@ class Commands:
     """Follows the log for commands."""
 
     def __init__(
-        self, server: NetworkServer, hub_log: Log, live: LiveFrames, clock: Callable[[], float]
+        self,
+        server: NetworkServer,
+        hub_log: Log,
+        live: LiveFrames,
+        downlinks: Downlinks,
+        clock: Callable[[], Instant],
     ) -> None:
-        """`clock` gives Unix time, for the live view."""
+        self._downlinks = downlinks
         self._server = server
         self._log = hub_log
         self._live = live
@@ -104,13 +111,13 @@ class Commands:
             command = _read(message.payload)
             if self._server.device(DevEUI.parse(dev_eui)).channel_id != message.channel:
                 raise CommandError("the device belongs to another channel")
-            self._log.post((), order(self._server, dev_eui, command).writes)
+            self._downlinks.take(order(self._server, dev_eui, command, self._clock()))
         except (CommandError, LorawanError, HubError, ValueError) as error:
             self.refused += 1
             detail = f"command refused: {error}"
             self._live.add(
                 "rejected",
-                self._clock(),
+                self._clock().wall_ns / 1e9,
                 lambda: {"dev_eui": dev_eui, "reason": "command", "detail": detail},
             )
         else:

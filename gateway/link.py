@@ -43,7 +43,7 @@ class Receiver(Protocol):
 @dataclass(slots=True)
 class _Pending:
     downlink: Downlink
-    window: int  # 1 or 2
+    window: int  # from 1
     eui: bytes
     deadline_ns: int
 
@@ -113,7 +113,7 @@ class Link:
             self.counters["unexpected"] += 1
 
     def transmit(self, downlink: Downlink, eui: bytes, now_ns: int) -> None:
-        """Order a downlink from the forwarder that heard the uplink: RX1 first, RX2 where that is refused."""
+        """Order a downlink from the forwarder `eui`: the first window, and the next where that is refused."""
         self.expire(now_ns)
         self._order(downlink, 1, eui, now_ns)
 
@@ -141,7 +141,7 @@ class Link:
         while token in self._pending:
             token = (token + 1) & 0xFFFF
         self._pending[token] = _Pending(downlink, window, eui, now_ns + ACK_TIMEOUT_NS)
-        packet = downlink.rx1 if window == 1 else downlink.rx2
+        packet = downlink.windows[window - 1]
         self.send(gwmp.encode(gwmp.PullResp(token, packet)), forwarder.downlink_address)
 
     def _tx_ack(self, ack: gwmp.TxAck, now_ns: int) -> None:
@@ -156,8 +156,8 @@ class Link:
             self.receiver.sent(pending.downlink, pending.window)
             return
         self.counters["tx_refused"] += 1
-        if pending.window == 1:
-            self._order(pending.downlink, 2, pending.eui, now_ns)
+        if pending.window < len(pending.downlink.windows):
+            self._order(pending.downlink, pending.window + 1, pending.eui, now_ns)
         else:
             self.receiver.failed(pending.downlink, ack.error)
 

@@ -15,7 +15,7 @@ class Link(Protocol):
 
 
 class Links:
-    """`gateway.uplinks.Transmitter` over several links; the safer ones come first, and the last takes the rest.
+    """`gateway.downlinks.Transmitter` over several links; the safer ones come first, and the last takes the rest.
 
     A gateway that is connected over TLS is never answered over GWMP: anyone can send a datagram in its name. The last
     link reports a downlink as failed that is for nobody it reaches.

@@ -1,7 +1,7 @@
 """Every table of the gateway, in the order in which its database has grown."""
 
 from gateway import nats_source
-from gateway.lorawan import store
+from gateway.lorawan import orderstore, store
 from gateway.upstream import refusals
 from hub import coap, mqtt
 from hub.http import MIGRATIONS as HTTP_MIGRATIONS
@@ -13,4 +13,5 @@ MIGRATIONS = (
     *coap.MIGRATIONS,
     *refusals.MIGRATIONS,
     *nats_source.MIGRATIONS,
+    *orderstore.MIGRATIONS,
 )

@@ -11,14 +11,13 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import Protocol
 
 from gateway.codecs import Decoded, LaterCodec
 from gateway.copies import Heard, by_gateway
-from gateway.live import Entry, LiveFrames, heard, spoken
+from gateway.downlinks import Downlinks
+from gateway.live import Entry, LiveFrames, heard
 from gateway.lorawan.clock import Instant
-from gateway.lorawan.errors import UnknownDevice
-from gateway.lorawan.outcome import Downlink, Joined, Rejected, Uplink, Writes
+from gateway.lorawan.outcome import Downlink, Joined, Rejected, Uplink
 from gateway.lorawan.publish import Published, Publisher
 from gateway.lorawan.server import NetworkServer
 from gateway.turns import Turns
@@ -32,12 +31,6 @@ log = logging.getLogger(__name__)
 
 MAX_OF_TWO_SIDES = 32  # devices that are warned of
 NOT_ASKED = "it has not answered: too many frames waited for their codecs, or the gateway was ending"
-
-
-class Transmitter(Protocol):
-    """The link, as far as downlinks go."""
-
-    def transmit(self, downlink: Downlink, eui: bytes) -> None: ...
 
 
 @dataclass(slots=True)
@@ -63,11 +56,16 @@ class Uplinks:
     live: LiveFrames
     clock: Callable[[], Instant]
     counters: UplinkCounters = field(default_factory=UplinkCounters)
-    transmitter: Transmitter | None = None
     elsewhere: Callable[[int, int], Sequence[str]] = lambda _join_eui, _dev_eui: ()
     """The further servers that are sent the joins of a JoinEUI and DevEUI, and may answer them."""
     turns: Turns = field(default_factory=Turns)
+    downlinks: Downlinks = field(init=False)
     _of_two_sides: dict[int, str] = field(default_factory=dict)  # by DevEUI: a warning
+
+    def __post_init__(self) -> None:
+        self.downlinks = Downlinks(
+            self.server, self.access, self.log, self.live, self.clock, self.turns, self.publisher.boot
+        )
 
     def receive(self, packets: tuple[RxPacket, ...], eui: bytes) -> None:
         """Take the frames of one PUSH_DATA."""
@@ -91,15 +89,12 @@ class Uplinks:
         return list(self._of_two_sides.values())
 
     def sent(self, downlink: Downlink, window: int) -> None:
-        """A forwarder has taken a downlink for sending in RX1 or RX2."""
-        self._keep(downlink, self.server.sent(downlink.id))
-        packet = downlink.rx1 if window == 1 else downlink.rx2
-        self._show_downlink(downlink, f"sent in RX{window}", **spoken(packet))
+        """A gateway has taken a downlink for sending in that window, which counts from 1."""
+        self.downlinks.sent(downlink, window)
 
     def failed(self, downlink: Downlink, error: TxError) -> None:
-        """Neither window could be used."""
-        self._keep(downlink, self.server.failed(downlink.id, error))
-        self._show_downlink(downlink, f"not sent: {TX_ERROR_WORDS.get(error, str(error))}", reason=str(error))
+        """No window could be used."""
+        self.downlinks.failed(downlink, error)
 
     def close(self) -> None:
         """Append what still waits for a codec, as bytes; the gateway is about to end."""
@@ -139,7 +134,7 @@ class Uplinks:
 
     def _append(self, uplink: Uplink, eui: bytes, gateways: Sequence[Heard], made: Published) -> None:
         config = uplink.device.config
-        detail, messages = made.problem, made.messages
+        detail, messages, writes = made.problem, made.messages, uplink.writes
         principal, resource = _asked(config.thing_id, config.channel_id)
         decision = self.access.decide(principal, Action.PUBLISH, resource)
         if not decision.allowed:
@@ -148,10 +143,13 @@ class Uplinks:
         if made.problem:
             self.counters.undecodable += 1
         try:
+            if uplink.receipts:
+                told, kept = self.downlinks.told(uplink.receipts)
+                messages, writes = [*messages, *told], uplink.writes + kept
             if uplink.durable or uplink.downlink is not None:
-                self.log.submit(messages, uplink.writes, self._answer(uplink.downlink, eui, uplink))
+                self.log.submit(messages, writes, self._answer(uplink.downlink, eui, uplink))
             else:
-                self.log.post(messages, uplink.writes)
+                self.log.post(messages, writes)
         except (Busy, LogFull) as error:
             self.counters.store_busy += 1
             self.server.not_stored(uplink)
@@ -205,7 +203,8 @@ class Uplinks:
 
     def _answer_again(self, rejected: Rejected, downlink: Downlink, eui: bytes) -> None:
         try:
-            self.log.submit((), rejected.writes, self._answer(downlink, eui))
+            told, kept = self.downlinks.told(rejected.receipts)
+            self.log.submit(told, rejected.writes + kept, self._answer(downlink, eui))
         except HubError as error:
             log.error("a repeated ACK is not sent: %s", error)
 
@@ -230,32 +229,7 @@ class Uplinks:
             self._transmit(downlink, eui)
 
     def _transmit(self, downlink: Downlink, eui: bytes) -> None:
-        if self.transmitter is not None:
-            self.transmitter.transmit(downlink, eui)
-
-    def _keep(self, downlink: Downlink, writes: Writes) -> None:
-        if writes:
-            self.turns.run(downlink.dev_eui or 0, partial(self._post, writes))
-
-    def _post(self, writes: Writes) -> None:
-        try:
-            self.log.post((), writes)
-        except HubError as error:
-            log.error("the state of a downlink is not stored: %s", error)
-
-    def _show_downlink(self, downlink: Downlink, detail: str, **details: object) -> None:
-        try:
-            name = self.server.device(downlink.dev_eui).name
-        except UnknownDevice:  # removed while the downlink was under way
-            name = ""
-        entry = {
-            "dev_eui": str(downlink.dev_eui),
-            "name": name,
-            "fcnt": downlink.fcnt,
-            "detail": detail,
-            **details,
-        }
-        self.live.add("downlink", self.clock().wall_ns / 1e9, lambda: entry)
+        self.downlinks.transmit(downlink, eui)
 
 
 @lru_cache(maxsize=16_384)
@@ -297,14 +271,3 @@ def _rejected_details(rejected: Rejected) -> Entry:
         "reason": str(rejected.reason),
         "detail": rejected.detail,
     }
-
-
-TX_ERROR_WORDS = {
-    TxError.TOO_LATE: "the order came too late for the receive window, or the forwarder is gone",
-    TxError.TOO_EARLY: "the order was too far ahead, or late for a forwarder that restarted",
-    TxError.COLLISION_PACKET: "another downlink had that time already, or the duty cycle of the band is used up",
-    TxError.COLLISION_BEACON: "a beacon had that time already",
-    TxError.TX_FREQ: "the forwarder may not send on that frequency, or not for so long",
-    TxError.TX_POWER: "the forwarder cannot send with that power",
-    TxError.GPS_UNLOCKED: "the forwarder has no GPS time",
-}

@@ -187,15 +187,15 @@ class Simulation:
 
     def _answer(self, radio: Radio, downlink: Downlink, now_ns: int) -> None:
         error = TxError.TOO_LATE
-        for order in (downlink.rx1, downlink.rx2):
+        for window, order in enumerate(downlink.windows, 1):
             result = radio.transmit(order, now_ns)
             if result.error is TxError.NONE:
                 self._tally.orders.append(order)
-                self.server.sent(downlink.id)
+                self.server.sent(downlink, window, Instant(now_ns, now_ns))
                 return
             error = result.error
             self._tally.refused[error] += 1
-        self.server.failed(downlink.id, error)
+        self.server.failed(downlink, error, Instant(now_ns, now_ns))
 
     # -- judging ---------------------------------------------------------------------------------------
 

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from gateway.lorawan import mac, store
+from gateway.lorawan import mac, orderstore, store
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.device import Device, Order, OrderState, Session
 from gateway.lorawan.frames import MAX_FCNT, MAX_FOPTS, DataFrame, build_downlink
 from gateway.lorawan.maclayer import MacLayer
-from gateway.lorawan.outcome import Downlink, Writes
+from gateway.lorawan.orders import Orders, out
+from gateway.lorawan.outcome import Downlink, Due, Receipt, Writes
 from gateway.lorawan.settings import Settings
 from gateway.lorawan.windows import Window, data_windows
 from radio.gwmp import RxPacket
@@ -30,13 +31,17 @@ class Answer:
     writes: Writes = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     durable: bool = False
+    receipts: list[Receipt] = field(default_factory=list)
 
 
 class Answerer:
-    def __init__(self, region: Region, settings: Settings, mac_layer: MacLayer, rng: Random) -> None:
+    def __init__(
+        self, region: Region, settings: Settings, mac_layer: MacLayer, orders: Orders, rng: Random
+    ) -> None:
         self._region = region
         self._settings = settings
         self._mac = mac_layer
+        self._orders = orders
         self._rng = rng
 
     def new_id(self) -> str:
@@ -62,11 +67,8 @@ class Answerer:
         for command in answers:
             if len(fopts) + 1 + command.SIZE <= MAX_FOPTS:
                 fopts += command.encode()
-        device = session.device
-        order = _waiting(device)
-        if order is not None and not any(_fits(window, fopts, order) for window in windows):
-            result.notes.append(f"downlink {order.id} waits: {len(order.payload)} bytes are too many here")
-            order = None
+        most = max(window.max_payload for window in windows) - len(fopts)
+        order = self.choose(session.device, most, now, result) if session.device.orders else None
         for block in self._mac.ask(session, frame, rx, now):
             longer = fopts + mac.encode(block)
             if len(longer) <= MAX_FOPTS and any(_fits(window, longer, order) for window in windows):
@@ -76,25 +78,54 @@ class Answerer:
         if not (frame.confirmed or frame.adr_ack_req or fopts or order):
             return result
         windows = tuple(window for window in windows if _fits(window, fopts, order)) or windows
-        self._compose(result, session, frame, windows, fopts, order)
+        self._compose(result, session, frame, windows, fopts, order, now)
+        return result
+
+    def choose(self, device: Device, most: int, now: Instant, result: Answer) -> Order | None:
+        """The order that goes next into a frame that takes `most` bytes; None while another is under way.
+
+        Those too long for it wait, and hold up none behind them.
+        """
+        if out(device) is not None:
+            return None
+        for order in list(device.orders):
+            if len(order.payload) <= most:
+                return order
+            result.notes.append(f"downlink {order.id} waits: {len(order.payload)} bytes are too many here")
+            given_up = Due()
+            self._orders.too_long(device, order, most, now, given_up)
+            result.writes += given_up.writes
+            result.receipts += given_up.receipts
+        return None
+
+    def compose_alone(
+        self, session: Session, order: Order, windows: tuple[Window, ...], now: Instant, klass: str
+    ) -> Answer:
+        """A downlink that answers no uplink: `order` for windows of class B or C, each of which takes it."""
+        result = Answer()
+        self._compose(result, session, None, windows, b"", order, now, klass)
         return result
 
     def _compose(
         self,
         result: Answer,
         session: Session,
-        frame: DataFrame,
+        frame: DataFrame | None,
         windows: tuple[Window, ...],
         fopts: bytes,
         order: Order | None,
+        now: Instant,
+        klass: str = "A",
     ) -> None:
-        fcnt, covered, moved = session.fcnt_down.take()
+        """`frame` is the uplink that is answered, if one is."""
+        fcnt, covered, moved = session.down_counter(order is not None).take()
         if fcnt > MAX_FCNT:
             result.notes.append("FCntDown is used up: the device has to join again")
             return
         if moved:
             result.writes.append(store.fcnt_down(session))
-        result.durable = moved or frame.confirmed
+        ack = frame is not None and frame.confirmed
+        result.durable = moved or ack
         device = session.device
         phy = build_downlink(
             session.crypto,
@@ -104,33 +135,30 @@ class Answerer:
             payload=order.payload if order else b"",
             fopts=fopts,
             confirmed=order.confirmed if order else False,
-            adr=frame.adr and self._settings.adr,
-            ack=frame.confirmed,
+            adr=frame is not None and frame.adr and self._settings.adr,
+            ack=ack,
             fpending=len(device.orders) > (1 if order else 0),
+            conf_fcnt=session.fcnt_up or 0,
         )
         if order:
             order.state = OrderState.IN_FLIGHT
             order.attempts += 1
+            order.fcnt, order.since_ns, order.held = fcnt, now.mono_ns, ""
+            result.writes.append(orderstore.state(order))
+            if order.confirmed:
+                session.confirmed_down = fcnt
         result.downlink = Downlink(
             id=order.id if order else self.new_id(),
             dev_eui=device.dev_eui,
-            rx1=windows[0].packet(phy),
-            rx2=windows[-1].packet(phy),
+            windows=tuple(window.packet(phy) for window in windows),
             confirmed=order.confirmed if order else False,
             fcnt=fcnt,
-            after_commit=frame.confirmed or not covered,
+            after_commit=ack or not covered,
+            klass=klass,
+            gateway=None if klass == "A" else next(iter(device.gateways), None),
+            names=tuple(window.name for window in windows),
         )
 
 
 def _fits(window: Window, fopts: bytes, order: Order | None) -> bool:
     return len(fopts) + (len(order.payload) if order else 0) <= window.max_payload
-
-
-def _waiting(device: Device) -> Order | None:
-    """The first order, unless it is on its way and needs no repetition."""
-    if not device.orders:
-        return None
-    order = device.orders[0]
-    if order.state is OrderState.IN_FLIGHT and not order.confirmed:
-        return None
-    return order

@@ -16,7 +16,6 @@ from gateway.lorawan.profile import DEFAULT, DEFAULT_NAME, Profile
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
 from radio.gwmp import RxPacket
 
-MAX_ORDERS = 16  # downlinks waiting for one device: hours of its receive windows
 MAX_PENDING_SESSIONS = 4  # joins not yet confirmed by an uplink; a device retries, the last few may be live
 ADR_HISTORY = 20  # uplinks
 COUNTER_BLOCK = 64  # downlink counters reserved at a time

@@ -37,18 +37,60 @@ class Reason(enum.StrEnum):
 
 
 class Downlink(msgspec.Struct, frozen=True, gc=False):
-    """One frame for both receive windows of a class A device, identical in each.
-
-    Where only one window can carry it, `rx1` and `rx2` are the same packet.
-    """
+    """One frame for one device or group, identical in each of its windows."""
 
     id: str  # of the order it carries, or its own
-    dev_eui: DevEUI
-    rx1: TxPacket
-    rx2: TxPacket
+    dev_eui: DevEUI | None  # None: for a multicast group
+    windows: tuple[TxPacket, ...]  # in the order to try them; at least one
     confirmed: bool
     fcnt: int | None  # FCntDown; None in a join-accept
     after_commit: bool  # it acknowledges, or uses a counter not yet reserved: leaves only after the commit
+    klass: str = "A"  # A, B, C: what kind of window
+    gateway: bytes | None = None  # EUI; None: the one that heard the uplink
+    group: str = ""  # name of the multicast group
+    names: tuple[str, ...] = ("RX1", "RX2")  # of the windows, for people
+
+    def window_name(self, window: int) -> str:
+        """What people call the window of that number, which counts from 1."""
+        return self.names[window - 1] if 0 < window <= len(self.names) else f"window {window}"
+
+
+class OrderFate(enum.StrEnum):
+    """What a receipt says of a downlink order."""
+
+    QUEUED = "queued"
+    SENT = "sent"  # a gateway has taken it for sending; once for each repetition of a confirmed one
+    ACKNOWLEDGED = "acknowledged"
+    FAILED = "failed"
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """What has become of a downlink order; published with the writes that make it true."""
+
+    order_id: str
+    dev_eui: DevEUI | None  # None: an order to a multicast group
+    state: OrderFate
+    reason: str  # why it failed and what to do; "" otherwise
+    at: Instant
+    window: str = ""  # of `sent`: RX1, RX2, RXC, ping slot
+    fcnt: int | None = None  # FCntDown it went out with
+    gateway: bytes | None = None  # EUI, of `sent`
+    attempt: int = 0  # how often it has been sent by now
+    group: str = ""
+
+
+class Due(msgspec.Struct, gc=False):
+    """What follows for downlinks: to be committed, published and sent, in this order where `after_commit` asks."""
+
+    dev_eui: int = (
+        0  # whose state is written: in the order of what concerns this device; 0: of none or a group
+    )
+    downlinks: list[Downlink] = []  # a Struct copies an empty default
+    writes: Writes = []
+    receipts: list[Receipt] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.downlinks or self.writes or self.receipts)
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
@@ -60,6 +102,7 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
     fcnt: int | None = None  # the 16 bits on the air, where there are any
     downlink: Downlink | None = None  # the repeated ACK for a repeated confirmed uplink
     writes: Writes = []  # a Struct copies an empty default
+    receipts: list[Receipt] = []
 
 
 class Joined(msgspec.Struct, frozen=True, gc=False):
@@ -94,6 +137,7 @@ class Uplink(msgspec.Struct, frozen=True, gc=False):
     acked: str | None = None  # id of the confirmed downlink that this uplink acknowledges
     notes: tuple[str, ...] = ()  # MAC commands and what was concluded, for the live view
     before: int | None = None  # FCntUp of the session until this frame
+    receipts: tuple[Receipt, ...] = ()  # of orders that this uplink settles
 
 
 Outcome = Rejected | Joined | Uplink

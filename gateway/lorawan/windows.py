@@ -19,6 +19,7 @@ JOIN_ACCEPT_DELAY_S = 5  # JOIN_ACCEPT_DELAY1, whatever RxDelay says
 
 @dataclass(frozen=True, slots=True)
 class Window:
+    name: str  # RX1, RX2
     tmst: int  # u32 us
     freq_hz: int
     modulation: LoRaModulation
@@ -45,7 +46,7 @@ def data_windows(
     """The usable windows after `rx`, RX1 first; none, one or two."""
     windows = (
         _rx1(region, settings, rx, delay_s, rx1_dr_offset),
-        _window(region, settings, rx.tmst, delay_s + 1, region.rx2[0], rx2_dr),
+        _window("RX2", region, settings, rx.tmst, delay_s + 1, region.rx2[0], rx2_dr),
     )
     return tuple(window for window in windows if window is not None)
 
@@ -63,11 +64,11 @@ def _rx1(region: Region, settings: Settings, rx: RxPacket, delay_s: int, offset:
         freq_hz, dr = region.rx1(rx.freq_hz, uplink_dr, offset)
     except ValueError:  # a channel or data rate outside the plan has no RX1
         return None
-    return _window(region, settings, rx.tmst, delay_s, freq_hz, dr)
+    return _window("RX1", region, settings, rx.tmst, delay_s, freq_hz, dr)
 
 
 def _window(
-    region: Region, settings: Settings, tmst: int, delay_s: int, freq_hz: int, dr: int
+    name: str, region: Region, settings: Settings, tmst: int, delay_s: int, freq_hz: int, dr: int
 ) -> Window | None:
     modulation = region.downlink_data_rates.get(dr)
     if modulation is None:
@@ -78,6 +79,7 @@ def _window(
         return None
     eirp_dbm = region.max_eirp_dbm if settings.max_eirp_dbm is None else settings.max_eirp_dbm
     return Window(
+        name=name,
         tmst=(tmst + delay_s * 1_000_000) % U32,
         freq_hz=freq_hz,
         modulation=modulation,

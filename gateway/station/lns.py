@@ -248,14 +248,14 @@ class Lns:
             self._order(downlink, session, now)
 
     def _order(self, downlink: Downlink, session: Session, now: Instant) -> None:
-        windows = [self._pair(packet) for packet in (downlink.rx1, downlink.rx2)]
+        windows = [self._pair(packet) for packet in downlink.windows]
         if None in windows:
             self._refuse(downlink, "no_data_rate", TxError.TX_FREQ)
             return
-        rx1, rx2 = windows
-        first = downlink.rx1
+        rx1, rx2 = windows[0], windows[-1]
+        first = downlink.windows[0]
         order = Order(
-            dev_eui=int(downlink.dev_eui).to_bytes(8, "big"),
+            dev_eui=int(downlink.dev_eui or 0).to_bytes(8, "big"),
             device_class=CLASS_A,
             diid=self._next_diid(),
             pdu=first.data,
@@ -277,8 +277,9 @@ class Lns:
             if wait_s > MAX_RX_DELAY_S:  # RX2 alone, after the longest RxDelay there is
                 order = structs.replace(order, rx_delay_s=MAX_RX_DELAY_S, rx2=rx2)
             else:
-                alone = downlink.rx1 is downlink.rx2 or downlink.rx1 == downlink.rx2
-                order = structs.replace(order, rx_delay_s=wait_s, rx1=rx1, rx2=None if alone else rx2)
+                order = structs.replace(
+                    order, rx_delay_s=wait_s, rx1=rx1, rx2=rx2 if len(windows) > 1 else None
+                )
             order = structs.replace(order, xtime=context.xtime, rctx=context.rctx)
         self.counters["orders"] += 1
         deadline_ns = context.heard_ns + (wait_s + 1) * SECOND_NS + REPORT_NS
@@ -307,13 +308,14 @@ class Lns:
     def _window(self, pending: _Pending, sent: Sent) -> int:
         """Which of the two windows was used: by the time on air, else by channel and data rate."""
         downlink = pending.downlink
-        if downlink.rx1 == downlink.rx2:
+        if len(downlink.windows) == 1:
             return 1
         at, planned = sent.xtime, pending.rx1_xtime
         if at and at >> times.COUNTER_BITS == planned >> times.COUNTER_BITS:
             return 1 if at - planned < SECOND_US // 2 else 2
         used = (sent.dr, sent.freq_hz)
-        return 2 if used == self._pair(downlink.rx2) != self._pair(downlink.rx1) else 1
+        first, second = (self._pair(packet) for packet in downlink.windows[:2])
+        return 2 if used == second != first else 1
 
     def _pair(self, packet: TxPacket) -> tuple[int, int] | None:
         dr = self._down_dr.get((packet.modulation.sf, packet.modulation.bw_hz))

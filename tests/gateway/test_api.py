@@ -33,8 +33,9 @@ ENDPOINTS = [
 
 def test_the_table_of_this_test_is_the_apis(site: Any) -> None:
     from gateway.api import Api
+    from gateway.downlink_api import DownlinkApi
 
-    endpoints = Api.endpoints(Api.__new__(Api))
+    endpoints = [*Api.endpoints(Api.__new__(Api)), *DownlinkApi.endpoints(DownlinkApi.__new__(DownlinkApi))]
     assert {(e.method, e.path.replace("{dev_eui}", "70b3d57ed0000009")) for e in endpoints} == set(ENDPOINTS)
 
 

@@ -136,7 +136,7 @@ class Day:
     def transmit(self, downlink: Downlink, eui: bytes) -> None:
         """The link's part: RX1, and RX2 where the radio refuses that."""
         delay_s = 5 if downlink.fcnt is None else 1
-        for window, order in ((1, downlink.rx1), (2, downlink.rx2)):
+        for window, order in enumerate(downlink.windows, 1):
             due_ns = self.true_end_ns[self.heard] + (delay_s + window - 1) * SECOND_NS
             result = self.radio.transmit(order, self.heard_end_ns)
             if result.error is TxError.NONE:
@@ -197,7 +197,7 @@ def live_through(config: Config, loop: asyncio.AbstractEventLoop, seconds: int) 
         lambda: Instant(day.now_ns, NOON_NS + day.now_ns),
     )
     day = Day(world, radio, core, loop, uplinks)
-    uplinks.transmitter = day
+    uplinks.downlinks.transmitter = day
     world.air.records.observe(day.on_air)
     try:
         radio.start()

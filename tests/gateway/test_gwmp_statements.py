@@ -410,7 +410,6 @@ def test_6_a_power_that_cannot_be_had_is_a_warning_with_the_power_used(both: Bot
     [
         pytest.param({"modu": "FSK", "datr": 50000, "fdev": 3000}, id="FSK, the example of section 6"),
         pytest.param({"datr": "SF5BW125"}, id="a spreading factor this radio has not"),
-        pytest.param({"nhdr": True}, id="a beacon"),
     ],
 )
 def test_6_what_this_radio_cannot_send_is_refused(both: Both, txpk: dict[str, Any]) -> None:
@@ -446,4 +445,4 @@ def test_a_server_does_not_answer_what_only_servers_send(both: Both, wire: bytes
 
 def _downlink() -> Downlink:
     packet = TxPacket(5, False, 868_100_000, 0, 14, SF7, True, b"down", True)
-    return Downlink("1", DevEUI(1), packet, packet, False, 0, False)
+    return Downlink("1", DevEUI(1), (packet,), False, 0, False)

@@ -60,7 +60,7 @@ def tx(tmst: int) -> gwmp.TxPacket:
 
 
 def a_downlink() -> Downlink:
-    return Downlink("1", DevEUI(1), tx(1_000_000), tx(2_000_000), False, 0, False)
+    return Downlink("1", DevEUI(1), (tx(1_000_000), tx(2_000_000)), False, 0, False)
 
 
 def an_uplink() -> gwmp.RxPacket:

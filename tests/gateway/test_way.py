@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.app import _adr_max_dr
+from gateway.lorawan.clock import Instant
 from gateway.lorawan.errors import FrameError
 from gateway.settings import Config, LorawanSection, ModuleSection, RadioSection
 from hub.errors import LogFull
@@ -287,7 +288,7 @@ def test_a_downlink_no_forwarder_answers_is_given_up_and_waits_for_the_next_upli
         async with site() as s:
             await s.add(device)
             await s.forwarder.pull()
-            s.gateway.core.server.queue_downlink(device.dev_eui, 10, b"\x01")
+            s.gateway.core.server.queue_downlink(device.dev_eui, 10, b"\x01", now=Instant(0, 0))
             await s.forwarder.push(device.uplink())
             await s.until(lambda: s.gateway.core.server.counters.downlinks_failed == 1)
             assert s.gateway.core.server.device(device.dev_eui).queued == 1

@@ -103,7 +103,7 @@ class Gateway:
             self._send(outcome.downlink, rx.tmst, end_ns)
 
     def _send(self, downlink: Downlink, tmst: int, end_ns: int) -> None:
-        packet: TxPacket = downlink.rx1 if self.window == 1 else downlink.rx2
+        packet: TxPacket = downlink.windows[0 if self.window == 1 else -1]
         assert packet.tmst is not None
         due_ns = end_ns // US * US + (packet.tmst - tmst) % (1 << 32) * US + self.late_ns
         settings = Settings(packet.freq_hz, packet.modulation, iq_inverted=packet.ipol, crc=not packet.ncrc)
@@ -115,7 +115,7 @@ class Gateway:
 
         self.kernel.at(due_ns - 5 * MS, prepare)
         self.kernel.at(due_ns - TX_START_NS, lambda: self._tx.command(Mode.TX))
-        self.server.sent(downlink.id)
+        self.server.sent(downlink, self.window, Instant(end_ns, end_ns))
 
     def of(self, kind: type) -> list:
         return [outcome for outcome in self.outcomes if isinstance(outcome, kind)]
@@ -433,7 +433,7 @@ def test_a_replayed_downlink_is_refused(make_field: Make) -> None:
 def test_application_downlinks_arrive_and_confirmed_ones_are_acknowledged(make_field: Make) -> None:
     field = make_field()
     field.run(30)
-    field.gateway.server.queue_downlink(EUI, 42, b"open", confirmed=True)
+    field.gateway.server.queue_downlink(EUI, 42, b"open", confirmed=True, now=Instant(0, 0))
     field.run(60)
     (received,) = [each for each in field.node.received if each.fport == 42]
     assert (received.payload, received.confirmed) == (b"open", True)

@@ -69,16 +69,17 @@ def open_world(scenario: Scenario, **settings: object) -> Whole:
     refused: Counter[TxError] = Counter()
 
     def on_frame(rx: RxPacket, end_ns: int) -> None:
-        outcome = server.handle(rx, EUI, Instant(end_ns, end_ns, TimeQuality.NTP))
+        now = Instant(end_ns, end_ns, TimeQuality.NTP)
+        outcome = server.handle(rx, EUI, now)
         if outcome.downlink is None:
             return
-        for order in (outcome.downlink.rx1, outcome.downlink.rx2):
+        for window, order in enumerate(outcome.downlink.windows, 1):
             result = radio.transmit(order, end_ns)
             if result.error is TxError.NONE:
-                server.sent(outcome.downlink.id)
+                server.sent(outcome.downlink, window, now)
                 return
             refused[result.error] += 1
-        server.failed(outcome.downlink.id, TxError.TOO_LATE)
+        server.failed(outcome.downlink, TxError.TOO_LATE, now)
 
     config = RadioConfig(
         modules=scenario.modules,

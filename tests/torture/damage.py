@@ -122,7 +122,7 @@ async def _radio(core: app.Core, expected: Expected, device: Device) -> None:
         assert isinstance(joined, Joined)
         assert joined.downlink
         await hub.log.write(joined.writes)
-        expected.join_nonce = open_join_accept(APP_KEY, joined.downlink.rx1.data).join_nonce
+        expected.join_nonce = open_join_accept(APP_KEY, joined.downlink.windows[0].data).join_nonce
         expected.frames.append(frame)
     for _ in range(5):
         frame = device.uplink()
@@ -281,7 +281,7 @@ def _devices(gateway: app.Gateway, expected: Expected) -> list[str]:
     fresh = server.handle(received(build_join_request(APP_KEY, JoinEUI(1), OTAA, 77)), GATEWAY_EUI, now())
     if not isinstance(fresh, Joined) or not fresh.downlink:
         wrong.append("a device cannot join")
-    elif open_join_accept(APP_KEY, fresh.downlink.rx1.data).join_nonce <= expected.join_nonce:
+    elif open_join_accept(APP_KEY, fresh.downlink.windows[0].data).join_nonce <= expected.join_nonce:
         wrong.append("JoinNonce")
     return wrong
 

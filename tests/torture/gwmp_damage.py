@@ -144,7 +144,7 @@ class GatewaySide:
     def _order(self) -> None:
         packet = gwmp.TxPacket(1, False, 868_100_000, 0, 14, LoRaModulation(7, 125_000), True, b"x", True)
         for eui in list(self.link.forwarders.known)[:2]:
-            self.link.transmit(Downlink("1", DevEUI(1), packet, packet, False, 0, False), eui, self._now_ns)
+            self.link.transmit(Downlink("1", DevEUI(1), (packet,), False, 0, False), eui, self._now_ns)
 
 
 @contextmanager

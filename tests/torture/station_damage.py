@@ -118,7 +118,7 @@ class ServerSide:
         self._n += 1
         if self._n % 50 == 0:
             packet = gwmp.TxPacket(6_000_000, False, 868_100_000, 0, 14, SF7, True, b"x" * 12, True)
-            self.lns.transmit(Downlink("1", DevEUI(1), packet, packet, False, 0, False), EUI, now)
+            self.lns.transmit(Downlink("1", DevEUI(1), (packet,), False, 0, False), EUI, now)
 
     def check(self) -> None:
         assert len(self.session.contexts) <= MAX_CONTEXTS

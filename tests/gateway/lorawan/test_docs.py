@@ -5,11 +5,12 @@ import re
 from pathlib import Path
 
 from gateway.codecs import CODECS
-from gateway.lorawan import orders
-from gateway.lorawan.device import MAX_ORDERS
+from gateway.lorawan import profile
+from gateway.lorawan.counters import Counters
 from gateway.lorawan.maclayer import QUIET_UPLINKS
 from gateway.lorawan.outcome import Reason
-from gateway.lorawan.server import CONFIRMED_REPEATS, Counters
+from gateway.lorawan.settings import Settings
+from gateway.lorawan.uplinking import CONFIRMED_REPEATS
 
 TEXT = (Path(__file__).parents[3] / "docs" / "lorawan.md").read_text()
 
@@ -37,7 +38,7 @@ def test_every_counter_is_named():
 
 
 def test_the_numbers_are_those_of_the_code():
-    assert MAX_ORDERS == 16
+    assert Settings().max_downlinks == 16
     assert "Sixteen" in TEXT
-    assert CONFIRMED_REPEATS == orders.MAX_ATTEMPTS == 8
+    assert CONFIRMED_REPEATS == profile.MAX_ATTEMPTS == 8
     assert f"rests for {QUIET_UPLINKS} uplinks" in TEXT.replace("\n", " ")

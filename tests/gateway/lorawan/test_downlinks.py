@@ -2,16 +2,12 @@
 
 import pytest
 
-from gateway.lorawan.device import MAX_ORDERS
 from gateway.lorawan.errors import OrderError, QueueFull, UnknownDevice
 from gateway.lorawan.types import DevEUI
-from radio.gwmp import TxError
 
 
-def queue(network, node, payload=b"on", *, fport=10, confirmed=False):
-    queued = network.server.queue_downlink(node.dev_eui, fport, payload, confirmed)
-    network.commit(queued.writes)
-    return queued.id
+def queue(network, node, payload=b"on", **how):
+    return network.queue(node, payload, **how)
 
 
 def test_an_order_leaves_with_the_next_uplink_in_both_windows(joined):
@@ -22,8 +18,8 @@ def test_an_order_leaves_with_the_next_uplink_in_both_windows(joined):
     assert not uplink.downlink.after_commit
     frame, clear = node.hear(uplink.downlink)
     assert (frame.fport, clear, frame.confirmed, frame.fpending) == (10, b"\x01\x02", False, False)
-    assert uplink.downlink.rx1.modulation.sf == 8
-    network.commit(network.server.sent(order))
+    assert [packet.modulation.sf for packet in uplink.downlink.windows] == [8, 12]
+    network.sent(uplink.downlink)
     assert network.hear(node.uplink()).downlink is None
     assert network.db.execute("SELECT count(*) FROM lorawan_downlink").fetchone() == (0,)
     assert network.server.counters.downlinks_sent == 1
@@ -38,7 +34,7 @@ def test_orders_leave_one_by_one_in_their_order_with_fpending(joined):
         uplink = network.hear(node.uplink())
         frame, clear = node.hear(uplink.downlink)
         heard.append((clear, frame.fpending))
-        network.commit(network.server.sent(uplink.downlink.id))
+        network.sent(uplink.downlink)
     assert heard == [(b"a", True), (b"b", True), (b"c", False)]
 
 
@@ -49,8 +45,9 @@ def test_orders_survive_a_restart_in_their_order(joined):
     third = queue(network, node, b"c")
     sent = []
     for _ in range(3):
-        sent.append(network.hear(node.uplink()).downlink.id)
-        network.commit(network.server.sent(sent[-1]))
+        downlink = network.hear(node.uplink()).downlink
+        sent.append(downlink.id)
+        network.sent(downlink)
     assert sent == [first, second, third]
 
 
@@ -60,7 +57,7 @@ def test_a_refused_order_waits_for_the_next_uplink_and_is_given_up_after_eight(j
     for _ in range(8):
         uplink = network.hear(node.uplink())
         assert uplink.downlink.id == order
-        network.commit(network.server.failed(order, TxError.TOO_LATE))
+        network.failed(uplink.downlink)
     assert "TOO_LATE" in network.server.device(node.dev_eui).problem
     assert network.hear(node.uplink()).downlink is None
     assert network.server.counters.orders_dropped == 1
@@ -71,7 +68,12 @@ def test_an_unconfirmed_order_nobody_reported_on_counts_as_sent(joined):
     network, node = joined
     queue(network, node)
     assert network.hear(node.uplink()).downlink is not None
-    assert network.hear(node.uplink()).downlink is None
+    assert network.hear(node.uplink(), after_s=20).downlink is None
+    assert network.server.device(node.dev_eui).queued == 1
+    uplink = network.hear(node.uplink(), after_s=20)
+    assert [(receipt.state, receipt.reason) for receipt in uplink.receipts] == [
+        ("sent", "no gateway has told whether it was sent")
+    ]
     assert network.server.device(node.dev_eui).queued == 0
 
 
@@ -85,7 +87,7 @@ def test_a_confirmed_order_is_repeated_under_new_counters_until_acknowledged(joi
         frame, clear = node.hear(uplink.downlink)
         assert frame.confirmed
         assert clear == b"on"
-        network.commit(network.server.sent(order))
+        network.sent(uplink.downlink)
     uplink = network.hear(node.uplink(ack=True))
     assert uplink.acked == order
     assert uplink.downlink is None
@@ -98,8 +100,9 @@ def test_a_confirmed_order_is_given_up_after_eight_times_and_the_next_one_leaves
     network, node = joined
     first, second = queue(network, node, confirmed=True), queue(network, node, b"next")
     for _ in range(8):
-        assert network.hear(node.uplink()).downlink.id == first
-        network.commit(network.server.sent(first))
+        uplink = network.hear(node.uplink())
+        assert uplink.downlink.id == first
+        network.sent(uplink.downlink)
     uplink = network.hear(node.uplink())
     assert any("never acknowledged" in note for note in uplink.notes)
     assert uplink.downlink.id == second
@@ -131,8 +134,7 @@ def test_an_order_too_long_for_both_windows_waits_for_a_faster_uplink(joined):
     assert any("waits" in note for note in uplink.notes)
     uplink = network.hear(node.uplink(), sf=7)
     assert uplink.downlink.id == order
-    assert uplink.downlink.rx1 == uplink.downlink.rx2  # RX2 at SF12 takes 51 bytes: both fields hold RX1
-    assert uplink.downlink.rx1.modulation.sf == 7
+    assert [packet.modulation.sf for packet in uplink.downlink.windows] == [7]  # RX2 at SF12 takes 51 bytes
 
 
 def test_the_ack_leaves_without_an_order_that_does_not_fit(joined):
@@ -153,29 +155,30 @@ def test_the_ack_leaves_without_an_order_that_does_not_fit(joined):
 def test_an_order_that_can_never_be_sent_is_refused(joined, fport, payload):
     network, node = joined
     with pytest.raises(OrderError):
-        network.server.queue_downlink(node.dev_eui, fport, payload)
+        network.queue(node, payload, fport)
 
 
 def test_the_queue_of_a_device_is_bounded(joined):
     network, node = joined
-    for _ in range(MAX_ORDERS):
+    for _ in range(network.settings.max_downlinks):
         queue(network, node)
-    with pytest.raises(QueueFull, match=str(MAX_ORDERS)):
+    with pytest.raises(QueueFull, match=str(network.settings.max_downlinks)):
         queue(network, node)
 
 
 def test_orders_for_nobody_are_refused(network):
     with pytest.raises(UnknownDevice):
-        network.server.queue_downlink(DevEUI(1), 1, b"x")
+        network.server.queue_downlink(DevEUI(1), 1, b"x", now=network.now())
 
 
 def test_the_order_of_a_removed_device_is_gone(joined):
     network, node = joined
-    order = queue(network, node)
+    queue(network, node)
+    downlink = network.hear(node.uplink()).downlink
     network.commit(network.server.remove_device(node.dev_eui))
-    assert network.server.sent(order) == []
-    assert network.server.failed(order, TxError.TOO_LATE) == []
-    for table in ("device", "session", "uplink", "dev_nonce", "downlink"):
+    assert not network.sent(downlink)
+    assert not network.failed(downlink)
+    for table in ("device", "session", "uplink", "dev_nonce", "downlink", "receipt"):
         assert network.db.execute(f"SELECT count(*) FROM lorawan_{table}").fetchone() == (0,), table
 
 
@@ -183,5 +186,7 @@ def test_power_stays_below_the_limit_of_the_sub_band(make_network, node):
     network = make_network(max_eirp_dbm=30)
     network.add(node.config)
     joined = network.hear(node.join_request())
-    assert joined.downlink.rx1.powe_dbm == 16  # 868.0 to 868.6: 25 mW ERP
-    assert joined.downlink.rx2.powe_dbm == 29  # 869.4 to 869.65: 500 mW ERP
+    assert [packet.powe_dbm for packet in joined.downlink.windows] == [
+        16,  # 868.0 to 868.6: 25 mW ERP
+        29,  # 869.4 to 869.65: 500 mW ERP
+    ]

@@ -37,7 +37,7 @@ class Life:
         if isinstance(outcome, Uplink):
             self.published.append(outcome.payload)
         if getattr(outcome, "downlink", None) is not None:
-            self.network.commit(self.network.server.sent(outcome.downlink.id))
+            self.network.sent(outcome.downlink)
             if outcome.downlink.fcnt is not None:
                 counter = (self.node.dev_addr, outcome.downlink.fcnt)
                 assert counter not in self.fcnts_down
@@ -48,7 +48,7 @@ class Life:
         while True:
             outcome = self.air(self.node.join_request(), kill=self.lossy(0.1))
             if isinstance(outcome, Joined) and not self.lossy(0.3):
-                self.node.hear_accept(outcome.downlink.rx1.data)
+                self.node.hear_accept(outcome.downlink.windows[0].data)
                 return
 
     def uplink(self, number: int):
@@ -91,9 +91,7 @@ def test_nothing_is_published_twice_and_nothing_acknowledged_is_lost(network, no
         life.uplink(number)
         if number % 20 == 0:
             payload = b"order %d" % number
-            queued = network.server.queue_downlink(node.dev_eui, 3, payload, confirmed=True)
-            network.commit(queued.writes)
-            orders[queued.id] = payload
+            orders[network.queue(node, payload, confirmed=True)] = payload
         if number > 20 and life.lossy(0.1):
             before = len(life.published)
             life.replay()

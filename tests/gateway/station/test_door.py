@@ -13,6 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from gateway.errors import StartFailed
+from gateway.lorawan.clock import Instant
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.frames import build_join_request, open_downlink, open_join_accept
 from gateway.lorawan.types import AES128Key, DevEUI, JoinEUI
@@ -235,7 +236,7 @@ def test_an_answer_after_a_new_connection_goes_nowhere_and_is_counted(
                     await s.until(lambda: server.counters.downlinks_sent == 1)
                     await new.sent(order)
                     await s.until(lambda: s.door.lns.counters["unexpected_reports"] == 1)
-                    server.queue_downlink(device.dev_eui, 1, b"x")
+                    server.queue_downlink(device.dev_eui, 1, b"x", now=Instant(0, 0))
                     session = next(iter(s.door.lns.sessions.values()))
                     assert not session.contexts
 

@@ -117,7 +117,7 @@ def packet(
 def class_a(rx1_tmst: int, **changes: Any) -> Downlink:
     rx2 = packet((rx1_tmst + US) % (1 << 32), 869_525_000, SF12)
     fields: dict[str, Any] = {"confirmed": False, "fcnt": 0, "after_commit": False} | changes
-    return Downlink(id="1", dev_eui=DevEUI(0x70B3D57ED0000001), rx1=packet(rx1_tmst), rx2=rx2, **fields)
+    return Downlink(id="1", dev_eui=DevEUI(0x70B3D57ED0000001), windows=(packet(rx1_tmst), rx2), **fields)
 
 
 def test_an_uplink_is_the_frame_that_gwmp_would_hand_in(bench: Bench) -> None:
@@ -166,11 +166,11 @@ def test_the_counter_of_32_bits_rolls_over_between_uplink_and_answer(bench: Benc
 def test_a_downlink_with_one_window_is_ordered_for_that_one(bench: Bench) -> None:
     bench.uplink(5 * US)
     only = packet(7 * US, 869_525_000, SF12)
-    order = bench.order(Downlink("1", DevEUI(1), only, only, False, 0, False))
+    order = bench.order(Downlink("1", DevEUI(1), (only,), False, 0, False))
     assert (order["RxDelay"], order["RX1DR"], order["RX1Freq"]) == (2, 0, 869_525_000)
     assert "RX2Freq" not in order
     late = packet(21 * US, 869_525_000, SF12)
-    order = bench.order(Downlink("1", DevEUI(1), late, late, False, 0, False))
+    order = bench.order(Downlink("1", DevEUI(1), (late,), False, 0, False))
     assert (order["RxDelay"], order["RX2DR"], order["RX2Freq"]) == (15, 0, 869_525_000), (
         "RX2 after RxDelay 15"
     )
@@ -227,7 +227,7 @@ def test_a_downlink_for_nobody_fails_at_once(bench: Bench) -> None:
     bench.lns.transmit(class_a(6 * US), EUI, at(1))
     bench.uplink(5 * US)
     strange = packet(6 * US, modulation=LoRaModulation(10, 500_000))
-    bench.lns.transmit(Downlink("1", DevEUI(1), strange, strange, False, 0, False), EUI, at(1))
+    bench.lns.transmit(Downlink("1", DevEUI(1), (strange,), False, 0, False), EUI, at(1))
     assert bench.failures == [TxError.TOO_LATE, TxError.TOO_LATE, TxError.TX_FREQ]
     counters = bench.lns.counters
     assert (counters["no_gateway"], counters["no_context"], counters["no_data_rate"]) == (1, 1, 1)
@@ -236,13 +236,13 @@ def test_a_downlink_for_nobody_fails_at_once(bench: Bench) -> None:
 
 def test_class_c_leaves_in_rx2_at_once_and_class_b_at_its_time(bench: Bench) -> None:
     at_once = packet(None, 869_525_000, SF12, imme=True)
-    order = bench.order(Downlink("1", DevEUI(1), at_once, at_once, False, 0, False))
+    order = bench.order(Downlink("1", DevEUI(1), (at_once,), False, 0, False))
     assert (order["dC"], order["RX2DR"], order["RX2Freq"]) == (2, 0, 869_525_000)
     assert "RX1Freq" not in order
     assert "xtime" not in order
     bench.report(order)
     timed = packet(None, 869_525_000, SF12, tmms=1_484_035_223_000)
-    order = bench.order(Downlink("1", DevEUI(1), timed, timed, False, 0, False))
+    order = bench.order(Downlink("1", DevEUI(1), (timed,), False, 0, False))
     assert (order["dC"], order["DR"], order["Freq"], order["gpstime"]) == (
         1,
         0,

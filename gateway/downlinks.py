@@ -1,0 +1,195 @@
+"""What the LoRaWAN server says about downlinks is carried out: committed, published as receipts, sent.
+
+Between the server and the log on one side, the links on the other. A receipt is committed together with the state
+it tells, and a downlink that acknowledges or uses a counter not yet reserved leaves after that commit.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Protocol
+
+from msgspec import structs
+
+from gateway.live import LiveFrames, spoken
+from gateway.lorawan import orderstore, receipts
+from gateway.lorawan.clock import Instant
+from gateway.lorawan.errors import UnknownDevice
+from gateway.lorawan.outcome import Downlink, Due, OrderFate, Receipt, Writes
+from gateway.lorawan.receipts import TX_ERROR_WORDS
+from gateway.lorawan.server import NetworkServer, Queued
+from gateway.turns import Turns
+from hub.access import Access, Action, Principal, Resource
+from hub.errors import HubError
+from hub.log import Done, Log
+from hub.message import Message
+from radio.gwmp import TxError
+
+log = logging.getLogger(__name__)
+
+
+class Transmitter(Protocol):
+    """The links, as far as downlinks go."""
+
+    def transmit(self, downlink: Downlink, eui: bytes) -> None: ...
+
+
+class Downlinks:
+    """One of a gateway. `changed` is called when the server may want to be asked for what is due."""
+
+    def __init__(
+        self,
+        server: NetworkServer,
+        access: Access,
+        hub_log: Log,
+        live: LiveFrames,
+        clock: Callable[[], Instant],
+        turns: Turns,
+        boot: str = "",
+    ) -> None:
+        self.transmitter: Transmitter | None = None
+        self.changed: Callable[[], None] = _nothing
+        self.denied = 0  # receipts: the device's thing may not publish on its channel
+        self.lost = 0  # changes that the log had no room for
+        self._server = server
+        self._access = access
+        self._log = hub_log
+        self._live = live
+        self._clock = clock
+        self._turns = turns
+        self._boot = boot
+
+    # From the server
+
+    def carry_out(self, due: Due, done: Done | None = None) -> None:
+        """Commit, publish and send. `done` is told when all is durable, or why it is not."""
+        messages, writes = self.told(due.receipts)
+        writes[:0] = due.writes
+        waiting = [downlink for downlink in due.downlinks if downlink.after_commit]
+
+        def committed(error: HubError | None) -> None:
+            if error is not None:
+                log.error("the state of a downlink is not stored: %s", error)
+            for downlink in waiting:
+                if error is None:
+                    self.transmit(downlink)
+                else:
+                    self.failed(downlink, TxError.TOO_LATE)
+            if done is not None:
+                done(error)
+
+        def keep() -> None:
+            try:
+                if waiting or done is not None:
+                    self._log.submit(messages, writes, committed)
+                elif messages or writes:
+                    self._log.post(messages, writes)
+            except HubError as error:
+                self.lost += 1
+                committed(error)
+
+        self._turns.run(due.dev_eui, keep)
+        for downlink in due.downlinks:
+            if not downlink.after_commit:
+                self.transmit(downlink)
+        self.changed()
+
+    def take(self, queued: Queued, done: Done | None = None) -> None:
+        """Keep an order that the server has accepted. `done` is told when it is durable, or why it is not."""
+        self.carry_out(
+            Due(queued.receipts[0].dev_eui or 0, writes=queued.writes, receipts=queued.receipts), done
+        )
+
+    def told(self, told: list[Receipt] | tuple[Receipt, ...]) -> tuple[list[Message], Writes]:
+        """Receipts as messages to append and rows to keep; they are shown to live viewers at once."""
+        messages: list[Message] = []
+        writes: Writes = []
+        for receipt in told:
+            writes += orderstore.kept(receipt)
+            if (message := self._message(receipt)) is not None:
+                messages.append(message)
+            if receipt.state is not OrderFate.SENT:  # which `sent` shows with its frequency and data rate
+                self._show_receipt(receipt)
+        return messages, writes
+
+    def transmit(self, downlink: Downlink, eui: bytes | None = None) -> None:
+        """Order a downlink from the gateway `eui`, which heard the uplink, or from the one the server has named."""
+        gateway = downlink.gateway or eui or b""
+        if self.transmitter is not None:
+            if downlink.gateway is None:
+                downlink = structs.replace(downlink, gateway=gateway)
+            self.transmitter.transmit(downlink, gateway)
+
+    # From the links
+
+    def sent(self, downlink: Downlink, window: int) -> None:
+        """A gateway has taken a downlink for sending in that window, which counts from 1."""
+        self.carry_out(self._server.sent(downlink, window, self._clock()))
+        name = downlink.window_name(window)
+        self._show(downlink, f"sent in {name}", **spoken(downlink.windows[window - 1]))
+
+    def failed(self, downlink: Downlink, error: TxError) -> None:
+        """No window could be used."""
+        self.carry_out(self._server.failed(downlink, error, self._clock()))
+        self._show(downlink, f"not sent: {TX_ERROR_WORDS.get(error, str(error))}", reason=str(error))
+
+    # Receipts
+
+    def _message(self, receipt: Receipt) -> Message | None:
+        if receipt.dev_eui is None:
+            return None
+        try:
+            device = self._server.device(receipt.dev_eui)
+        except UnknownDevice:
+            return None
+        principal, resource = _asked(device.thing_id, device.channel_id)
+        if not self._access.decide(principal, Action.PUBLISH, resource).allowed:
+            self.denied += 1
+            return None
+        topic = str(receipt.dev_eui)
+        return receipts.message(
+            receipt,
+            topic=topic,
+            base_name=f"urn:dev:mac:{topic}:",
+            thing_id=device.thing_id,
+            channel_id=device.channel_id,
+            boot=self._boot,
+        )
+
+    # The live view
+
+    def _show_receipt(self, receipt: Receipt) -> None:
+        entry = {
+            "dev_eui": None if receipt.dev_eui is None else str(receipt.dev_eui),
+            "name": receipt.group or self._name(receipt.dev_eui),
+            "fcnt": receipt.fcnt,
+            "detail": f"downlink {receipt.order_id} {receipt.state}"
+            + (f": {receipt.reason}" if receipt.reason else ""),
+        }
+        self._live.add("downlink", receipt.at.wall_ns / 1e9, lambda: entry)
+
+    def _show(self, downlink: Downlink, detail: str, **details: object) -> None:
+        entry = {
+            "dev_eui": None if downlink.dev_eui is None else str(downlink.dev_eui),
+            "name": downlink.group or self._name(downlink.dev_eui),
+            "fcnt": downlink.fcnt,
+            "detail": detail,
+            **details,
+        }
+        self._live.add("downlink", self._clock().wall_ns / 1e9, lambda: entry)
+
+    def _name(self, dev_eui: int | None) -> str:
+        try:
+            return "" if dev_eui is None else self._server.device(dev_eui).name
+        except UnknownDevice:  # removed while the downlink was under way
+            return ""
+
+
+def _nothing() -> None: ...
+
+
+@lru_cache(maxsize=16_384)
+def _asked(thing_id: str, channel_id: str) -> tuple[Principal, Resource]:
+    return Principal("thing", thing_id), Resource(channel_id)
