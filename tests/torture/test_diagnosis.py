@@ -1,0 +1,13 @@
+"""Each fault once or twice; `run.py diagnosis` takes as many seeds as wanted and prints the table."""
+
+from torture import diagnosis
+
+
+def test_what_is_wrong_is_named_for_each_kind_of_fault() -> None:
+    result = diagnosis.run(2)
+    assert len(result.said) >= 25
+    assert result.share >= 0.95, result.table()
+
+
+def test_without_looking_for_likely_mistakes_the_diagnosis_falls_behind() -> None:
+    assert diagnosis.run(1, hypotheses=False).share < 0.85
