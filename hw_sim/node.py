@@ -1,105 +1,37 @@
-"""A LoRaWAN 1.0.x class A device on a chip of its own: joins, measures, sends, and listens in its two windows.
+"""A LoRaWAN device on a chip of its own, of any version and class: joins, measures, sends, and listens.
 
-Event-driven on the kernel. The radio is `node_radio`, the MAC layer `node_mac`; what is here is the order of
-things: one uplink at a time, with its repetitions and windows, then rest until the next.
+Event-driven on the kernel. What is here is the order of things: one uplink at a time, then rest until the next, and
+what a downlink leads to. A frame with its windows is `node_exchange`, joining `node_join`, keys and counters
+`node_session`, the MAC layer `node_mac`, class B `node_class_b`.
 """
 
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.lorawan import frames, mac
-from gateway.lorawan.crypto import SessionCrypto, SessionKeys, derive_session_keys
+from gateway.lorawan import mac
 from gateway.lorawan.errors import FrameError, MacError
-from gateway.lorawan.types import DevAddr
+from gateway.lorawan.frames import JoinReqType, MType
+from gateway.lorawan.profile import DeviceClass, Version
 from hw_sim.kernel import Event, Kernel
-from hw_sim.node_config import DevNonceMode, NodeConfig
-from hw_sim.node_duty import NodeDuty
-from hw_sim.node_mac import Channel, MacState
-from hw_sim.node_radio import NodeRadio, receive_window
+from hw_sim.node_channels import Channel
+from hw_sim.node_config import NodeConfig, NodeFault
+from hw_sim.node_exchange import SECOND_NS, Exchange, Outgoing, Timers
+from hw_sim.node_join import JoinState, Request
+from hw_sim.node_log import DownlinkStart, NodeCounters, NodeLog, Received
+from hw_sim.node_mac import MacState
+from hw_sim.node_rejoin import Rejoins
+from hw_sim.node_session import GroupSession, NodeSession, Opened
 from hw_sim.payloads import Signals, encode
 from hw_sim.records import Fate, FrameRecord
 from hw_sim.sx1276 import SX1276
-from radio.lora import LoRaModulation, airtime_us
 from radio.regions import get_region
 from radio.sx127x.chip import Packet
-from radio.sx127x.registers import Power, Settings
 
-SECOND_NS: Final = 1_000_000_000
-JOIN_DELAYS_S: Final = (5, 6)
 ACK_TIMEOUT_S: Final = (1.0, 3.0)  # after the second window (RP002: 2 +- 1 s)
 CONFIRMED_TRIES: Final = 8
 NEAR_NS: Final = SECOND_NS // 2  # a downlink this far off was still meant for that window
-KEPT: Final = 1_000
-
-
-@dataclass(slots=True)
-class NodeCounters:
-    """Since the start."""
-
-    joins: int = 0
-    join_requests: int = 0
-    uplinks: int = 0  # new ones, each with an FCnt of its own
-    retransmissions: int = 0
-    confirmed: int = 0  # of the uplinks
-    acks: int = 0
-    unacknowledged: int = 0  # confirmed uplinks given up
-    downlinks: int = 0  # verified, join-accepts not counted
-    refused: int = 0  # heard in a window and not for this device, damaged or replayed
-    windows: int = 0  # opened
-    silent: int = 0  # windows in which nothing came
-    missed: int = 0  # downlinks that were on the air for this device and that it did not get
-    airtime_us: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class DownlinkStart:
-    """How exactly a received downlink began."""
-
-    window: int  # 1 or 2
-    error_ns: int  # its first symbol minus the instant it was due; negative: early
-    modulation: LoRaModulation
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A verified downlink."""
-
-    fport: int | None
-    payload: bytes
-    confirmed: bool
-    ack: bool
-    window: int
-
-
-@dataclass(slots=True)
-class _Uplink:
-    """The frame under way, through all its repetitions."""
-
-    phy: bytes
-    tries_left: int
-    confirmed: bool = False
-    join: bool = False
-    dr: int = 0
-    channel: Channel | None = None
-    due_ns: tuple[int, int] = (0, 0)  # the instants of RX1 and RX2
-
-
-@dataclass(slots=True)
-class _Session:
-    dev_addr: DevAddr
-    crypto: SessionCrypto
-    fcnt_up: int = 0
-    last_fcnt_down: int | None = None
-
-
-@dataclass(slots=True)
-class _Log:
-    """What tests and tools look at; bounded."""
-
-    starts: deque[DownlinkStart] = field(default_factory=lambda: deque(maxlen=KEPT))
-    received: deque[Received] = field(default_factory=lambda: deque(maxlen=KEPT))
+RESTART_S: Final = 1.0  # without power
+OLD_AFTER_S: Final = 180.0  # NodeFault.REPEATS_OLD
+GPS_FRACTION_NS: Final = SECOND_NS // 256  # of DeviceTimeAns
 
 
 class Node:
@@ -118,37 +50,49 @@ class Node:
         self.config = config
         self.counters = NodeCounters()
         self.chip = chip
+        self.gps_offset_ns: int | None = None  # GPS time minus the kernel's, by the last DeviceTimeAns
         self._kernel = kernel
-        self._radio = NodeRadio(kernel, chip)
         self._region = get_region(config.region)
         self._rng = kernel.rng(f"node/{config.name}")
-        self._nonces = kernel.rng(f"node/{config.name}/nonces/{boot}")
-        self._next_nonce = boot << 8 & 0xFFFF
         self._signals = Signals(kernel.rng(f"node/{config.name}/signals"), *place_deg)
-        self._duty = NodeDuty(self._region)
-        self._mac = self._new_mac()
-        self._session: _Session | None = None
-        self._uplink: _Uplink | None = None
-        self._ack_owed = False
+        self._timers = Timers(kernel)
+        nonces = kernel.rng(f"node/{config.name}/nonces/{boot}")
+        self._joining = JoinState(config, nonces, boot) if config.otaa else None
+        self._exchange = Exchange(
+            self._timers,
+            chip,
+            config,
+            self._region,
+            self.counters,
+            self._rng,
+            take=self._take,
+            over=self._windows_over,
+        )
+        self._exchange.mac = self._new_mac()
+        self._groups = tuple(GroupSession(group) for group in config.groups)
+        self._rejoins = Rejoins(self._timers, kernel.rng(f"node/{config.name}/rejoins"), config, self.trigger)
         self._stopped = False
         self._asked = 0  # uplinks that something else than the device's own interval wants
         self._resting: Event | None = None
         self._in_burst = config.burst - 1  # uplinks still to follow in the present burst
+        self._finished = False  # the answer settled the uplink under way
         self._taken = b""  # the downlink accepted last
-        self._log = _Log()
-        if config.dev_addr is not None and config.nwk_s_key is not None and config.app_s_key is not None:
-            keys = SessionKeys.of_1_0(config.nwk_s_key, config.app_s_key)
-            crypto = SessionCrypto(config.dev_addr, keys)
-            self._session = _Session(config.dev_addr, crypto, fcnt_up=boot << 10)
+        self._log = NodeLog()
+        self._session = NodeSession.personal(config, boot << 10)
 
     @property
     def joined(self) -> bool:
         return self._session is not None
 
     @property
+    def session(self) -> NodeSession | None:
+        """Address, keys and counters; None until it has joined."""
+        return self._session
+
+    @property
     def mac(self) -> MacState:
         """What the session has agreed with the network."""
-        return self._mac
+        return self._exchange.mac
 
     @property
     def fcnt_up(self) -> int:
@@ -165,15 +109,25 @@ class Node:
         """The data downlinks received last."""
         return list(self._log.received)
 
+    # -- power -------------------------------------------------------------------------------------------
+
     def start(self) -> None:
         """Power on at `appears_s`; the first frame follows within `first_s`."""
-        self._after_s(self.config.appears_s, self._appear)
+        self._timers.after_s(self.config.appears_s, self._appear)
+        for at_s in self.config.power_losses_s:
+            self._kernel.after(round(at_s * SECOND_NS), self.lose_power)
 
     def _appear(self) -> None:
-        self._radio.start()
-        self._after_s(self._rng.uniform(*self.config.first_s), self._act)
         if self.config.vanishes_s is not None:
-            self._after_s(self.config.vanishes_s - self.config.appears_s, self.vanish)
+            vanish_ns = round((self.config.vanishes_s - self.config.appears_s) * SECOND_NS)
+            self._kernel.after(vanish_ns, self.vanish)
+        self._power_up()
+
+    def _power_up(self) -> None:
+        self._exchange.radio.start()
+        if self._session is not None:
+            self._begin_session(self._session, joined=False)
+        self._timers.after_s(self._rng.uniform(*self.config.first_s), self._act)
 
     def stop(self) -> None:
         """Send nothing new; what is under way ends as usual."""
@@ -182,8 +136,34 @@ class Node:
     def vanish(self) -> None:
         """Power off, in the middle of a frame if need be."""
         self._stopped = True
-        self._uplink = None
-        self._radio.power_off()
+        self._timers.forget()
+        self._exchange.power_off()
+
+    def lose_power(self) -> None:
+        """Off and on again a second later: what is not in lasting memory is gone."""
+        if self._stopped or self._kernel.now_ns < self.config.appears_s * SECOND_NS:
+            return
+        self.counters.power_losses += 1
+        self._timers.forget()
+        self._exchange.power_off()
+        self._exchange.mac = self._new_mac()
+        self._resting = None
+        self._asked = 0
+        self._taken = b""
+        self.gps_offset_ns = None
+        self._rejoins.forget()
+        old, self._session = self._session, None
+        if self._joining is not None:
+            self._joining.lose_power()
+        elif old is not None:
+            forgets = NodeFault.FORGETS_COUNTERS in self.config.faults
+            self._session = NodeSession.personal(self.config, 0 if forgets else old.fcnt_up + 1)
+            if self._session is not None and not forgets:
+                self._session.last_fcnt_down = old.last_fcnt_down
+                self._session.last_app_fcnt_down = old.last_app_fcnt_down
+        self._timers.after_s(RESTART_S, self._power_up)
+
+    # -- one uplink after the other ------------------------------------------------------------------
 
     def trigger(self) -> None:
         """Something happens: send an uplink now, or right after the one under way."""
@@ -195,7 +175,9 @@ class Node:
             self._kernel.cancel(self._resting)
             self._act()
 
-    # -- one uplink after the other ------------------------------------------------------------------
+    def rejoin(self, kind: int) -> None:
+        """Send a RejoinRequest of that type as soon as may be (1.1)."""
+        self._rejoins.order(JoinReqType(kind))
 
     def _act(self) -> None:
         """Begin an uplink or, without a session, an attempt to join."""
@@ -203,163 +185,121 @@ class Node:
             return
         self._resting = None
         session = self._session
-        self._uplink = self._new_join() if session is None else self._new_uplink(session)
-        self._send()
-
-    def _new_join(self) -> _Uplink:
-        config = self.config
-        assert config.app_key is not None
-        self.counters.join_requests += 1
-        request = frames.build_join_request(
-            config.app_key, config.join_eui, config.dev_eui, self._take_nonce()
+        self._finished = False
+        self._exchange.uplink = (
+            self._new_join() if session is None else self._new_rejoin(session) or self._new_uplink(session)
         )
-        return _Uplink(request, tries_left=1, join=True)
+        self._exchange.send()
 
-    def _take_nonce(self) -> int:
-        if self.config.dev_nonce is DevNonceMode.RANDOM:
-            self._next_nonce = self._nonces.randrange(1 << 16)
-            return self._next_nonce
-        nonce = self._next_nonce
-        self._next_nonce = nonce + 1 & 0xFFFF
-        return nonce
+    def _new_join(self) -> Outgoing:
+        assert self._joining is not None
+        self.counters.join_requests += 1
+        return self._outgoing(self._joining.request())
 
-    def _new_uplink(self, session: _Session) -> _Uplink:
-        config, counters = self.config, self.counters
+    def _new_rejoin(self, session: NodeSession) -> Outgoing | None:
+        if self._joining is None or not session.v1_1:
+            return None
+        order = self._rejoins.take()
+        request = None if order is None else self._joining.rejoin(order.kind, session)
+        if order is None or request is None:
+            return None
+        self.counters.rejoin_requests += 1
+        outgoing = self._outgoing(request)
+        if order.data_rate in self._region.uplink_data_rates:
+            outgoing.fixed_dr = order.data_rate
+        return outgoing
+
+    @staticmethod
+    def _outgoing(request: Request) -> Outgoing:
+        return Outgoing(frame=lambda _channel, _dr: request.phy, tries_left=1, request=request)
+
+    def _new_uplink(self, session: NodeSession) -> Outgoing:
+        config, counters, state = self.config, self.counters, self.mac
         counters.uplinks += 1
         if config.link_check_every and counters.uplinks % config.link_check_every == 0:
-            self._mac.ask_link_check()
-        wants_answer = self._mac.count_uplink()  # may lower the data rate, so before the payload is made
+            state.ask_link_check()
+        if config.time_every and counters.uplinks % config.time_every == 0:
+            state.ask_time()
+        self._rejoins.count_uplink()
+        wants_answer = state.count_uplink()  # may lower the data rate, so before the payload is made
         confirmed = self._rng.random() < config.confirmed_share
         counters.confirmed += confirmed
-        fopts = self._mac.take_fopts()
-        room = self._region.max_payload(self._mac.dr) - len(fopts)
+        fopts = state.take_fopts()
         readings = self._signals.sample(self._kernel.now_ns / SECOND_NS)
-        phy = frames.build_uplink(
-            session.crypto,
-            session.dev_addr,
-            session.fcnt_up,
-            fport=config.fport,
-            payload=encode(readings, config.sensors, room),
-            fopts=fopts,
-            confirmed=confirmed,
-            adr=config.adr,
-            adr_ack_req=wants_answer,
-            ack=self._ack_owed,
-        )
-        self._ack_owed = False
-        return _Uplink(phy, CONFIRMED_TRIES if confirmed else self._mac.nb_trans, confirmed)
+        payload = encode(readings, config.sensors, state.room - len(fopts))
+        ack = session.take_ack()
 
-    def _send(self) -> None:
-        """Send on a channel drawn from those that are free, or wait for the first to be."""
-        uplink, now = self._uplink, self._kernel.now_ns
-        if uplink is None:
-            return  # switched off meanwhile
-        channels = self._mac.channels()
-        free = [each for each in channels if self._duty.free_from(each.freq_hz) <= now]
-        if not free:
-            soonest_ns = min(self._duty.free_from(each.freq_hz) for each in channels)
-            self._kernel.at(soonest_ns + self._rng.randrange(SECOND_NS), self._send)
-            return
-        uplink.channel = channel = self._rng.choice(free)
-        uplink.dr = self._mac.dr
-        uplink.tries_left -= 1
-        modulation = self._mac.modulation
-        airtime = airtime_us(modulation, len(uplink.phy))
-        self.counters.airtime_us += airtime
-        settings = Settings(channel.freq_hz, modulation)
-        low, high = Power.limits(pa_boost=True)
-        power = Power(max(low, min(high, round(self._mac.eirp_dbm))))
-
-        def sent(end_ns: int) -> None:
-            self._duty.book(
-                channel.freq_hz,
-                end_ns,
-                airtime * 1000,
-                max_duty=self._mac.max_duty,
-                join=uplink.join,
+        def frame(channel: Channel, dr: int) -> bytes:
+            return session.uplink(
+                channel,
+                dr,
+                fport=config.fport,
+                payload=payload,
+                fopts=fopts,
+                confirmed=confirmed,
+                adr=config.adr,
+                adr_ack_req=wants_answer,
+                ack=ack,
+                class_b=False,
             )
-            self._await_downlink(uplink, end_ns)
 
-        self._tune_crystal()
-        self._radio.transmit(settings, power, uplink.phy, sent)
+        tries = CONFIRMED_TRIES if confirmed else state.nb_trans
+        return Outgoing(frame=frame, tries_left=tries, confirmed=confirmed)
 
-    # -- two windows -----------------------------------------------------------------------------------
-
-    def _await_downlink(self, uplink: _Uplink, end_ns: int) -> None:
-        delay_s = self._mac.rx_delay_s
-        first_s, second_s = JOIN_DELAYS_S if uplink.join else (delay_s, delay_s + 1)
-        uplink.due_ns = end_ns + first_s * SECOND_NS, end_ns + second_s * SECOND_NS
-        assert uplink.channel is not None
-        where = self._mac.rx1(uplink.channel, uplink.dr)
-        self._open(uplink, 1, end_ns, where, lambda packet: self._after_rx1(uplink, end_ns, packet))
-
-    def _after_rx1(self, uplink: _Uplink, end_ns: int, packet: Packet | None) -> None:
-        if self._take(packet, 1):
+    def _windows_over(self) -> None:
+        """Both windows are over, or one of them brought the answer."""
+        uplink = self._exchange.uplink
+        if uplink is None:
             return
-        where = self._mac.rx2()
-        if uplink.due_ns[1] - SECOND_NS // 4 < self._kernel.now_ns:  # a foreign frame filled the time between
-            self._nothing_came(uplink)
-            return
-        self._open(uplink, 2, end_ns, where, lambda packet: self._after_rx2(uplink, packet))
-
-    def _after_rx2(self, uplink: _Uplink, packet: Packet | None) -> None:
-        if not self._take(packet, 2):
-            self._nothing_came(uplink)
-
-    def _open(
-        self,
-        uplink: _Uplink,
-        number: int,
-        end_ns: int,
-        where: tuple[int, LoRaModulation],
-        heard: Callable[[Packet | None], None],
-    ) -> None:
-        """Open a window by the device's own clock."""
-        freq_hz, modulation = where
-        delay_ns = uplink.due_ns[number - 1] - end_ns
-        now_s = self._kernel.now_ns / SECOND_NS
-        ppm = self.config.clock.ppm_at(now_s, self.config.climate.at(now_s))
-        due_ns = end_ns + round(delay_ns * (1 - ppm * 1e-6))  # a fast clock is through early
-        self._tune_crystal()
-        window = receive_window(modulation, round(self.config.rx_error_ms * 1e6))
-        self.counters.windows += 1
-
-        def count(packet: Packet | None) -> None:
-            self.counters.silent += packet is None
-            heard(packet)
-
-        self._radio.listen(Settings(freq_hz, modulation, iq_inverted=True, crc=False), window, due_ns, count)
-
-    def _take(self, packet: Packet | None, window: int) -> bool:
-        """What a window brought; True where it was for this device, which ends the wait."""
-        if packet is None:
-            return False
-        try:
-            if self._session is None:
-                self._joined(packet)
-            else:
-                self._downlink(self._session, packet, window)
-        except FrameError:
-            self.counters.refused += 1
-            return False
-        self._taken = packet.payload
-        return True
-
-    def _nothing_came(self, uplink: _Uplink) -> None:
-        """Neither window brought anything: repeat, or give up."""
-        if uplink.join:
-            self._after_s(self._rng.uniform(*ACK_TIMEOUT_S), self._act)
+        if uplink.request is not None:
+            self._after_request(uplink.request)
+        elif self._finished or uplink.acked or (uplink.answered and not uplink.confirmed):
+            self.counters.acks += uplink.confirmed and not self._finished
+            self._finish()
         elif uplink.tries_left > 0:
             self.counters.retransmissions += 1
-            self._after_s(self._rng.uniform(*ACK_TIMEOUT_S) if uplink.confirmed else 0.1, self._send)
+            rest_s = self._rng.uniform(*ACK_TIMEOUT_S) if uplink.confirmed else 0.1
+            self._timers.after_s(rest_s, self._exchange.send)
         else:
             self.counters.unacknowledged += uplink.confirmed
             self._finish()
 
+    def _after_request(self, request: Request) -> None:
+        """A join- or rejoin-request is over, answered or not."""
+        self._exchange.uplink = None
+        if request.kind is not JoinReqType.JOIN:
+            self._rejoins.over(answered=self._finished)
+        if self._session is None:
+            self._timers.after_s(self._rng.uniform(*ACK_TIMEOUT_S), self._act)
+        elif self._finished:
+            self._timers.after_s(self._rng.uniform(1.0, 3.0), self._act)
+        else:
+            self._rest()
+
     def _finish(self) -> None:
         """This uplink is over, its counter used; rest until the next."""
-        assert self._session is not None
-        self._session.fcnt_up += 1
+        uplink, session = self._exchange.uplink, self._session
+        assert session is not None
+        self._exchange.uplink = None
+        session.fcnt_up += 1
+        if NodeFault.REPEATS_OLD in self.config.faults and uplink is not None:
+            self._timers.after_s(OLD_AFTER_S, lambda: self._repeat(uplink))
+        if session.v1_1 and self._joining is not None and self.mac.indicates(mac.RekeyInd):
+            self._rejoins.unconfirmed += 1
+            if (
+                self._rejoins.unconfirmed > self.mac.adr_ack_limit
+            ):  # 1.1, 5.10: the network never took the session
+                self._rejoins.unconfirmed = 0
+                self._session = None
+                self._exchange.always_on = False
+        self._rest()
+
+    def _repeat(self, uplink: Outgoing) -> None:
+        """Send an old frame again, where nothing else is going on."""
+        if self._exchange.uplink is None and uplink.channel is not None and not self._stopped:
+            self._exchange.transmit(uplink.phy, uplink.channel, uplink.dr)
+
+    def _rest(self) -> None:
         config = self.config
         if self._asked:
             self._asked -= 1
@@ -370,88 +310,178 @@ class Node:
         else:
             self._in_burst = config.burst - 1
             rest_s = self._rng.uniform(*config.interval_s)
-        self._resting = self._kernel.after(round(rest_s * SECOND_NS), self._act)
-
-    def _tune_crystal(self) -> None:
-        """The radio's crystal is as far off as its temperature says."""
-        now_s = self._kernel.now_ns / SECOND_NS
-        self.chip.crystal_ppm = self.config.crystal.ppm_at(now_s, self.config.climate.at(now_s))
+        self._resting = self._timers.after_s(rest_s, self._act)
 
     # -- what was heard ----------------------------------------------------------------------------------
 
-    def _joined(self, packet: Packet) -> None:
-        """A join-accept. Raises FrameError where it is none for this device."""
-        app_key = self.config.app_key
-        assert app_key is not None
-        accept = frames.open_join_accept(app_key, packet.payload)
-        request = frames.parse(self._uplink.phy) if self._uplink else None
-        assert isinstance(request, frames.JoinRequest)
-        keys = derive_session_keys(app_key, accept.join_nonce, accept.net_id, request.dev_nonce)
-        self._session = _Session(accept.dev_addr, SessionCrypto(accept.dev_addr, keys))
-        self._mac = state = self._new_mac()
-        state.rx1_dr_offset = accept.rx1_dr_offset
-        state.rx2_dr = accept.rx2_dr
-        state.rx_delay_s = accept.rx_delay_s
-        state.add_cflist(accept.cflist)
-        self._duty.joined()
-        self.counters.joins += 1
-        self._after_s(self._rng.uniform(1.0, 3.0), self._act)
+    def _take(self, packet: Packet, window: int) -> bool:
+        """What a window brought; True where it was for this device, which ends the wait."""
+        if NodeFault.DEAF in self.config.faults:
+            return False
+        uplink = self._exchange.uplink
+        request = uplink.request if uplink is not None and uplink.waiting else None
+        try:
+            if request is not None and packet.payload[:1] == bytes((MType.JOIN_ACCEPT << 5,)):
+                self._joined(request, packet)
+            elif self._session is not None:
+                self._downlink(self._session, packet, window)
+            else:
+                raise FrameError("not a join-accept")
+        except FrameError:
+            self.counters.refused += 1
+            return False
+        self._taken = packet.payload
+        return True
 
-    def _downlink(self, session: _Session, packet: Packet, window: int) -> None:
-        """A data frame. Raises FrameError where it is none for this device."""
-        frame, fcnt, payload = frames.open_downlink(
-            session.crypto, session.dev_addr, session.last_fcnt_down, packet.payload
-        )
-        session.last_fcnt_down = fcnt
-        uplink = self._uplink
-        assert uplink is not None
-        self.counters.downlinks += 1
-        self._ack_owed = frame.confirmed
-        self._mac.heard(_commands(payload if frame.fport == 0 else frame.fopts), packet.snr_db)
-        self._log.received.append(Received(frame.fport, payload, frame.confirmed, frame.ack, window))
-        if not uplink.confirmed or frame.ack:
-            self.counters.acks += uplink.confirmed
-            self._finish()
+    def _joined(self, request: Request, packet: Packet) -> None:
+        """A join-accept. Raises FrameError where it is none for this device."""
+        assert self._joining is not None
+        accept = self._joining.open(request, packet.payload)
+        session = self._joining.accept(request, accept)
+        if request.kind is JoinReqType.JOIN:
+            self.counters.joins += 1
         else:
-            self._nothing_came(uplink)
+            self.counters.rejoins += 1
+        if request.kind is not JoinReqType.REJOIN_2:  # which leaves the radio as it is
+            state = self._exchange.mac = self._new_mac(session)
+            state.rx1_dr_offset = accept.rx1_dr_offset
+            state.rx2_dr = accept.rx2_dr
+            state.rx_delay_s = accept.rx_delay_s
+            state.add_cflist(accept.cflist)
+        self._exchange.duty.joined()
+        self._finished = True
+        self._begin_session(session, joined=True)
+
+    def _begin_session(self, session: NodeSession, *, joined: bool) -> None:
+        """With the first session, or a new one: what 1.1 says of it, and the class beyond A."""
+        self._session = session
+        self._rejoins.begin(session.v1_1)
+        if session.v1_1:
+            self.mac.indicate(mac.RekeyInd() if joined else mac.ResetInd())
+        if self.config.device_class is DeviceClass.C:
+            self._exchange.always_on = True
+            if session.v1_1:
+                self.mac.indicate(mac.DeviceModeInd(mac.CLASS_C))
+            if not joined:
+                self._exchange.keep_open()
+
+    def _downlink(self, session: NodeSession, packet: Packet, window: int) -> None:
+        """A data frame. Raises FrameError where it is none for this device."""
+        opened = self._open_any(session, packet.payload, groups=window == 0)
+        frame, uplink = opened.frame, self._exchange.uplink
+        self._keep(opened, window)
+        if opened.group is not None:
+            self.counters.multicast += 1
+            return
+        session.accept(opened)
+        self.counters.downlinks += 1
+        commands = _commands(opened.payload if frame.fport == 0 else frame.fopts)
+        self.mac.heard(commands, packet.snr_db, class_a=window > 0)
+        self._after_commands(uplink)
+        waiting = uplink if uplink is not None and uplink.waiting else None
+        if window and waiting is not None:
+            if waiting.request is None and (not waiting.confirmed or frame.ack):
+                self.counters.acks += waiting.confirmed
+                self._finished = True
+        elif waiting is not None:
+            waiting.answered = True
+            waiting.acked = waiting.confirmed and frame.ack
+        if window == 0 and (frame.confirmed or self.mac.owes_answers):
+            self._timers.after_s(self._rng.uniform(*ACK_TIMEOUT_S), self._answer_soon)
+
+    def _open_any(self, session: NodeSession, phy: bytes, *, groups: bool) -> Opened:
+        """Raises FrameError where it is for none of this device's addresses."""
+        for group in self._groups if groups else ():
+            try:
+                opened = group.open(phy)
+            except FrameError:
+                continue
+            group.accept(opened)
+            return opened
+        return session.open(phy)
+
+    def _keep(self, opened: Opened, window: int) -> None:
+        frame = opened.frame
+        self._log.received.append(
+            Received(
+                frame.fport,
+                opened.payload,
+                frame.confirmed,
+                frame.ack,
+                window,
+                self._kernel.now_ns,
+                opened.group,
+            )
+        )
+
+    def _after_commands(self, uplink: Outgoing | None) -> None:
+        """What commands lead to beyond the MAC state."""
+        state = self.mac
+        if state.device_time is not None and uplink is not None and uplink.due_ns[0]:
+            answer, state.device_time = state.device_time, None
+            end_ns = uplink.due_ns[0] - state.rx_delay_s * SECOND_NS
+            gps_ns = answer.gps_s * SECOND_NS + answer.fraction * GPS_FRACTION_NS
+            self.gps_offset_ns = gps_ns - end_ns
+        self._rejoins.obey(state)
+
+    def _answer_soon(self) -> None:
+        """An uplink for what class C has brought, unless one has gone out meanwhile."""
+        session = self._session
+        if session is not None and (session.owes_ack or self.mac.owes_answers):
+            self.trigger()
+
+    # -- books -------------------------------------------------------------------------------------------
 
     def on_air(self, record: FrameRecord) -> None:
         """Every downlink frame of the air, once its fates are known: for the books on exactness and misses."""
-        uplink = self._uplink
-        if uplink is None or not record.iq_inverted:
+        if not record.iq_inverted:
             return
-        window, error_ns = min(
-            ((number, record.start_ns - due_ns) for number, due_ns in enumerate(uplink.due_ns, start=1)),
-            key=lambda pair: abs(pair[1]),
-        )
-        if abs(error_ns) > NEAR_NS or not self._is_for_me(record.payload):
+        uplink = self._exchange.uplink
+        window, error_ns = 0, 0
+        if uplink is not None:
+            window, error_ns = min(
+                ((number, record.start_ns - due_ns) for number, due_ns in enumerate(uplink.due_ns, start=1)),
+                key=lambda pair: abs(pair[1]),
+            )
+        if not window or abs(error_ns) > NEAR_NS:
+            if not self._exchange.always_on:
+                return
+            window = 0
+        if not self._is_for_me(record.payload):
             return
-        if record.fate(self.chip.name) is Fate.RECEIVED:
-            self._log.starts.append(DownlinkStart(window, error_ns, record.modulation))
-        else:
+        if record.fate(self.chip.name) is not Fate.RECEIVED:
             self.counters.missed += 1
+        elif window:
+            self._log.starts.append(DownlinkStart(window, error_ns, record.modulation))
 
     def _is_for_me(self, phy: bytes) -> bool:
-        session, app_key = self._session, self.config.app_key
         if phy == self._taken:
             return True
+        uplink = self._exchange.uplink
+        request = None if uplink is None else uplink.request
         try:
-            if session is not None:
-                frames.open_downlink(session.crypto, session.dev_addr, session.last_fcnt_down, phy)
-            elif app_key is not None:
-                frames.open_join_accept(app_key, phy)
+            if request is not None and self._joining is not None and phy[0] >> 5 == MType.JOIN_ACCEPT:
+                self._joining.peek(request, phy)
+            elif self._session is not None:
+                self._session.open(phy)
+            else:
+                return False
         except FrameError:
-            return False
+            return any(group.is_mine(phy) for group in self._groups)
         return True
 
     # -- small things --------------------------------------------------------------------------------
 
-    def _new_mac(self) -> MacState:
+    def _new_mac(self, session: NodeSession | None = None) -> MacState:
         config = self.config
-        return MacState(self._region, config.dr, adr=config.adr, channels_hz=config.channels_hz)
-
-    def _after_s(self, seconds: float, fn: Callable[[], None]) -> None:
-        self._kernel.after(round(seconds * SECOND_NS), fn)
+        spoken = config.version
+        if spoken.is_1_1 and session is not None and not session.v1_1:
+            spoken = Version.V1_0_4  # what the network speaks, by its join-accept
+        state = MacState(
+            self._region, config.dr, adr=config.adr, channels_hz=config.channels_hz, version=spoken
+        )
+        state.faults = config.faults
+        return state
 
 
 def _commands(data: bytes) -> tuple[mac.Command, ...]:

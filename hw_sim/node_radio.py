@@ -1,4 +1,4 @@
-"""A device's radio: one frame out, one receive window at a time, all by interrupts.
+"""A device's radio: one frame out, one receive window at a time or one that stays open, all by interrupts.
 
 The chip is driven through the same `radio.sx127x.chip.Chip` as a gateway's. Nothing here blocks or costs virtual
 time besides what the chip itself takes; lines DIO0 (TxDone, RxDone) and DIO1 (RxTimeout) end what was started.
@@ -57,6 +57,7 @@ class NodeRadio:
         self._chip = Chip(DirectBus(chip))
         self._sent: Callable[[int], None] | None = None
         self._heard: Callable[[Packet | None], None] | None = None
+        self._always: Callable[[Packet], None] | None = None  # who gets what an open receiver hears
         self._deadline: Event | None = None
         self._window: tuple[Event, Event] | None = None  # its two events, until they have come
         chip.on_dio = self._on_dio
@@ -70,12 +71,13 @@ class NodeRadio:
         """At once: a carrier stops, a window closes; nobody is told."""
         for event in (*(self._window or ()), self._deadline):
             self._kernel.cancel(event)
-        self._sent = self._heard = self._window = self._deadline = None
+        self._sent = self._heard = self._always = self._window = self._deadline = None
         self._powered.power_cycle()
 
     def transmit(self, settings: Settings, power: Power, phy: bytes, sent: Callable[[int], None]) -> None:
         """Send at once; `sent` is called with the time at which the last symbol left."""
         chip = self._chip
+        self._always = None
         chip.set_mode(Mode.STDBY)
         chip.configure_transmit(settings, power, phy)
         chip.map_dio0(Dio0.TX_DONE)
@@ -95,12 +97,33 @@ class NodeRadio:
             at(open_ns - RX_START_NS, self._open),
         )
 
+    def listen_on(self, settings: Settings, heard: Callable[[Packet], None]) -> None:
+        """Keep the receiver open until something else is to be done; `heard` gets every frame with a good CRC."""
+        chip = self._chip
+        chip.set_mode(Mode.STDBY)
+        chip.configure_receive(settings)
+        chip.map_dio0(Dio0.RX_DONE)
+        chip.clear_flags(Irq(0xFF))
+        self._always = heard
+        chip.command(Mode.RXCONT)
+
+    @property
+    def listens_on(self) -> bool:
+        """Is the receiver open for good?"""
+        return self._always is not None
+
+    @property
+    def receiving(self) -> bool:
+        """Is a frame coming in?"""
+        return self._chip.status()[1]
+
     def _open(self) -> None:
         self._window = None
         self._chip.command(Mode.RXSINGLE)
 
     def _prepare(self, settings: Settings, heard: Callable[[Packet | None], None]) -> None:
         chip = self._chip
+        self._always = None
         chip.set_mode(Mode.STDBY)
         chip.configure_receive(settings)
         chip.map_dio0(Dio0.RX_DONE)
@@ -117,6 +140,8 @@ class NodeRadio:
             self._kernel.after(0, lambda: self._tx_done(t_ns))
         elif line in ("dio0", "dio1") and self._heard is not None:
             self._kernel.after(0, self._end_window)
+        elif line == "dio0" and self._always is not None:
+            self._kernel.after(0, self._read_on)
 
     def _tx_done(self, t_ns: int) -> None:
         sent, self._sent = self._sent, None
@@ -124,6 +149,16 @@ class NodeRadio:
             self._chip.clear_flags(Irq(0xFF))
             self._chip.set_mode(Mode.SLEEP)
             sent(t_ns)
+
+    def _read_on(self) -> None:
+        """A frame of the open receiver, which stays open."""
+        heard = self._always
+        if heard is None:
+            return  # closed in the same instant
+        packet, _ = self._chip.read_packet()
+        self._chip.clear_flags(Irq(0xFF))
+        if packet is not None and packet.crc_ok:
+            heard(packet)
 
     def _end_window(self) -> None:
         """RxDone, RxTimeout or, should neither ever come, the deadline."""
