@@ -28,6 +28,8 @@ from gateway.api import Api
 from gateway.clock import SystemClock
 from gateway.commands import Commands
 from gateway.copies import Copies, CopiesReceiver
+from gateway.diagnosis_api import DiagnosisApi
+from gateway.diagnosis_clock import DiagnosisClock
 from gateway.doors import Doors
 from gateway.downlink_api import DownlinkApi
 from gateway.downlink_clock import DownlinkClock
@@ -212,6 +214,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         uplinks.downlinks.transmitter = links
         downlink_clock = DownlinkClock(server, uplinks.downlinks, clock.now)
         uplinks.downlinks.changed = downlink_clock.wake
+        diagnosis_clock = DiagnosisClock(uplinks.diagnoser, hub.log, clock.now)
         commands = Commands(server, hub.log, live, uplinks.downlinks, clock.now)
         stack.callback(commands.close)
         eui = gateway_eui(config.gateway.eui)
@@ -230,6 +233,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             sources,
         )
         radio = RadioLink(_radio_socket(config), clock.mono_ns, told=clock.told)
+        uplinks.diagnoser.radio_connected = source.connected
         source.warnings, source.copies = uplinks.warnings, copies.copies.counters
         mqtt_door = mqtt.MqttDoor(
             hub, config.mqtt.host, config.mqtt.port, gateway=eui.hex(), version=__version__
@@ -240,6 +244,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             routes(
                 [
                     *Api(hub, server, source, live).endpoints(),
+                    *DiagnosisApi(uplinks.diagnoser).endpoints(),
                     *DownlinkApi(server, uplinks.downlinks, clock.now).endpoints(),
                     *OscoreApi(coap_door.contexts).endpoints(),
                     *RadioApi(radio).endpoints(),
@@ -274,6 +279,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             asyncio.create_task(radio.run(), name="radio process"),
             asyncio.create_task(link.expire(), name="unanswered downlinks"),
             asyncio.create_task(downlink_clock.run(), name="downlinks due"),
+            asyncio.create_task(diagnosis_clock.run(), name="diagnosis"),
             *(asyncio.create_task(door.failed(), name="http door") for door in opened.listeners),
         ]
         if station is not None:

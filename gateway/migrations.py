@@ -1,6 +1,8 @@
 """Every table of the gateway, in the order in which its database has grown."""
 
 from gateway import nats_source
+from gateway.devices import profiles, records
+from gateway.diagnosis import store as findings
 from gateway.lorawan import orderstore, store
 from gateway.upstream import refusals
 from hub import coap, mqtt
@@ -14,4 +16,7 @@ MIGRATIONS = (
     *refusals.MIGRATIONS,
     *nats_source.MIGRATIONS,
     *orderstore.MIGRATIONS,
+    *profiles.MIGRATIONS,
+    *records.MIGRATIONS,
+    *findings.MIGRATIONS,
 )

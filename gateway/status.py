@@ -186,6 +186,12 @@ class StatusSource:
         found = (hub.log.set_aside, hub.registry.set_aside, hub.history.set_aside)
         return [path for path in found if path is not None]
 
+    def connected(self) -> bool:
+        """Whether any packet forwarder or concentrator is there."""
+        now_ns = self._clock().mono_ns
+        known = self._link.forwarders.known.values()
+        return any(now_ns - each.last_seen_ns < RADIO_SILENT_S * 1e9 for each in known) or bool(self.station())
+
     def _radio(self, now_ns: int) -> Status:
         gateways: list[Status] = []
         for forwarder in self._link.forwarders.known.values():

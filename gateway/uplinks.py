@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 
 from gateway.codecs import Decoded, LaterCodec
 from gateway.copies import Heard, by_gateway
+from gateway.diagnosis.diagnoser import Diagnoser
 from gateway.downlinks import Downlinks
 from gateway.live import Entry, LiveFrames, heard
 from gateway.lorawan.clock import Instant
@@ -60,9 +61,11 @@ class Uplinks:
     """The further servers that are sent the joins of a JoinEUI and DevEUI, and may answer them."""
     turns: Turns = field(default_factory=Turns)
     downlinks: Downlinks = field(init=False)
+    diagnoser: Diagnoser = field(init=False)
     _of_two_sides: dict[int, str] = field(default_factory=dict)  # by DevEUI: a warning
 
     def __post_init__(self) -> None:
+        self.diagnoser = Diagnoser(self.server)
         self.downlinks = Downlinks(
             self.server, self.access, self.log, self.live, self.clock, self.turns, self.publisher.boot
         )
@@ -77,6 +80,7 @@ class Uplinks:
         """Take one frame, as the gateway `eui` heard it at `now`; `others`: its copies, best first."""
         self.counters.frames += 1
         outcome = self.server.handle(rx, eui, now)
+        self.diagnoser.outcome(outcome, eui, now)
         if type(outcome) is Uplink:
             self._uplink(outcome, eui, others)
         elif type(outcome) is Joined:
@@ -90,10 +94,12 @@ class Uplinks:
 
     def sent(self, downlink: Downlink, window: int) -> None:
         """A gateway has taken a downlink for sending in that window, which counts from 1."""
+        self.diagnoser.sent(downlink, window, self.clock())
         self.downlinks.sent(downlink, window)
 
     def failed(self, downlink: Downlink, error: TxError) -> None:
         """No window could be used."""
+        self.diagnoser.failed(downlink, error, self.clock())
         self.downlinks.failed(downlink, error)
 
     def close(self) -> None:
@@ -139,9 +145,11 @@ class Uplinks:
         decision = self.access.decide(principal, Action.PUBLISH, resource)
         if not decision.allowed:
             self.counters.denied += 1
+            self.diagnoser.not_published(uplink, decision.reason, uplink.at)
             messages, detail = [], f"not published: {decision.reason}"
         if made.problem:
             self.counters.undecodable += 1
+            self.diagnoser.undecodable(uplink, made.problem, uplink.at)
         try:
             if uplink.receipts:
                 told, kept = self.downlinks.told(uplink.receipts)
@@ -154,6 +162,7 @@ class Uplinks:
             self.counters.store_busy += 1
             self.server.not_stored(uplink)
             detail = f"not stored: {error.reason}"
+            self.diagnoser.not_stored(error.reason, uplink.at)
         except LogFailed:
             return  # the process is about to end; the device repeats what matters to it
         else:
@@ -188,6 +197,7 @@ class Uplinks:
             f"device {dev_eui} is registered here, and its joins are sent to {', '.join(servers)} as well, which may "
             "answer them: take it out of one of the two, or out of the join_euis or dev_euis of [[radio.server]]"
         )
+        self.diagnoser.two_servers(joined.device, words, joined.at)
         if dev_eui not in self._of_two_sides and len(self._of_two_sides) < MAX_OF_TWO_SIDES:
             self._of_two_sides[dev_eui] = words
             log.warning("%s", words)

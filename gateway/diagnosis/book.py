@@ -176,6 +176,11 @@ class Book:
             writes.append(store.kept(finding))
         return writes
 
+    def not_written(self) -> None:
+        """The last writes were refused: everything is to be written again."""
+        for finding in self.own:
+            self._changed[finding.subject, finding.kind] = finding
+
     @property
     def unwritten(self) -> int:
         return len(self._changed) + len(self._gone)

@@ -14,7 +14,7 @@ from itertools import islice
 from gateway.diagnosis import health
 from gateway.diagnosis.book import Book
 from gateway.diagnosis.delivery import Delivery
-from gateway.diagnosis.finding import GATEWAY, Evidence, Finding
+from gateway.diagnosis.finding import DEV_EUI_DIGITS, GATEWAY, Evidence, Finding
 from gateway.diagnosis.heard import Heard, Strangers
 from gateway.diagnosis.keys import Budget
 from gateway.diagnosis.payloads import Payloads
@@ -56,7 +56,6 @@ class Diagnoser:
         self,
         registry: Registry,
         *,
-        stored: Iterable[Finding] = (),
         hypotheses: bool = True,
         radio_connected: Callable[[], bool] = lambda: True,
         groups: Callable[[], Collection[int]] = lambda: (),
@@ -80,7 +79,10 @@ class Diagnoser:
         self._second_ns = 0
         self._this_second = 0
         self._deaf_since_ns: int | None = None
-        self.book.restore(stored, (device.topic for device in registry.every_device()))
+
+    def restore(self, stored: Iterable[Finding]) -> None:
+        """Take back what was stored, the oldest first."""
+        self.book.restore(stored, (device.topic for device in self._registry.every_device()))
 
     # What happens
 
@@ -140,6 +142,11 @@ class Diagnoser:
     def unknown(self, limit: int = 100) -> list[Heard]:
         """Senders that are heard and not registered, for `adopt`: those that asked to join, and DevAddrs."""
         return self.strangers.newest(limit)
+
+    def name(self, subject: str) -> str | None:
+        """What a registered device is called; None for everybody else."""
+        device = self._registry.registered(int(subject, 16)) if len(subject) == DEV_EUI_DIGITS else None
+        return None if device is None else called(device)
 
     def verdict(self, dev_eui: str) -> Finding | None:
         """What a technician should be told first about a device; None: nothing is wrong."""
@@ -371,7 +378,11 @@ class Diagnoser:
         """Once a minute: devices that were removed, and findings that nobody has seen again for a day."""
         for finding in list(self.book.own):
             subject = finding.subject
-            if subject and len(subject) == 16 and self._registry.registered(int(subject, 16)) is None:
+            if (
+                subject
+                and len(subject) == DEV_EUI_DIGITS
+                and self._registry.registered(int(subject, 16)) is None
+            ):
                 self.book.forget(subject)
         for finding in [*self.book.own, *self.book.strangers]:
             quiet = now.wall_ns - finding.last_ns > QUIET_NS
@@ -388,7 +399,7 @@ class Diagnoser:
         self.book.add(
             verdict.subject, verdict.kind, verdict.words, verdict.evidence, now.wall_ns, own=verdict.own
         )
-        if verdict.own and len(verdict.subject) == 16:
+        if verdict.own and len(verdict.subject) == DEV_EUI_DIGITS:
             device = self._registry.registered(int(verdict.subject, 16))
             worst = self.verdict(verdict.subject)
             if device is not None and worst is not None:
