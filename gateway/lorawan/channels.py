@@ -31,13 +31,18 @@ class ChannelTable:
     """The channels of one device. Without a region it is empty: the server gives it one as it takes the session."""
 
     region: Region | None = None
-    enabled: int = -1  # bit i: channel i may be used; -1: every one that exists, until set below
+    mask: int | None = None  # bit i: channel i may be used; None: every one that there is
     added: dict[int, Channel] = field(default_factory=lambda: _NONE)  # beyond the region's own
     dl_freq: dict[int, int] = field(default_factory=lambda: _NO_DL)  # Hz of RX1 by channel, where moved
 
-    def __post_init__(self) -> None:
-        if self.enabled < 0:
-            self.enabled = (1 << self.defaults) - 1
+    @property
+    def enabled(self) -> int:
+        """Bit i: the device may use channel i."""
+        return self.all_on if self.mask is None else self.mask
+
+    def enable(self, mask: int) -> None:
+        """The device has accepted this mask."""
+        self.mask = None if mask == self.all_on else mask
 
     @property
     def defaults(self) -> int:
@@ -73,14 +78,16 @@ class ChannelTable:
         if index < self.defaults or index >= MAX_DYNAMIC:
             raise ValueError(f"channel {index} is not one of {self.defaults} to {MAX_DYNAMIC - 1}")
         self.added = {**self.added, index: Channel(freq_hz, min_dr, max_dr)}
-        self.enabled |= 1 << index
+        if self.mask is not None:
+            self.mask |= 1 << index
         self._forget_dl(index)
 
     def remove(self, index: int) -> None:
         """Forget a channel that was added; nothing happens where there is none."""
         if index in self.added:
             self.added = {number: each for number, each in self.added.items() if number != index}
-            self.enabled &= ~(1 << index)
+            if self.mask is not None:
+                self.mask &= ~(1 << index)
             self._forget_dl(index)
 
     def move_rx1(self, index: int, freq_hz: int) -> None:
@@ -102,7 +109,10 @@ class ChannelTable:
     @property
     def all_on(self) -> int:
         """The mask with every existing channel."""
-        return sum(1 << index for index in self)
+        mask = (1 << self.defaults) - 1
+        for index in self.added:
+            mask |= 1 << index
+        return mask
 
     def _forget_dl(self, index: int) -> None:
         if index in self.dl_freq:

@@ -30,7 +30,9 @@ class Settings:
     )
     cflist_hz: tuple[int, ...] = ()  # up to five further uplink channels, in regions where they can be added
     uplink_channels: tuple[int, ...] | None = None  # indices to steer devices to; None: all
-    heard: tuple[Listener, ...] = ()  # all that can hear an uplink; empty: every channel and data rate is heard
+    heard: tuple[
+        Listener, ...
+    ] = ()  # all that can hear an uplink; empty: every channel and data rate is heard
     steer: str = "auto"  # bring devices to what is heard; "off": they send where they like
     max_duty: int = 0  # exponent: devices may send 1/2**n of the time; 0: their own limits
     adr_ack: tuple[int, int] | None = None  # 1.1: exponents of ADR_ACK_LIMIT and ADR_ACK_DELAY; None: 6 and 5
@@ -49,7 +51,11 @@ class Settings:
             raise ValueError("rx1_dr_offset is 0 to 7")
         if self.steer not in ("auto", "off"):
             raise ValueError('steer is "auto" or "off"')
-        for name, value in (("max_duty", (self.max_duty,)), ("adr_ack", self.adr_ack), ("rejoin", self.rejoin)):
+        for name, value in (
+            ("max_duty", (self.max_duty,)),
+            ("adr_ack", self.adr_ack),
+            ("rejoin", self.rejoin),
+        ):
             if value is not None and not all(0 <= each <= 15 for each in value):
                 raise ValueError(f"{name} holds exponents of 0 to 15")
         if len(self.cflist_hz) > 5:

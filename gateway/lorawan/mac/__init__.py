@@ -63,6 +63,7 @@ from gateway.lorawan.mac.v1_1 import (
     ResetConf,
     ResetInd,
 )
+from gateway.lorawan.mac.words import fields_in_words
 
 __all__ = [
     "BATTERY_EXTERNAL",
@@ -116,6 +117,7 @@ __all__ = [
     "TxParamSetupAns",
     "TxParamSetupReq",
     "encode",
+    "fields_in_words",
     "parse_downlink",
     "parse_uplink",
 ]
