@@ -17,7 +17,7 @@ from webui import assets, security, words
 from webui.client import Gateway
 from webui.config import WebuiConfig
 from webui.errors import GatewayDown, Refused, SignedOut
-from webui.pages import account, claim, devices, home, more, radio, upstream
+from webui.pages import account, claim, devices, diagnosis, home, more, radio, upstream
 from webui.sessions import Sessions
 from webui.throttle import Throttle
 
@@ -51,7 +51,7 @@ def create_app(config: WebuiConfig) -> Flask:
     files = assets.load()
     security.install(app, config)
     app.register_blueprint(assets.blueprint(files))
-    for pages in (account, claim, devices, home, more, radio, upstream):
+    for pages in (account, claim, devices, diagnosis, home, more, radio, upstream):
         app.register_blueprint(pages.blueprint)
 
     app.context_processor(

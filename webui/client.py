@@ -14,6 +14,7 @@ import httpx
 import msgspec
 
 from webui.errors import GatewayDown, Refused, SignedOut
+from webui.findings import Finding, Findings
 from webui.hardware import Hardware, Scan
 
 SCAN_S = 60.0  # a scan gives way to every frame that comes in
@@ -277,6 +278,23 @@ class Gateway:
     def queue_downlink(self, dev_eui: str, fport: int, payload: bytes, confirmed: bool) -> str:
         order = {"fport": fport, "payload": payload.hex(), "confirmed": confirmed}
         return str(self._ask(_Queued, "POST", f"/lorawan/devices/{dev_eui}/downlinks", order).id)
+
+    # -- diagnosis
+
+    def diagnosis(
+        self,
+        dev_eui: str = "",
+        q: str = "",
+        open_only: bool = False,
+        since: float | None = None,
+        limit: int = FRAMES_SHOWN,
+    ) -> list[Finding]:
+        """Of one device, or of all, newest first; of one the open ones first and the worst on top."""
+        params = {"limit": str(limit), "dev_eui": dev_eui, "q": q, "open": "1" if open_only else ""}
+        if since is not None:
+            params["since"] = f"{since:.3f}"
+        given = {name: value for name, value in params.items() if value}
+        return _decode(Findings, self._send("GET", "/lorawan/diagnosis", params=given)).findings
 
     # -- frames
 

@@ -42,6 +42,7 @@ class GatewayDouble:
         self.downlinks: list[dict[str, Any]] = []
         self.upstream: list[dict[str, Any]] = []
         self.nats: list[dict[str, Any]] = []
+        self.findings: list[dict[str, Any]] = []
         self.gateways: list[dict[str, Any]] = [
             {
                 "eui": "b827ebfffe12cd34",
@@ -119,6 +120,7 @@ class GatewayDouble:
                 route("/lorawan/devices", self._closed(self._devices), "GET", "POST"),
                 route("/lorawan/devices/{eui}", self._closed(self._device), "GET", "DELETE"),
                 route("/lorawan/devices/{eui}/downlinks", self._closed(self._downlink), "POST"),
+                route("/lorawan/diagnosis", self._closed(self._diagnosis)),
                 route("/lorawan/frames", self._closed(self._frames)),
                 route("/lorawan/frames/stream", self._closed(self._stream)),
             ]
@@ -223,6 +225,39 @@ class GatewayDouble:
         if self.scanned is None:
             return problem(503, "the radio process is not running")
         return JSONResponse(self.scanned)
+
+    def found(self, reason: str, words: str, **more: Any) -> None:
+        """Something is wrong."""
+        self.findings.append(
+            {
+                "reason": reason,
+                "weight": "stops",
+                "words": words,
+                "remedy": "compare the AppKey with the label",
+                "meaning": "",
+                "first": time.time() - 60,
+                "last": time.time(),
+                "count": 2,
+                "dev_eui": None,
+                "dev_addr": None,
+                "name": None,
+                "resolved": None,
+                "evidence": {},
+                **more,
+            }
+        )
+
+    def _diagnosis(self, request: Request) -> Response:
+        asked = request.query_params
+        chosen = [
+            each
+            for each in self.findings
+            if asked.get("dev_eui") in (None, each["dev_eui"])
+            and asked.get("q", "") in each["words"]
+            and (asked.get("open") != "1" or each["resolved"] is None)
+            and each["last"] >= float(asked.get("since", 0))
+        ]
+        return JSONResponse({"findings": chosen})
 
     def _frames(self, request: Request) -> Response:
         after = int(request.query_params.get("after", 0))
