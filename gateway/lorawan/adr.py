@@ -7,14 +7,17 @@ is the device's own remedy when nobody answers it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from zlib import crc32
+from collections.abc import Collection, Sequence
 
 from gateway.lorawan.mac import LinkADRReq
 from radio.lora import REQUIRED_SNR_DB, LoRaModulation
 from radio.regions import Region
 
 STEP_DB = 3.0
+HYSTERESIS_DB = 1.5  # below zero, before power is given back
+MAX_NB_TRANS = 3  # more repetitions fill the air faster than they help
+BANKS = 5  # ChMaskCntl of US915 and AU915: bit i is channels 8 i to 8 i + 7 and the wide channel 64 + i
+_BANK = 8
 _GROUP = 16  # channels in one ChMask
 
 
@@ -22,24 +25,57 @@ def margin_db(best_snr_db: float, modulation: LoRaModulation, installation_margi
     return best_snr_db - REQUIRED_SNR_DB[modulation.sf] - installation_margin_db
 
 
-def adapt(margin: float, data_rate: int, tx_power: int, max_dr: int, max_tx_power: int) -> tuple[int, int]:
-    """The (data rate, TXPower index) that uses up the margin; a greater index is less power."""
+def adapt(
+    margin: float,
+    data_rate: int,
+    tx_power: int,
+    max_dr: int,
+    max_tx_power: int,
+    rates: Sequence[int] | None = None,
+) -> tuple[int, int]:
+    """The (data rate, TXPower index) that uses up the margin; a greater index is less power.
+
+    `rates` are the only ones to choose among; a device that is at another one is brought to the nearest. Power is
+    given back only for a margin that is clearly negative, so that noise does not move it to and fro.
+    """
+    choice = range(max(max_dr, data_rate) + 1) if rates is None else rates
     steps = int(margin // STEP_DB)
-    while steps > 0 and data_rate < max_dr:
-        data_rate += 1
-        steps -= 1
-    while steps > 0 and tx_power < max_tx_power:
-        tx_power += 1
-        steps -= 1
-    while steps < 0 and tx_power > 0:
-        tx_power -= 1
-        steps += 1
+    if choice and data_rate not in choice:
+        better = nearest(choice, data_rate)
+        steps -= max(0, better - data_rate)
+        data_rate = better
+    faster = [rate for rate in choice if data_rate < rate <= min(max_dr, data_rate + steps)]
+    if faster:
+        steps -= max(faster) - data_rate
+        data_rate = max(faster)
+    if margin > -HYSTERESIS_DB:
+        steps = max(steps, 0)
+    tx_power = max(0, min(tx_power + steps, max_tx_power))
     return data_rate, tx_power
 
 
-def plan_number(channels: Collection[int] | None) -> int:
-    """A number that stands for a set of channels, so that a changed setting is noticed; 0 is all channels."""
-    return 0 if channels is None else crc32(repr(sorted(set(channels))).encode()) | 1
+def nearest(rates: Collection[int], data_rate: int) -> int:
+    """The fastest of `rates` that is no faster; else the slowest there is."""
+    slower = [rate for rate in rates if rate <= data_rate]
+    return max(slower) if slower else min(rates)
+
+
+def repetitions(nb_trans: int, loss: float) -> int:
+    """How often each frame is to be sent, from how often now and the share of frames that was lost.
+
+    One more for more than 10 %, two for more than 30 %; back to one step fewer below 5 %.
+    """
+    now = max(1, min(nb_trans, MAX_NB_TRANS))
+    if loss < 0.05:
+        return max(1, now - 1)
+    if loss < 0.10:
+        return now
+    return min(MAX_NB_TRANS, now + (1 if loss < 0.30 else 2))
+
+
+def loss_beyond(loss: float, expected_share: float) -> float:
+    """The loss among the frames that could be heard at all, where only a share of them can."""
+    return max(0.0, 1 - (1 - loss) / expected_share) if expected_share > 0 else 0.0
 
 
 def link_adr_block(
@@ -50,6 +86,21 @@ def link_adr_block(
     return tuple(
         LinkADRReq(data_rate, tx_power, mask, control, nb_trans) for control, mask in _masks(region, channels)
     )
+
+
+def banks(region: Region, channels: Collection[int]) -> int | None:
+    """The mask for ChMaskCntl 5 with just these channels, or None where they are not whole banks (RP002, US915)."""
+    if not region.fixed_plan or region.channel_mask.wide != _BANK:
+        return None
+    first_wide = len(region.uplink_channels()) - _BANK
+    mask = sum(1 << bank for bank in range(first_wide // _BANK) if bank * _BANK in channels)
+    whole = {
+        channel
+        for bank in range(first_wide // _BANK)
+        if mask >> bank & 1
+        for channel in (*range(bank * _BANK, bank * _BANK + _BANK), first_wide + bank)
+    }
+    return mask if mask and whole == set(channels) else None
 
 
 def cflist(region: Region, extra_hz: Collection[int], channels: Collection[int] | None) -> bytes:

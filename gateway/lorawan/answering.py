@@ -18,7 +18,7 @@ from gateway.lorawan.maclayer import MacLayer
 from gateway.lorawan.orders import Orders, out
 from gateway.lorawan.outcome import Downlink, Due, Receipt, Writes
 from gateway.lorawan.settings import Settings
-from gateway.lorawan.windows import Window, data_windows
+from gateway.lorawan.windows import Window, session_windows
 from radio.gwmp import RxPacket
 from radio.regions import Region
 
@@ -57,9 +57,7 @@ class Answerer:
     ) -> Answer:
         """Compose the downlink after an uplink that asks for one, or because something waits."""
         result = Answer()
-        windows = data_windows(
-            self._region, self._settings, rx, session.rx1_delay_s, session.rx1_dr_offset, session.rx2_dr
-        )
+        windows = session_windows(self._region, self._settings, rx, session)
         if not windows:
             result.notes.append("no receive window of this uplink can be used for an answer")
             return result
@@ -67,6 +65,7 @@ class Answerer:
         for command in answers:
             if len(fopts) + 1 + command.SIZE <= MAX_FOPTS:
                 fopts += command.encode()
+                self._mac.answered_with(session, command, now)
         most = max(window.max_payload for window in windows) - len(fopts)
         order = self.choose(session.device, most, now, result) if session.device.orders else None
         for block in self._mac.ask(session, frame, rx, now):
@@ -75,7 +74,7 @@ class Answerer:
                 fopts = longer
                 self._mac.asked(session, block, now)
                 result.notes.append(f"asks {', '.join(command.name for command in block)}")
-        if not (frame.confirmed or frame.adr_ack_req or fopts or order):
+        if not (frame.confirmed or frame.adr_ack_req or fopts or order or session.mac.owes_downlink):
             return result
         windows = tuple(window for window in windows if _fits(window, fopts, order)) or windows
         self._compose(result, session, frame, windows, fopts, order, now)
@@ -147,6 +146,9 @@ class Answerer:
             result.writes.append(orderstore.state(order))
             if order.confirmed:
                 session.confirmed_down = fcnt
+        if frame is not None:
+            session.answered_ns = now.mono_ns
+            session.mac.owes_downlink = False
         result.downlink = Downlink(
             id=order.id if order else self.new_id(),
             dev_eui=device.dev_eui,
@@ -155,9 +157,15 @@ class Answerer:
             fcnt=fcnt,
             after_commit=ack or not covered,
             klass=klass,
-            gateway=None if klass == "A" else next(iter(device.gateways), None),
+            gateway=None if klass == "A" else _gateway(device, order),
             names=tuple(window.name for window in windows),
         )
+
+
+def _gateway(device: Device, order: Order | None) -> bytes | None:
+    """The one that heard the device best, after a refusal the next; None where none has, since the start."""
+    gateways = device.gateways
+    return gateways[(order.refusals if order else 0) % len(gateways)] if gateways else None
 
 
 def _fits(window: Window, fopts: bytes, order: Order | None) -> bool:

@@ -9,15 +9,15 @@ import enum
 from collections import deque
 from dataclasses import dataclass, field
 
-from gateway.lorawan.channels import ChannelTable
 from gateway.lorawan.crypto import SessionCrypto, SessionKeys
 from gateway.lorawan.errors import OrderError
+from gateway.lorawan.heardrate import HeardRate
+from gateway.lorawan.macstate import MacState
 from gateway.lorawan.profile import DEFAULT, DEFAULT_NAME, Profile
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
 from radio.gwmp import RxPacket
 
 MAX_PENDING_SESSIONS = 4  # joins not yet confirmed by an uplink; a device retries, the last few may be live
-ADR_HISTORY = 20  # uplinks
 COUNTER_BLOCK = 64  # downlink counters reserved at a time
 COUNTER_AHEAD = 32  # a new block is reserved when this few are left
 
@@ -106,6 +106,18 @@ class DevNonces:
         page = self._pages.get(dev_nonce >> 8)
         return page is not None and bool(page[dev_nonce >> 3 & 31] & 1 << (dev_nonce & 7))
 
+    @property
+    def highest(self) -> int:
+        """The greatest one used; -1 where there is none."""
+        if not self._pages:
+            return -1
+        high = max(self._pages)
+        return (high << 8) + int.from_bytes(self._pages[high], "little").bit_length() - 1
+
+    def clear(self) -> None:
+        """Begin anew: every value may be used again."""
+        self._pages.clear()
+
     def add(self, dev_nonce: int) -> tuple[int, bytes]:
         """Remember it; returns the (high byte, bitmap) to store."""
         high = dev_nonce >> 8
@@ -137,34 +149,9 @@ class Order:
     fcnt: int | None = None  # FCntDown of the last attempt
     since_ns: int = 0  # monotonic: when it went into its state
     too_long: int = 0  # uplinks whose windows could not carry it
+    refusals: int = 0  # by the radio, of one that answers no uplink
     held: str = ""  # why it still waits, for people
     not_before_ns: int = 0  # monotonic: a busy radio is not asked again before
-
-
-@dataclass(frozen=True, slots=True)
-class LinkAdr:
-    """A LinkADRReq block that was sent and not yet answered."""
-
-    data_rate: int
-    tx_power: int
-    nb_trans: int
-
-
-@dataclass(slots=True)
-class MacState:
-    """What the network has agreed with a device by MAC commands (LoRaWAN 1.0.2, 5)."""
-
-    tx_power: int = 0  # TXPower index in force
-    nb_trans: int = 1
-    channel_plan: int = 0  # `adr.plan_number` of the channels the device has accepted; 0: all
-    link_adr: LinkAdr | None = None
-    attempts: int = 0  # of the LinkADRReq in question
-    max_dr: int | None = None  # the device refused more
-    max_tx_power: int | None = None  # the device refused weaker
-    quiet_until_fcnt: int = 0  # no LinkADRReq before this uplink: the last ones were refused or unanswered
-    uplinks_since_adr: int = 0
-    snr_db: deque[float] = field(default_factory=lambda: deque(maxlen=ADR_HISTORY))
-    channels: ChannelTable = field(default_factory=ChannelTable)  # of the region, once the server has it
 
 
 @dataclass(slots=True, eq=False)
@@ -184,10 +171,12 @@ class Session:
     fcnt_down_app: ReservedCounter | None = None  # AFCntDown of 1.1: of downlinks on an FPort above 0
     confirmed_down: int | None = None  # FCntDown of the confirmed downlink that waits for its ACK
     rj_count0: int = -1  # last RJcount0 taken, of rejoin-requests of type 0 and 2
+    join_eui: JoinEUI | None = None  # that of the join; rejoin-requests of type 0 and 2 do not name it
     fcnt_up: int | None = None  # of the last accepted uplink, 32 bits
     mac: MacState = field(default_factory=MacState)
     last_mic: bytes = b""  # of the last accepted uplink; empty after a restart
-    last_heard_ns: int = 0  # monotonic; 0 after a restart
+    last_heard_ns: int = 0  # monotonic; 0 after a restart, as the next one
+    answered_ns: int = 0  # when an uplink was answered last
     repeats: int = 0  # how often the last uplink was heard again
     _crypto: SessionCrypto | None = field(default=None, repr=False)
 
@@ -218,9 +207,12 @@ class Device:
     nonce_restart_ns: int = 0  # UTC: until then a join may begin the DevNonces anew; 0: none may
     rj_count1: int = -1  # last RJcount1 taken, of rejoin-requests of type 1
     moved: bool = False  # its session was handed to another gateway, which serves it now
-    orders: deque[Order] = field(default_factory=deque, repr=False)  # as they go: highest priority, then oldest
+    orders: deque[Order] = field(
+        default_factory=deque, repr=False
+    )  # as they go: highest priority, then oldest
     gateways: tuple[bytes, ...] = ()  # EUIs that heard its last uplink, the best first
     uplinks: int = 0
+    heard: HeardRate = field(default_factory=HeardRate, repr=False)
     last_seen_ns: int | None = None  # UTC
     last_rx: RxPacket | None = field(default=None, repr=False)
     battery: int | None = None  # DevStatusAns; None: never told

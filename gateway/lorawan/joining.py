@@ -1,8 +1,8 @@
-"""The join server: is a join-request good, and what session does it open? (LoRaWAN 1.0.2, 6.2)
+"""The network's half of joining: where a device may join, what session it gets, when the answer leaves.
 
-Refusing costs nothing and keeps nothing. A granted join becomes a *pending* session beside the live one; the
-device's first valid uplink in it makes it live. So a join-request that somebody recorded and sends again, or
-a join-accept that got lost, never ends a session that works.
+A granted join becomes a *pending* session beside the live one; the device's first valid uplink in it makes it live.
+So a join-request that somebody recorded and sends again, or a join-accept that got lost, never ends a session that
+works. What needs root keys is asked of a `JoinServer`. Sections are those of LoRaWAN 1.1.
 """
 
 from __future__ import annotations
@@ -10,160 +10,111 @@ from __future__ import annotations
 from collections.abc import Container
 from random import Random
 
-from gateway.lorawan import adr, store
+from gateway.lorawan import store
 from gateway.lorawan.answering import Answerer
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.counters import Counters
-from gateway.lorawan.crypto import SessionKeys, derive_session_keys
+from gateway.lorawan.crypto import SessionKeys
 from gateway.lorawan.device import (
     COUNTER_BLOCK,
     MAX_PENDING_SESSIONS,
-    Activation,
     Device,
+    DeviceConfig,
     ReservedCounter,
     Session,
 )
-from gateway.lorawan.frames import JoinAccept, JoinRequest, build_join_accept, verify_join
+from gateway.lorawan.frames import JoinAccept, JoinReqType, JoinRequest, RejoinRequest, verify_join
+from gateway.lorawan.joinserver import JoinGrant, JoinQuestion, JoinRefusal, JoinServer, refused_count
 from gateway.lorawan.maclayer import MacLayer
 from gateway.lorawan.outcome import Downlink, Joined, Outcome, Reason, Writes
-from gateway.lorawan.registry import Registry
+from gateway.lorawan.profile import Profile
+from gateway.lorawan.registry import Registry, sessions_of
 from gateway.lorawan.settings import Settings
-from gateway.lorawan.types import DevAddr, DevEUI, NetID
-from gateway.lorawan.windows import join_windows
+from gateway.lorawan.steering import plan_of
+from gateway.lorawan.types import DevAddr, DevEUI, JoinEUI, NetID
+from gateway.lorawan.windows import JOIN_ACCEPT_DELAY_S, Window, data_windows, join_windows
 from radio.gwmp import RxPacket
 from radio.regions import Region
 
-MAX_JOIN_NONCE = 0xFF_FFFF  # 24 bits; at a join a second they last half a year, at one a minute 32 years
-SAME_MOMENT_NS = 10**9  # a device cannot send again before its receive windows have passed
 _ADDRESS_TRIES = 16
 
-Refusal = tuple[Reason, str]
 
-
-def refusal_of_unknown(dev_eui: DevEUI, known: Container[int]) -> Refusal:
+def unknown_dev_eui(dev_eui: DevEUI, known: Container[int]) -> str:
     """Words for a join-request of a device that is not registered."""
     if dev_eui.reversed in known:
         return (
-            Reason.UNKNOWN_DEV_EUI,
-            f"DevEUI {dev_eui} is not registered, but {dev_eui.reversed} is: one side has its bytes reversed",
+            f"DevEUI {dev_eui} is not registered, but {dev_eui.reversed} is: one side has its bytes reversed"
         )
-    return Reason.UNKNOWN_DEV_EUI, f"DevEUI {dev_eui} is not registered here"
+    return f"DevEUI {dev_eui} is not registered here"
 
 
-def refusal(device: Device, request: JoinRequest, now: Instant) -> Refusal | None:
-    """Why this join-request of a registered device is not granted; None: it is good."""
-    config, eui = device.config, request.dev_eui
-    if config.activation is not Activation.OTAA or config.app_key is None:
-        return Reason.NOT_OTAA, f"{eui} asks to join but is registered for ABP"
-    if config.join_eui is not None and request.join_eui != config.join_eui:
-        turned = " with its bytes reversed" if request.join_eui.reversed == config.join_eui else ""
-        return (
-            Reason.JOIN_EUI_MISMATCH,
-            f"{eui} joins with JoinEUI {request.join_eui}; registered is {config.join_eui}{turned}",
-        )
-    if not verify_join(config.app_key, request):
-        return Reason.BAD_MIC, f"wrong AppKey: the join-request of {eui} does not verify"
-    if request.dev_nonce not in device.dev_nonces:
-        return None
-    if device.last_join_nonce == request.dev_nonce and now.mono_ns - device.last_join_ns < SAME_MOMENT_NS:
-        return Reason.DUPLICATE, f"join-request of {eui} heard twice"
-    return (
-        Reason.DEV_NONCE_USED,
-        f"DevNonce {request.dev_nonce} was used before: {eui} starts its nonces over, or somebody repeats an"
-        " old join-request",
-    )
+class Sessions:
+    """Makes sessions with this network's settings."""
 
-
-class Joiner:
-    """Grants joins: picks address and JoinNonce, derives the keys, builds the join-accept."""
-
-    def __init__(
-        self,
-        region: Region,
-        net_id: NetID,
-        settings: Settings,
-        writer: store.Store,
-        rng: Random,
-        join_nonce: int,
-    ) -> None:
+    def __init__(self, region: Region, net_id: NetID, settings: Settings, rng: Random) -> None:
         self._region = region
         self._net_id = net_id
         self._settings = settings
-        self._store = writer
         self._rng = rng
-        # One counter for all devices: it rises for each of them too, and outlives a device's removal.
-        self._join_nonce = ReservedCounter(join_nonce, join_nonce)
-        self._rx2_dr = region.rx2[1] if settings.rx2_dr is None else settings.rx2_dr
-        self._cflist = adr.cflist(region, settings.cflist_hz, settings.uplink_channels)
+        self.rx2_dr = region.rx2[1] if settings.rx2_dr is None else settings.rx2_dr
+        self._cflist = plan_of(region, settings).cflist()
 
-    @property
-    def exhausted(self) -> bool:
-        return self._join_nonce.next > MAX_JOIN_NONCE
-
-    def session(
-        self,
-        device: Device,
-        number: int,
-        dev_addr: DevAddr,
-        keys: SessionKeys,
-        v1_1: bool = False,
-    ) -> Session:
-        """A fresh session with this network's settings; its first downlink counters count as reserved."""
-        settings = self._settings
-        session = Session(
-            id=number,
-            device=device,
-            dev_addr=dev_addr,
-            keys=keys,
-            v1_1=v1_1,
-            fcnt_down_app=ReservedCounter(0, COUNTER_BLOCK) if v1_1 else None,
-            rx1_delay_s=settings.rx1_delay_s,
-            rx1_dr_offset=settings.rx1_dr_offset,
-            rx2_dr=self._rx2_dr,
-            fcnt_down=ReservedCounter(0, COUNTER_BLOCK),
-        )
-        if device.config.activation is Activation.ABP:
-            # Such a device was never told otherwise: it has the region's own values.
-            session.rx1_delay_s, session.rx1_dr_offset, session.rx2_dr = 1, 0, self._region.rx2[1]
-        return session
-
-    def grant(
-        self, device: Device, request: JoinRequest, number: int, taken: Container[int], now: Instant
-    ) -> tuple[Session, list[Session], bytes, Writes]:
-        """The new pending session, the ones that fell out for it, the join-accept, and what must be durable
-        before that leaves.
-        """
-        app_key = device.config.app_key
-        assert app_key is not None
-        join_nonce, _, moved = self._join_nonce.take()
-        keys = derive_session_keys(app_key, join_nonce, self._net_id, request.dev_nonce)
-        session = self.session(device, number, self._address(taken), keys)
-        if self._region.fixed_plan and self._settings.uplink_channels is not None:
-            # The CFList carries the channel masks.
-            session.mac.channel_plan = adr.plan_number(self._settings.uplink_channels)
-        accept = JoinAccept(
-            join_nonce=join_nonce,
+    def accept(self, taken: Container[int], kept: Session | None = None) -> JoinAccept:
+        """What a join-accept is to say, but for JoinNonce and version; a device keeps its radio settings where
+        `kept` is its present session."""
+        if kept is not None:
+            return JoinAccept(
+                join_nonce=0,
+                net_id=self._net_id,
+                dev_addr=self._address(taken),
+                rx1_dr_offset=kept.rx1_dr_offset,
+                rx2_dr=kept.rx2_dr,
+                rx_delay_s=kept.rx1_delay_s,
+            )
+        return JoinAccept(
+            join_nonce=0,
             net_id=self._net_id,
-            dev_addr=session.dev_addr,
-            rx1_dr_offset=session.rx1_dr_offset,
-            rx2_dr=session.rx2_dr,
-            rx_delay_s=session.rx1_delay_s,
+            dev_addr=self._address(taken),
+            rx1_dr_offset=self._settings.rx1_dr_offset,
+            rx2_dr=self.rx2_dr,
+            rx_delay_s=self._settings.rx1_delay_s,
             cflist=self._cflist,
         )
-        high, used = device.dev_nonces.add(request.dev_nonce)
-        device.last_join_ns, device.last_join_nonce = now.mono_ns, request.dev_nonce
-        writes: Writes = [
-            store.dev_nonce(device.dev_eui, high, used),
-            self._store.session_added(session, pending=True),
-        ]
-        if moved:
-            writes.append(store.counter(store.JOIN_NONCE, self._join_nonce.ceiling))
-        device.pending.append(session)
-        dropped = device.pending[:-MAX_PENDING_SESSIONS]
-        del device.pending[:-MAX_PENDING_SESSIONS]
-        for old in dropped:
-            writes += store.session_gone(old)
-        return session, dropped, build_join_accept(app_key, accept), writes
+
+    def joined(
+        self, device: Device, number: int, accept: JoinAccept, keys: SessionKeys, v1_1: bool
+    ) -> Session:
+        """The session that a join-accept opens; its first downlink counters count as reserved."""
+        return Session(
+            id=number,
+            device=device,
+            dev_addr=accept.dev_addr,
+            keys=keys,
+            rx1_delay_s=accept.rx_delay_s,
+            rx1_dr_offset=accept.rx1_dr_offset,
+            rx2_dr=accept.rx2_dr,
+            fcnt_down=ReservedCounter(0, COUNTER_BLOCK),
+            v1_1=v1_1,
+            fcnt_down_app=ReservedCounter(0, COUNTER_BLOCK) if v1_1 else None,
+        )
+
+    def personalised(self, device: Device, config: DeviceConfig, profile: Profile, number: int) -> Session:
+        """The session of an ABP device: never told anything, it has what its profile says is built in."""
+        assert config.dev_addr is not None
+        keys, v1_1 = config.abp_keys
+        return Session(
+            id=number,
+            device=device,
+            dev_addr=config.dev_addr,
+            keys=keys,
+            rx1_delay_s=profile.abp_rx1_delay_s,
+            rx1_dr_offset=profile.abp_rx1_dr_offset,
+            rx2_dr=self._region.rx2[1] if profile.abp_rx2_dr is None else profile.abp_rx2_dr,
+            rx2_freq_hz=profile.abp_rx2_freq_hz,
+            fcnt_down=ReservedCounter(0, COUNTER_BLOCK),
+            v1_1=v1_1,
+            fcnt_down_app=ReservedCounter(0, COUNTER_BLOCK) if v1_1 else None,
+        )
 
     def _address(self, taken: Container[int]) -> DevAddr:
         """A random address, so that two gateways side by side rarely share one; the MIC settles it if they
@@ -177,60 +128,147 @@ class Joiner:
 
 
 class Joins:
-    """Takes every join-request off the air."""
+    """Takes every join- and rejoin-request off the air."""
 
     def __init__(
         self,
         region: Region,
+        net_id: NetID,
         settings: Settings,
+        writer: store.Store,
         registry: Registry,
         counters: Counters,
-        joiner: Joiner,
+        sessions: Sessions,
+        join_server: JoinServer,
         answerer: Answerer,
         mac_layer: MacLayer,
     ) -> None:
         self._region = region
+        self._net_id = net_id
         self._settings = settings
+        self._store = writer
         self._registry = registry
         self._counters = counters
-        self._joiner = joiner
+        self._sessions = sessions
+        self._join_server = join_server
         self._answerer = answerer
         self._mac = mac_layer
 
-    def take(self, request: JoinRequest, rx: RxPacket, now: Instant) -> Outcome:
+    def take(self, request: JoinRequest | RejoinRequest, rx: RxPacket, now: Instant) -> Outcome:
         registry = self._registry
         device = registry.devices.get(request.dev_eui)
         if device is None:
-            reason, words = refusal_of_unknown(request.dev_eui, registry.devices)
-            return self._counters.reject(reason, words, rx, dev_eui=request.dev_eui)
-        refused = refusal(device, request, now)
-        if refused is None and self._joiner.exhausted:
-            refused = Reason.JOIN_NONCES_USED_UP, "this gateway has no JoinNonce left"
-        if refused is not None:
-            reason, words = refused
-            blamed = None if reason is Reason.DUPLICATE else device
-            return self._counters.reject(reason, words, rx, blamed, dev_eui=request.dev_eui)
-        session, dropped, phy, writes = self._joiner.grant(
-            device, request, registry.next_session(), registry.sessions, now
+            words = unknown_dev_eui(request.dev_eui, registry.devices)
+            return self._counters.reject(Reason.UNKNOWN_DEV_EUI, words, rx, dev_eui=request.dev_eui)
+        if device.moved:
+            words = f"{request.dev_eui} was moved to another gateway, which answers it"
+            return self._counters.reject(Reason.MOVED_AWAY, words, rx, dev_eui=request.dev_eui)
+        if isinstance(request, JoinRequest):
+            question = JoinQuestion(request, request.join_eui, self._sessions.accept(registry.sessions))
+            return self.settle(device, question, self._join_server.answer(question, now), rx, now)
+        return self._rejoin(device, request, rx, now)
+
+    def settle(
+        self,
+        device: Device,
+        question: JoinQuestion,
+        answer: JoinGrant | JoinRefusal,
+        rx: RxPacket,
+        now: Instant,
+        writes: Writes | None = None,
+        before: Session | None = None,
+    ) -> Outcome:
+        """Carry out what the join server has said. `before` is the session that a rejoin-request was sent in."""
+        if isinstance(answer, JoinRefusal):
+            blamed = None if answer.reason is Reason.DUPLICATE else device
+            return self._counters.reject(answer.reason, answer.words, rx, blamed, dev_eui=device.dev_eui)
+        session = self._sessions.joined(
+            device, self._registry.next_session(), question.accept, answer.keys, answer.v1_1
         )
-        for old in dropped:
-            registry.forget(old)
+        session.join_eui = question.join_eui
         self._mac.adopt(session)
-        registry.know(session)
+        writes = [*(writes or ()), *answer.writes]
+        if before is not None and question.request_type is JoinReqType.REJOIN_2:
+            session.rx2_freq_hz = before.rx2_freq_hz
+        writes += self._store.session_added(session, pending=True)
+        device.pending.append(session)
+        self._registry.know(session)
+        for old in device.pending[:-MAX_PENDING_SESSIONS]:
+            self._registry.forget(old)
+            writes += store.session_gone(old)
+        del device.pending[:-MAX_PENDING_SESSIONS]
         self._counters.joins += 1
-        device.problem = ""
-        windows = join_windows(self._region, self._settings, rx)
+        device.problem = answer.notes[0] if answer.notes else ""
+        windows = self._windows(rx, before)
         downlink = None
         if windows:
             self._counters.downlinks += 1
             downlink = Downlink(
                 id=self._answerer.new_id(),
                 dev_eui=device.dev_eui,
-                windows=tuple(window.packet(phy) for window in windows),
+                windows=tuple(window.packet(answer.join_accept) for window in windows),
                 confirmed=False,
                 fcnt=None,
                 after_commit=True,
                 names=tuple(window.name for window in windows),
             )
-        notes = () if windows else ("no receive window of this join-request can be used",)
-        return Joined(device, session.dev_addr, request.dev_nonce, rx, now, writes, downlink, notes)
+        notes = answer.notes
+        if not windows:
+            notes += ("no receive window of this join-request can be used",)
+        rejoin = None if isinstance(question.request, JoinRequest) else int(question.request.kind)
+        return Joined(
+            device, session.dev_addr, question.dev_nonce, rx, now, writes, downlink, notes, rejoin=rejoin
+        )
+
+    def _windows(self, rx: RxPacket, before: Session | None) -> tuple[Window, ...]:
+        """After a rejoin-request those of the session it was sent in, at the delays of a join (6.2.4.4)."""
+        if before is None:
+            return join_windows(self._region, self._settings, rx)
+        return data_windows(
+            self._region,
+            self._settings,
+            rx,
+            JOIN_ACCEPT_DELAY_S,
+            before.rx1_dr_offset,
+            before.rx2_dr,
+        )
+
+    # Rejoin-requests
+
+    def _rejoin(self, device: Device, request: RejoinRequest, rx: RxPacket, now: Instant) -> Outcome:
+        """Types 0 and 2 are judged by the session's SNwkSIntKey and RJcount0, which the network has (6.2.4.1)."""
+        if request.kind is JoinReqType.REJOIN_1:
+            assert request.join_eui is not None
+            accept = self._sessions.accept(self._registry.sessions)
+            question = JoinQuestion(request, request.join_eui, accept)
+            answer = self._join_server.answer(question, now)
+            return self.settle(device, question, answer, rx, now, before=device.session)
+        eui = device.dev_eui
+        in_1_1 = [session for session in sessions_of(device) if session.v1_1]
+        if not in_1_1:
+            words = f"{eui} asks to rejoin, but has no LoRaWAN 1.1 session here: it must join"
+            return self._counters.reject(Reason.NOT_JOINED, words, rx, device)
+        if request.net_id != self._net_id:
+            words = f"{eui} asks to rejoin network {request.net_id}; this is {self._net_id}: it must join"
+            return self._counters.reject(Reason.NOT_JOINED, words, rx, device)
+        session = next((one for one in in_1_1 if verify_join(one.keys.s_nwk_s_int, request)), None)
+        if session is None:
+            words = f"no session of {eui} verifies its rejoin-request: it has another session, and must join"
+            return self._counters.reject(Reason.BAD_MIC, words, rx, device)
+        refused = refused_count(device, request, session.rj_count0, now)
+        keeps = session if request.kind is JoinReqType.REJOIN_2 else None
+        question = JoinQuestion(
+            request,
+            session.join_eui or device.config.join_eui or JoinEUI(0),
+            self._sessions.accept(self._registry.sessions, keeps),
+        )
+        if refused is not None:
+            return self.settle(device, question, refused, rx, now)
+        answer = self._join_server.answer(question, now)
+        writes: Writes = []
+        if isinstance(answer, JoinGrant):
+            session.rj_count0 = request.rj_count
+            writes.append(store.rj_count0(session))
+            if session is not device.session:  # the device has taken that join-accept
+                writes += self._registry.promote(session)
+        return self.settle(device, question, answer, rx, now, writes, before=session)

@@ -1,30 +1,41 @@
-"""The network's half of the MAC layer: obeys what devices say, and decides what to ask of them.
+"""The network's half of the MAC layer: obeys what devices say, and brings them to what the network wants.
 
-`hear` takes the commands of an uplink; `ask` proposes those of the answer, and `asked` is told which of them
-went into it. One LinkADRReq block is open at a time; an answer, a refusal or three attempts close it.
+`hear` takes the commands of an uplink; `due` says whether there is anything to ask, `ask` proposes it for the answer,
+and `asked` is told which of it went out. What is wanted of a device, what it has accepted and what is under way are
+compared at each `ask` (`wants`, `linkadr`); each difference is one request at a time. An answer closes it; three
+sendings without one, or a refusal, put it to rest for a while that doubles each time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from gateway.lorawan import adr, mac
+from gateway.lorawan import adr, gpstime, linkadr, mac, steering
 from gateway.lorawan.channels import ChannelTable
 from gateway.lorawan.clock import Instant
-from gateway.lorawan.device import ADR_HISTORY, Device, LinkAdr, MacState, Session
-from gateway.lorawan.errors import MacError
+from gateway.lorawan.device import Activation, Device, Session
+from gateway.lorawan.errors import MacError, OrderError
 from gateway.lorawan.frames import MAX_FOPTS, DataFrame
+from gateway.lorawan.macstate import ADR_HISTORY, NEVER, MacState, Pending, Rest, TraceEntry
+from gateway.lorawan.profile import DeviceClass
 from gateway.lorawan.settings import Settings
+from gateway.lorawan.settling import REQUEST_OF, STICKY, settle
+from gateway.lorawan.wants import Context, checked_order, later_requests, requests
 from radio.gwmp import RxPacket
 from radio.lora import REQUIRED_SNR_DB
 from radio.regions import Region
 
-MAX_ATTEMPTS = 3  # of one LinkADRReq block
-QUIET_UPLINKS = 48  # before a refused or unanswered block is tried anew; half of what opens default channels
+MAX_ATTEMPTS = 3  # of one request
+QUIET_UPLINKS = 48  # a first rest; half of what opens default channels
+_MAX_DOUBLINGS = 4  # the longest rest is 16 times as long
+_LATE_ANSWER = 4  # uplinks; an answer may still come to a request that is not wanted any more
 STATUS_RETRY_NS = 3600 * 10**9  # an unanswered DevStatusReq
 NEVER_NS = 1 << 63
 _SECOND_NS = 10**9
 _MAX_MARGIN_DB = 254  # LinkCheckAns; 255 is reserved
+STATUS = "status"
+FORCE_REJOIN = "force_rejoin"
 
 
 @dataclass(slots=True)
@@ -39,83 +50,344 @@ class Heard:
 
 class MacLayer:
     def __init__(self, region: Region, settings: Settings) -> None:
-        """Raises ValueError where the steering setting does not fit into one downlink."""
+        """Raises ValueError where the steering setting does not fit the region, or into one downlink."""
         self._region = region
         self._settings = settings
-        self._plan = adr.plan_number(settings.uplink_channels)
-        block = adr.link_adr_block(region, settings.uplink_channels, 0, 0, 1)
+        self.plan = steering.plan_of(region, settings)
+        block = adr.link_adr_block(region, self.plan.channels if self.plan.narrow else None, 0, 0, 1)
         if len(mac.encode(block)) > MAX_FOPTS:
             raise ValueError("uplink_channels spreads over too many groups of 16 to fit into one downlink")
-        self._max_dr = region.adr_max_dr
-        if settings.adr_max_dr is not None:
-            self._max_dr = min(self._max_dr, settings.adr_max_dr)
+
+    # Sessions
 
     def adopt(self, session: Session) -> None:
-        """A session begins, or comes from the store: it has at least the region's channels."""
-        if session.mac.channels.region is None:
-            session.mac.channels = ChannelTable(self._region)
+        """A session begins, or comes from the store: its channels are those of the region, and what was added."""
+        state = session.mac
+        if state.channels.region is None:
+            state.channels.region = self._region
+            if not state.stored:
+                state.channels = self._first_channels(session)
+        state.proof_fcnt = max(-1, (session.fcnt_up or 0) - steering.KEEP_ALIVE // 2)
+        state.look_again()
+
+    def _first_channels(self, session: Session) -> ChannelTable:
+        profile = session.device.profile
+        if session.device.config.activation is Activation.ABP:
+            return self.plan.built_in(profile)
+        return self.plan.after_join(profile)
+
+    def forget(self, session: Session) -> None:
+        """Take the device for one that has agreed to nothing: it has been reset, or a technician says so."""
+        fresh = MacState(orders=session.mac.orders, trace=session.mac.trace, refresh=True)
+        for name in fresh.__slots__:
+            setattr(session.mac, name, getattr(fresh, name))
+        session.mac.channels = self._first_channels(session)
+        session.mac.proof_fcnt = session.fcnt_up or 0
+        if session.device.config.activation is Activation.ABP:
+            profile, region = session.device.profile, self._region
+            session.rx1_delay_s, session.rx1_dr_offset = profile.abp_rx1_delay_s, profile.abp_rx1_dr_offset
+            session.rx2_dr = region.rx2[1] if profile.abp_rx2_dr is None else profile.abp_rx2_dr
+            session.rx2_freq_hz = profile.abp_rx2_freq_hz
+
+    def context(self, session: Session) -> Context:
+        return Context(self._region, self._settings, self.plan, session)
+
+    # A technician's orders
+
+    def order(self, session: Session, orders: Mapping[str, object]) -> None:
+        """Set or, with None, unset values for this device alone. Raises OrderError."""
+        checked = dict(session.mac.orders)
+        for name, value in orders.items():
+            if value is None:
+                checked.pop(name, None)
+            else:
+                key, number = checked_order(self._region, name, value)
+                checked[key] = number
+        session.mac.orders = checked
+        session.mac.rests = {}
+        session.mac.look_again()
+
+    def refresh(self, session: Session) -> None:
+        """Send LinkADRReq though nothing differs, and try again what rests."""
+        state = session.mac
+        state.refresh, state.rests, state.max_dr, state.max_tx_power = True, {}, None, None
+        state.look_again()
+
+    def force_rejoin(self, session: Session, rejoin_type: int) -> None:
+        """Have a 1.1 device send a rejoin-request. Raises OrderError for any other."""
+        if not session.v1_1:
+            raise OrderError("only a device with a LoRaWAN 1.1 session can be told to rejoin")
+        if rejoin_type not in (0, 2):
+            raise OrderError("the rejoin type is 0 (radio settings too) or 2 (keys only)")
+        session.mac.force_rejoin = rejoin_type
+        session.mac.look_again()
+
+    def ask_status(self, device: Device) -> None:
+        device.status_due_ns = 1  # in the past, and not the "never asked" of a start
+
+    # Uplinks
 
     def hear(self, session: Session, data: bytes, rx: RxPacket, now: Instant) -> Heard:
         """Take the MAC commands of an uplink; those before a fault count, the fault becomes a note."""
         heard = Heard()
+        if not data:
+            return heard
         try:
             commands = mac.parse_uplink(data)
         except MacError as error:
             commands = error.commands
             heard.notes.append(str(error))
+            session.mac.note(TraceEntry(now.wall_ns, True, "?", str(error)))
         adr_answers: list[mac.LinkADRAns] = []
         for command in commands:
-            match command:
-                case mac.LinkADRAns():
-                    adr_answers.append(command)
-                case mac.LinkCheckReq():
-                    margin = int(rx.lsnr_db - REQUIRED_SNR_DB[rx.modulation.sf])
-                    heard.answers.append(mac.LinkCheckAns(max(0, min(_MAX_MARGIN_DB, margin)), 1))
-                    heard.notes.append("LinkCheckReq")
-                case mac.DevStatusAns(battery=battery, margin_db=margin_db):
-                    self._status(session.device, battery, margin_db, now)
-                    heard.status = True
-                    heard.notes.append(f"DevStatusAns: battery {battery}, margin {margin_db} dB")
-                case _:
-                    heard.notes.append(f"{command.name} is not acted on")
+            if isinstance(command, mac.LinkADRAns):
+                adr_answers.append(command)
+            elif type(command) in REQUEST_OF:
+                self._answered(session, command, heard, now)
+            else:
+                self._said(session, command, rx, heard, now)
         if adr_answers:
-            self._link_adr_answered(session, adr_answers, heard)
+            self._link_adr_answered(session, adr_answers, heard, now)
         return heard
 
     def due(self, session: Session, frame: DataFrame, now: Instant) -> bool:
         """Is there anything to ask? Cheap: it is put at every uplink."""
-        state = session.mac
-        return (
-            state.link_adr is not None
-            or (state.uplinks_since_adr >= ADR_HISTORY and frame.adr and self._settings.adr)
-            or state.channel_plan != self._plan
-            or now.mono_ns >= session.device.status_due_ns
+        state, device, fcnt = session.mac, session.device, session.fcnt_up or 0
+        if (
+            fcnt >= state.wake_fcnt
+            or state.owes_downlink
+            or state.settled_for is not device.profile
+            or now.mono_ns >= device.status_due_ns
+        ):
+            return True
+        if not frame.adr:
+            return False
+        if state.uplinks_since_adr >= ADR_HISTORY and self._settings.adr and device.profile.adr:
+            return True
+        return self.plan.narrow and (
+            frame.adr_ack_req
+            or fcnt - state.proof_fcnt >= steering.KEEP_ALIVE
+            or self._strays(state, device.last_rx)
         )
+
+    def _strays(self, state: MacState, rx: RxPacket | None) -> bool:
+        """Does the device use a channel that it had given up?"""
+        if rx is None or state.channels.mask is None:
+            return False
+        index = state.channels.index(rx.freq_hz)
+        return index is not None and not state.channels.mask >> index & 1
+
+    # Downlinks
 
     def ask(
         self, session: Session, frame: DataFrame, rx: RxPacket, now: Instant
     ) -> list[tuple[mac.Command, ...]]:
         """The requests worth a place in the next downlink, each a block that goes whole or not at all."""
+        if not self.due(session, frame, now):
+            return []
+        state, context, fcnt = session.mac, self.context(session), session.fcnt_up or 0
+        strayed = linkadr.observe(context, frame, rx)
+        if strayed:
+            state.note(TraceEntry(now.wall_ns, True, "", strayed))
+            state.look_again()
+        room = context.answer_room
         blocks: list[tuple[mac.Command, ...]] = []
-        request = self._link_adr(session, frame, rx)
-        if request is not None:
-            session.mac.link_adr = request
-            channels = self._settings.uplink_channels
-            blocks.append(
-                adr.link_adr_block(
-                    self._region, channels, request.data_rate, request.tx_power, request.nb_trans
-                )
-            )
-        if self._status_due(session.device, now):
+        wishes = list(self._wishes(context, frame, rx, now))
+        self._drop_unwanted(state, {wish.key for wish in wishes}, fcnt)
+        for wish in wishes:
+            pending = self._pending(session, wish, fcnt, now)
+            if pending is None:
+                continue
+            answer = sum(_answer_size(command) for command in pending.commands)
+            if answer <= room:
+                room -= answer
+                blocks.append(pending.commands)
+        if self._status_due(session.device, now) and room >= 1 + mac.DevStatusAns.SIZE:
             blocks.append((mac.DevStatusReq(),))
+        state.settled_for = session.device.profile
+        state.wake_fcnt = (
+            fcnt + 1 if state.pending else min((r.until_fcnt for r in state.rests.values()), default=NEVER)
+        )
         return blocks
 
     def asked(self, session: Session, block: tuple[mac.Command, ...], now: Instant) -> None:
         """`block` went into a downlink."""
-        if isinstance(block[0], mac.LinkADRReq):
-            session.mac.attempts += 1
+        state = session.mac
+        words = "; ".join(filter(None, map(mac.fields_in_words, block)))
+        entry = state.note(TraceEntry(now.wall_ns, False, block[0].name, words, "waits for an answer"))
+        for pending in state.pending.values():
+            if pending.commands is block:
+                pending.attempts += 1
+                pending.asked_fcnt, pending.asked_ns, pending.entry = session.fcnt_up or 0, now.wall_ns, entry
+                if pending.attempts > 1:
+                    entry.outcome = f"waits for an answer, sent for the {_nth(pending.attempts)} time"
+                return
+        session.device.status_due_ns = now.mono_ns + STATUS_RETRY_NS
+
+    def answered_with(self, session: Session, command: mac.Command, now: Instant) -> None:
+        """This answer to the device went into a downlink."""
+        session.mac.note(TraceEntry(now.wall_ns, False, command.name, mac.fields_in_words(command), "sent"))
+
+    # What is asked for
+
+    def _wishes(self, context: Context, frame: DataFrame, rx: RxPacket, now: Instant) -> Iterator[Pending]:
+        yield from requests(context)
+        under_way, rest = context.state.pending.get(linkadr.KEY), context.state.rests.get(linkadr.KEY)
+        if under_way is not None:
+            yield under_way
+        elif rest is None or (context.session.fcnt_up or 0) >= rest.until_fcnt:
+            link_adr = linkadr.wish(context, frame, rx, now)
+            if link_adr is not None:
+                yield link_adr
+        yield from later_requests(context)
+
+    def _pending(self, session: Session, wish: Pending, fcnt: int, now: Instant) -> Pending | None:
+        """The request to send for a wish; None while it rests, or because it has just been put to rest."""
+        state = session.mac
+        rest = state.rests.get(wish.key)
+        if rest is not None and fcnt < rest.until_fcnt and rest.value == wish.value:
+            return None
+        pending = state.pending.get(wish.key)
+        if pending is None or pending.value != wish.value:
+            state.pending = {**state.pending, wish.key: wish}
+            return wish
+        if pending.attempts < MAX_ATTEMPTS:
+            return pending
+        if wish.key == FORCE_REJOIN:
+            state.force_rejoin = None
+        self._close(session, pending, f"no answer to {MAX_ATTEMPTS} requests")
+        return None
+
+    def _close(self, session: Session, pending: Pending, trouble: str = "") -> None:
+        """A request is done with; with trouble its wish rests."""
+        state, fcnt = session.mac, session.fcnt_up or 0
+        state.pending = {key: each for key, each in state.pending.items() if each is not pending}
+        if pending.entry is not None:
+            pending.entry.outcome = trouble or "accepted"
+        if pending.key == linkadr.KEY:
+            state.uplinks_since_adr = 0
+        if not trouble:
+            state.rests = {key: rest for key, rest in state.rests.items() if key != pending.key}
         else:
-            session.device.status_due_ns = now.mono_ns + STATUS_RETRY_NS
+            before = state.rests.get(pending.key)
+            times = before.times + 1 if before is not None and before.value == pending.value else 1
+            until = fcnt + QUIET_UPLINKS * (1 << min(times - 1, _MAX_DOUBLINGS))
+            state.rests = {**state.rests, pending.key: Rest(pending.value, until, times, trouble)}
+        state.wake_fcnt = min(state.wake_fcnt, fcnt)
+
+    def _drop_unwanted(self, state: MacState, wanted: set[str], fcnt: int) -> None:
+        """Forget requests that nobody wants any more, unless an answer to them may still come."""
+        left = {
+            key: each
+            for key, each in state.pending.items()
+            if key in wanted or (each.attempts and fcnt - each.asked_fcnt <= _LATE_ANSWER)
+        }
+        if len(left) != len(state.pending):
+            state.pending = left
+        if state.rests and not wanted.issuperset(state.rests):
+            state.rests = {
+                key: rest for key, rest in state.rests.items() if key in wanted or key == linkadr.KEY
+            }
+
+    # Answers
+
+    def _answered(self, session: Session, answer: mac.Command, heard: Heard, now: Instant) -> None:
+        state = session.mac
+        fcnt = session.fcnt_up or 0
+        kind = REQUEST_OF[type(answer)]
+        words = mac.fields_in_words(answer)
+        if type(answer) in STICKY:
+            state.owes_downlink = True
+        pending = next(
+            (p for p in state.pending.values() if p.attempts and isinstance(p.commands[0], kind)), None
+        )
+        if pending is None:
+            repeated = answer.CID in state.answered
+            outcome = "repeated until the device hears a downlink" if repeated else "answers no request"
+            state.note(TraceEntry(now.wall_ns, True, answer.name, words, outcome))
+            heard.notes.append(f"{answer.name} {'repeated' if repeated else 'without a request'}")
+            return
+        state.answered = {**state.answered, answer.CID: fcnt}
+        state.proof_fcnt = fcnt
+        refused = settle(session, pending.commands[0], answer)
+        trouble = f"{refused} refused" if refused else ""
+        self._close(session, pending, trouble)
+        heard.agreed = heard.agreed or not refused
+        asked = mac.fields_in_words(pending.commands[0])
+        state.note(TraceEntry(now.wall_ns, True, answer.name, words, f"{asked}: {trouble or 'accepted'}"))
+        heard.notes.append(f"{answer.name}: {trouble or asked + ', accepted'}")
+
+    def _link_adr_answered(
+        self, session: Session, answers: list[mac.LinkADRAns], heard: Heard, now: Instant
+    ) -> None:
+        state = session.mac
+        pending = state.pending.get(linkadr.KEY)
+        if pending is None or not pending.attempts:
+            state.note(TraceEntry(now.wall_ns, True, "LinkADRAns", "", "answers no request"))
+            heard.notes.append("LinkADRAns without a request")
+            return
+        state.proof_fcnt = session.fcnt_up or 0
+        accepted, words = linkadr.settle(self.context(session), pending, answers)
+        self._close(session, pending, "" if accepted else words)
+        heard.agreed = True
+        state.note(TraceEntry(now.wall_ns, True, "LinkADRAns", words, "accepted" if accepted else "refused"))
+        heard.notes.append(f"LinkADRAns: {words}")
+
+    # What devices say of themselves
+
+    def _said(self, session: Session, command: mac.Command, rx: RxPacket, heard: Heard, now: Instant) -> None:
+        state = session.mac
+        words = mac.fields_in_words(command)
+        entry = state.note(TraceEntry(now.wall_ns, True, command.name, words))
+        if command.SINCE == "1.1" and not session.v1_1:
+            entry.outcome = "not obeyed: this session is not LoRaWAN 1.1"
+            heard.notes.append(f"{command.name} of a device without a 1.1 session is not acted on")
+            return
+        heard.notes.append(f"{command.name}: {words}" if words else command.name)
+        match command:
+            case mac.LinkCheckReq():
+                margin = int(rx.lsnr_db - REQUIRED_SNR_DB[rx.modulation.sf])
+                gateways = max(1, len(session.device.gateways))
+                heard.answers.append(
+                    mac.LinkCheckAns(max(0, min(_MAX_MARGIN_DB, margin)), min(gateways, 255))
+                )
+            case mac.DevStatusAns(battery=battery, margin_db=margin_db):
+                self._status(session.device, battery, margin_db, now)
+                heard.status = True
+            case mac.DeviceTimeReq():
+                gps_ms = gpstime.gps_ms_of(rx, now)
+                if gps_ms is None:
+                    entry.outcome = "not answered: this gateway's clock is not set"
+                    heard.notes[-1] += " is not answered: this gateway's clock is not set"
+                else:
+                    heard.answers.append(mac.DeviceTimeAns(*gpstime.seconds_and_fraction(gps_ms)))
+            case mac.PingSlotInfoReq(periodicity=period):
+                state.ping_period = period
+                heard.agreed = True
+                state.look_again()
+                heard.answers.append(mac.PingSlotInfoAns())
+            case mac.RekeyInd(minor=minor):
+                heard.answers.append(mac.RekeyConf(min(minor, mac.MINOR)))
+            case mac.ResetInd(minor=minor):
+                if session.device.config.activation is Activation.ABP:
+                    self.forget(session)
+                    heard.agreed = True
+                    heard.answers.append(mac.ResetConf(min(minor, mac.MINOR)))
+                else:
+                    entry.outcome = "not obeyed: only an ABP device resets its session this way"
+            case mac.DeviceModeInd(mode=mode):
+                self._mode(state, mode, heard, entry)
+            case _:
+                entry.outcome = "not acted on"
+                heard.notes[-1] += " is not acted on"
+
+    def _mode(self, state: MacState, mode: int, heard: Heard, entry: TraceEntry) -> None:
+        if mode not in (mac.CLASS_A, mac.CLASS_C):
+            entry.outcome = "not obeyed: no such class"
+            return
+        state.device_class = DeviceClass.C if mode == mac.CLASS_C else DeviceClass.A
+        heard.agreed = True
+        heard.answers.append(mac.DeviceModeConf(mode))
 
     def _status(self, device: Device, battery: int, margin_db: int, now: Instant) -> None:
         device.battery, device.margin_db = battery, margin_db
@@ -128,73 +400,20 @@ class MacLayer:
     def _status_due(self, device: Device, now: Instant) -> bool:
         if device.status_due_ns > now.mono_ns:
             return False
+        if device.status_due_ns == 1:  # a technician asks
+            return True
         if not self._settings.status_interval_s or (device.status_due_ns == 0 and device.battery is not None):
             # Either nobody wants to know, or the answer was stored before a restart: no need to ask them all.
             device.status_due_ns = self._next_status_ns(now)
             return False
         return True
 
-    def _link_adr(self, session: Session, frame: DataFrame, rx: RxPacket) -> LinkAdr | None:
-        state = session.mac
-        if state.link_adr is not None:
-            if state.attempts < MAX_ATTEMPTS:
-                return state.link_adr
-            _close(session, quiet=True)
-            return None
-        data_rate = self._region.dr_of(rx.modulation)
-        if data_rate is None or (session.fcnt_up or 0) < state.quiet_until_fcnt:
-            return None
-        wanted = data_rate, state.tx_power
-        if self._settings.adr and frame.adr and state.uplinks_since_adr >= ADR_HISTORY:
-            state.uplinks_since_adr = 0
-            wanted = self._adapted(state, data_rate, rx)
-        # A device that asks whether anybody hears it may be about to open its default channels again.
-        steers = state.channel_plan != self._plan or (self._plan and frame.adr_ack_req)
-        if wanted == (data_rate, state.tx_power) and not steers:
-            return None
-        return LinkAdr(*wanted, nb_trans=1)
 
-    def _adapted(self, state: MacState, data_rate: int, rx: RxPacket) -> tuple[int, int]:
-        margin = adr.margin_db(max(state.snr_db), rx.modulation, self._settings.adr_margin_db)
-        max_dr = self._max_dr if state.max_dr is None else min(self._max_dr, state.max_dr)
-        weakest = self._region.max_tx_power_index
-        if state.max_tx_power is not None:
-            weakest = min(weakest, state.max_tx_power)
-        return adr.adapt(margin, data_rate, state.tx_power, max_dr, weakest)
-
-    def _link_adr_answered(self, session: Session, answers: list[mac.LinkADRAns], heard: Heard) -> None:
-        """One answer a request or one a block, by the device's version: all have to agree (1.0.2 and 1.1,
-        5.2)."""
-        state = session.mac
-        request = state.link_adr
-        if request is None:
-            heard.notes.append("LinkADRAns without a request")
-            return
-        if all(answer.ok for answer in answers):
-            state.tx_power, state.nb_trans = request.tx_power, request.nb_trans
-            state.channel_plan = self._plan  # each block names the channels too
-            state.snr_db.clear()  # what was heard at another power says nothing about this one
-            heard.agreed = True
-            heard.notes.append(f"LinkADRAns: DR{request.data_rate}, power {request.tx_power} accepted")
-            _close(session, quiet=False)
-            return
-        refused = []
-        if not all(answer.data_rate_ok for answer in answers):
-            state.max_dr = request.data_rate - 1
-            refused.append(f"DR{request.data_rate}")
-        if not all(answer.power_ok for answer in answers):
-            state.max_tx_power = request.tx_power - 1 if request.tx_power else 0
-            refused.append(f"power {request.tx_power}")
-        if not all(answer.ch_mask_ok for answer in answers):
-            refused.append("the channel mask")
-        heard.notes.append(f"LinkADRAns: {', '.join(refused)} refused")
-        _close(session, quiet=True)
+def _answer_size(request: mac.Command) -> int:
+    """Bytes of the answer to a request, CID included; a request without answer takes none."""
+    answer = mac.UPLINK.get(request.CID)
+    return 0 if answer is None or isinstance(request, mac.ForceRejoinReq) else 1 + answer.SIZE
 
 
-def _close(session: Session, *, quiet: bool) -> None:
-    state = session.mac
-    state.link_adr = None
-    state.attempts = 0
-    state.uplinks_since_adr = 0
-    if quiet:
-        state.quiet_until_fcnt = (session.fcnt_up or 0) + QUIET_UPLINKS
+def _nth(number: int) -> str:
+    return {2: "second", 3: "third"}.get(number, f"{number}th")

@@ -7,6 +7,7 @@ a gateway has taken it; a confirmed one is repeated, with a new FCntDown, until 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.lorawan import orderstore
@@ -26,7 +27,12 @@ MAX_PRIORITY = 255
 MAX_TTL_S = 30 * 86_400
 MAX_TOO_LONG = 32  # uplinks whose windows are too short for an order, before it is given up
 REPORT_NS = 25 * SECOND_NS  # every link has told by then whether a downlink was sent
+FIRST_PAUSE_NS = SECOND_NS // 4  # before a radio that was busy is asked again; twice as long each time
+LONGEST_PAUSE_NS = 60 * SECOND_NS
+MAX_REFUSALS = 3
+NEVER_WORKS = (TxError.TX_FREQ, TxError.TX_POWER)
 NEVER_NS = 1 << 63
+_START = Instant(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class Orders:
         self._by_id: dict[str, tuple[Device, Order]] = {}
         self._expiries: list[tuple[int, str]] = []  # heap of (UTC ns, id); ids that are gone are skipped
         self._last_number = 0
+        self.watchers: list[Callable[[Device, Instant], None]] = []  # told of each change of a device's queue
         self.acked = 0
         self.dropped = 0
 
@@ -58,11 +65,14 @@ class Orders:
         for order in device.orders:
             self._last_number = max(self._last_number, order.number)
             self._index(device, order)
+        if device.orders:
+            self._changed(device, _START)
 
     def forget(self, device: Device) -> None:
         """The device is gone, with its orders and their rows."""
         for order in device.orders:
             del self._by_id[order.id]
+        device.orders.clear()
 
     # Taking orders
 
@@ -106,6 +116,7 @@ class Orders:
             position -= 1
         device.orders.insert(position, order)
         self._index(device, order)
+        self._changed(device, now)
         return Queued(
             order_id,
             [orderstore.queued(device.dev_eui, order)],
@@ -128,6 +139,7 @@ class Orders:
             if order.state is not OrderState.QUEUED:
                 words = f"{why}, after it was sent {_times(order.attempts)}"
             self._finish(device, order, due, OrderFate.FAILED, now, reason=words)
+        self._changed(device, now)
         return due
 
     # What becomes of them
@@ -143,12 +155,15 @@ class Orders:
         on_its_way = order.state is OrderState.IN_FLIGHT and order.fcnt == fcnt
         if not order.confirmed:
             self._finish(device, order, due, OrderFate.SENT, now, window=name, fcnt=fcnt, gateway=eui)
-            return due
-        if on_its_way:
-            order.state = OrderState.AWAITING_ACK
-            order.since_ns = now.mono_ns
-            due.writes.append(orderstore.state(order))
-        due.receipts.append(_receipt(device, order, OrderFate.SENT, now, window=name, fcnt=fcnt, gateway=eui))
+        else:
+            if on_its_way:
+                order.state = OrderState.AWAITING_ACK
+                order.since_ns = now.mono_ns
+                due.writes.append(orderstore.state(order))
+            due.receipts.append(
+                _receipt(device, order, OrderFate.SENT, now, window=name, fcnt=fcnt, gateway=eui)
+            )
+        self._changed(device, now)
         return due
 
     def failed(self, downlink: Downlink, error: TxError, now: Instant) -> Due:
@@ -161,9 +176,13 @@ class Orders:
         if order.state is not OrderState.IN_FLIGHT or order.fcnt != downlink.fcnt:
             return due  # of an attempt that is over
         words = TX_ERROR_WORDS.get(error, str(error))
-        device.problem = f"downlink {order.id} was not sent: {error}, {words}"
         order.held = f"not sent: {words}"
         order.state = OrderState.QUEUED
+        if downlink.klass != "A":
+            self._again(device, order, error, now, due)
+            self._changed(device, now)
+            return due
+        device.problem = f"downlink {order.id} was not sent: {error}, {words}"
         if order.expires_ns is not None and order.expires_ns <= now.wall_ns:
             self._drop(device, order, due, now, _expired(order))
         elif order.attempts >= attempts_of(device):
@@ -171,17 +190,41 @@ class Orders:
             self._drop(device, order, due, now, reason)
         else:
             due.writes.append(orderstore.state(order))
+        self._changed(device, now)
         return due
+
+    def _again(self, device: Device, order: Order, error: TxError, now: Instant, due: Due) -> None:
+        """An order that needs no uplink was refused: a busy radio is asked again, one that never can is not."""
+        order.attempts -= 1  # it has not left
+        order.refusals += 1
+        if order.expires_ns is not None and order.expires_ns <= now.wall_ns:
+            self._drop(device, order, due, now, _expired(order))
+            return
+        if error in NEVER_WORKS and order.refusals >= MAX_REFUSALS:
+            self._drop(device, order, due, now, f"refused by the radio: {TX_ERROR_WORDS[error]}")
+            return
+        order.not_before_ns = now.mono_ns + min(
+            FIRST_PAUSE_NS << min(order.refusals - 1, 16), LONGEST_PAUSE_NS
+        )
+        due.writes.append(orderstore.state(order))
+        if order.refusals == 1:
+            due.receipts.append(
+                _receipt(device, order, OrderFate.QUEUED, now, reason=f"it waits: {order.held}")
+            )
 
     def settle(self, device: Device, ack: bool, now: Instant, due: Due, notes: list[str]) -> str | None:
         """What an uplink tells about the order that went out before it; the id where it is acknowledged."""
+        acked = self._settle(device, ack, now, due, notes)
+        self._changed(device, now)
+        return acked
+
+    def _settle(self, device: Device, ack: bool, now: Instant, due: Due, notes: list[str]) -> str | None:
         order = out(device)
         if order is None:
             return None
         if not order.confirmed:
             if now.mono_ns - order.since_ns > REPORT_NS:
-                reason = "no gateway has told whether it was sent"
-                self._finish(device, order, due, OrderFate.SENT, now, reason=reason, fcnt=order.fcnt)
+                self.overdue(device, order, now, due)
             return None
         if ack:
             self.acked += 1
@@ -190,6 +233,14 @@ class Orders:
         if device_class(device) is DeviceClass.A:  # else a time-out decides: it may answer later
             self.unacknowledged(device, order, now, due, notes)
         return None
+
+    def overdue(self, device: Device, order: Order, now: Instant, due: Due) -> None:
+        """No report or no acknowledgement has come in the time it had."""
+        if order.confirmed:
+            self.unacknowledged(device, order, now, due)
+        else:
+            reason = "no gateway has told whether it was sent"
+            self._finish(device, order, due, OrderFate.SENT, now, reason=reason, fcnt=order.fcnt)
 
     def unacknowledged(
         self, device: Device, order: Order, now: Instant, due: Due, notes: list[str] | None = None
@@ -228,6 +279,7 @@ class Orders:
                 continue  # it has left in time, most likely; the link is about to tell
             due = Due(device.dev_eui)
             self._drop(device, order, due, now, _expired(order))
+            self._changed(device, now)
             return due
         return Due()
 
@@ -236,6 +288,10 @@ class Orders:
         while self._expiries and self._expiries[0][1] not in self._by_id:
             heapq.heappop(self._expiries)
         return now.mono_ns + self._expiries[0][0] - now.wall_ns if self._expiries else NEVER_NS
+
+    def _changed(self, device: Device, now: Instant) -> None:
+        for watcher in self.watchers:
+            watcher(device, now)
 
     def _index(self, device: Device, order: Order) -> None:
         self._by_id[order.id] = device, order
@@ -290,7 +346,8 @@ def attempts_of(device: Device) -> int:
 
 def device_class(device: Device) -> DeviceClass:
     """A device of 1.0.x is of its profile's class; one of 1.1 as well, until it says another (DeviceModeInd)."""
-    return device.profile.device_class
+    told = None if device.session is None else getattr(device.session.mac, "device_class", None)
+    return device.profile.device_class if told is None else told
 
 
 def _expired(order: Order) -> str:

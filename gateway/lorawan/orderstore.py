@@ -42,6 +42,15 @@ MIGRATIONS = (
             "CREATE INDEX lorawan_receipt_about ON lorawan_receipt(about, number)",
         ),
     ),
+    Migration(
+        "lorawan: the gateway that reaches a device which needs no uplink to listen",
+        (
+            """CREATE TABLE lorawan_route (
+                dev_eui TEXT PRIMARY KEY,
+                gateway TEXT NOT NULL            -- EUI
+            ) WITHOUT ROWID""",
+        ),
+    ),
 )
 
 _KEPT = (
@@ -104,12 +113,27 @@ def history_gone(about: str) -> Write:
     return "DELETE FROM lorawan_receipt WHERE about = ?", (about,)
 
 
+def route(device: Device) -> Write:
+    """Where a device of class B or C is reached; written when that changes."""
+    return (
+        "INSERT OR REPLACE INTO lorawan_route(dev_eui, gateway) VALUES (?, ?)",
+        (str(device.dev_eui), device.gateways[0].hex()),
+    )
+
+
+def route_gone(dev_eui: DevEUI) -> Write:
+    return "DELETE FROM lorawan_route WHERE dev_eui = ?", (str(dev_eui),)
+
+
 def load(conn: sqlite3.Connection, devices: Mapping[str, Device]) -> None:
     """Give `devices`, by DevEUI in hex, back their orders.
 
-    What was under way when the process ended: a confirmed order may still be acknowledged, an unconfirmed one is
+    Those of class B and C are told where they are reached. What was under way when the process ended: a confirmed order may still be acknowledged, an unconfirmed one is
     sent again, as nobody knows whether it was.
     """
+    for eui, gateway in conn.execute("SELECT dev_eui, gateway FROM lorawan_route"):
+        if eui in devices:
+            devices[eui].gateways = (bytes.fromhex(gateway),)
     for row in conn.execute(
         "SELECT dev_eui, id, number, fport, payload, confirmed, priority, queued_ns, expires_ns, state, attempts, fcnt"
         " FROM lorawan_downlink ORDER BY priority DESC, number"

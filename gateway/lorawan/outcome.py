@@ -28,12 +28,25 @@ class Reason(enum.StrEnum):
     BAD_MIC = "bad_mic"
     REPLAY = "replay"
     DUPLICATE = "duplicate"
+    COUNTER_RESET = "counter_reset"
+    UNKNOWN_CHANNEL = "unknown_channel"
+    MOVED_AWAY = "moved_away"
     DEV_NONCE_USED = "dev_nonce_used"
+    REJOIN_COUNT_USED = "rejoin_count_used"
+    NOT_JOINED = "not_joined"
     JOIN_NONCES_USED_UP = "join_nonces_used_up"
     MALFORMED = "malformed"
     UNSUPPORTED = "unsupported"
     NOT_AN_UPLINK = "not_an_uplink"
     CRC_ERROR = "crc_error"
+
+
+class Elsewhere(msgspec.Struct, frozen=True, gc=False):
+    """The windows of a downlink by the counter of another gateway that heard the uplink."""
+
+    gateway: bytes  # EUI
+    windows: tuple[TxPacket, ...]
+    opens_ns: tuple[int, ...]  # when each is, in monotonic time
 
 
 class Downlink(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +62,7 @@ class Downlink(msgspec.Struct, frozen=True, gc=False):
     gateway: bytes | None = None  # EUI; None: the one that heard the uplink
     group: str = ""  # name of the multicast group
     names: tuple[str, ...] = ("RX1", "RX2")  # of the windows, for people
+    elsewhere: tuple[Elsewhere, ...] = ()  # where to try next, the best first
 
     def window_name(self, window: int) -> str:
         """What people call the window of that number, which counts from 1."""
@@ -106,7 +120,7 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 
 
 class Joined(msgspec.Struct, frozen=True, gc=False):
-    """A join-request was granted. The join-accept leaves once `writes` are durable."""
+    """A join- or rejoin-request was granted. The join-accept leaves once `writes` are durable."""
 
     device: Device
     dev_addr: DevAddr
@@ -116,6 +130,9 @@ class Joined(msgspec.Struct, frozen=True, gc=False):
     writes: Writes
     downlink: Downlink | None  # None: neither window is usable, see `notes`
     notes: tuple[str, ...] = ()
+    rejoin: int | None = (
+        None  # type of the rejoin-request; `dev_nonce` is then its RJcount; None: a join-request
+    )
 
 
 class Uplink(msgspec.Struct, frozen=True, gc=False):

@@ -11,18 +11,20 @@ Nothing is remembered about senders that are not registered. `Downlink`, `Outcom
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import islice
 from random import Random, SystemRandom
 
 from gateway.lorawan import store
 from gateway.lorawan.answering import Answerer
+from gateway.lorawan.classc import ClassC
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.counters import Counters
 from gateway.lorawan.device import Activation, Device, DeviceConfig, DeviceStatus, Session, status_of
 from gateway.lorawan.errors import DeviceExists, FrameError, OrderError, UnknownDevice, UnsupportedFrame
 from gateway.lorawan.frames import DataFrame, JoinRequest, RejoinRequest, parse
-from gateway.lorawan.joining import Joiner, Joins
+from gateway.lorawan.joining import Joins, Sessions
+from gateway.lorawan.joinserver import LocalJoinServer
 from gateway.lorawan.maclayer import NEVER_NS, MacLayer
 from gateway.lorawan.orders import Orders, Queued
 from gateway.lorawan.outcome import Downlink, Due, Joined, Outcome, Reason, Rejected, Uplink, Writes
@@ -72,12 +74,24 @@ class NetworkServer:
         self._mac = MacLayer(region, self.settings)
         self._orders = Orders(region, self.settings)
         self._answerer = Answerer(region, self.settings, self._mac, self._orders, rng)
-        self._joiner = Joiner(region, self.net_id, self.settings, self._store, rng, stored.join_nonce)
+        self._class_c = ClassC(region, self.settings, self._orders, self._answerer)
+        self._orders.watchers.append(self._class_c.touch)
+        self._new_sessions = Sessions(region, self.net_id, self.settings, rng)
         self._counters = Counters()
         self._registry = Registry(stored.last_session)
         self._devices = self._registry.devices
+        self._join_server = LocalJoinServer(self._devices, stored.join_nonce)
         self._joins = Joins(
-            region, self.settings, self._registry, self._counters, self._joiner, self._answerer, self._mac
+            region,
+            self.net_id,
+            self.settings,
+            self._store,
+            self._registry,
+            self._counters,
+            self._new_sessions,
+            self._join_server,
+            self._answerer,
+            self._mac,
         )
         self._data_frames = DataFrames(
             region, self.net_id, self._registry, self._counters, self._mac, self._orders, self._answerer
@@ -106,10 +120,8 @@ class NetworkServer:
             return self._counters.reject(Reason.MALFORMED, f"not a LoRaWAN frame: {error}", rx)
         if type(frame) is DataFrame:
             return self._data_frames.take(frame, rx, gateway_eui, now)
-        if type(frame) is JoinRequest:
+        if isinstance(frame, JoinRequest | RejoinRequest):
             return self._joins.take(frame, rx, now)
-        if type(frame) is RejoinRequest:
-            return self._counters.reject(Reason.UNSUPPORTED, "a rejoin-request is not supported", rx)
         return self._counters.reject(Reason.NOT_AN_UPLINK, "a join-accept of another gateway", rx)
 
     def not_stored(self, uplink: Uplink) -> None:
@@ -159,13 +171,16 @@ class NetworkServer:
     def due(self, now: Instant) -> Due:
         """What time brings: downlinks that answer no uplink, and orders that have expired.
 
-        To be called when `next_due_ns` says, which changes with each order, uplink and report.
+        To be called when `next_due_ns` says, which changes with each order, uplink and report. There may be more to
+        do at once, then `next_due_ns` says so.
         """
-        return self._orders.due(now)
+        due = self._orders.due(now) or self._class_c.due(now)
+        self._counters.downlinks += len(due.downlinks)
+        return due
 
     def next_due_ns(self, now: Instant) -> int:
         """When `due` wants to be called, in monotonic time; NEVER_NS where nothing waits for its time."""
-        return self._orders.next_due_ns(now)
+        return min(self._orders.next_due_ns(now), self._class_c.next_due_ns())
 
     # Devices
 
@@ -173,6 +188,15 @@ class NetworkServer:
         """Register a device; it may be called registered once the writes are durable.
 
         Raises DeviceExists, or OrderError where no more fit.
+        """
+        writes, apply = self.new_device(config)
+        apply()
+        return writes
+
+    def new_device(self, config: DeviceConfig) -> tuple[Writes, Callable[[], None]]:
+        """As `add_device` in two steps: what to store, and what to call once that is durable.
+
+        Until then the device is not there, so whoever prepares several sees to it that none comes twice.
         """
         if config.dev_eui in self._devices:
             raise DeviceExists(f"{config.dev_eui} is registered already")
@@ -182,13 +206,48 @@ class NetworkServer:
         device = Device(config, config.dev_eui)
         writes = self._store.device_added(device)
         if config.activation is Activation.ABP:
-            assert config.dev_addr is not None
-            device.session = self._joiner.session(
-                device, self._registry.next_session(), config.dev_addr, *config.abp_keys
+            device.session = self._new_sessions.personalised(
+                device, config, self._profiles[config.profile], self._registry.next_session()
             )
-            writes.append(self._store.session_added(device.session, pending=False))
-        self._adopt(device)
-        return writes
+            writes += self._store.session_added(device.session, pending=False)
+        return writes, lambda: self._adopt(device)
+
+    def change_device(self, config: DeviceConfig) -> tuple[Writes, Callable[[], None]]:
+        """What to store so that a device is as `config` says, and what to call once that is durable.
+
+        Sessions go on, but for an ABP device with other keys or another address: that begins anew. Other root keys
+        count from the next join. Raises UnknownDevice, or OrderError for another activation or no such profile.
+        """
+        device = self._device(config.dev_eui)
+        before = device.config
+        if config.activation is not before.activation:
+            raise OrderError("OTAA and ABP cannot be exchanged: remove the device and register it again")
+        self._check_profile(config.profile)
+        writes: Writes = [self._store.device_changed(config)]
+        fresh: Session | None = None
+        if config.activation is Activation.ABP and (
+            config.dev_addr != before.dev_addr or config.abp_keys != before.abp_keys
+        ):
+            fresh = self._new_sessions.personalised(
+                device, config, self._profiles[config.profile], self._registry.next_session()
+            )
+            if device.session is not None:
+                writes += store.session_gone(device.session)
+            writes += self._store.session_added(fresh, pending=False)
+
+        def apply() -> None:
+            if self._devices.get(device.dev_eui) is not device:
+                return  # it was removed while the writes were under way
+            device.config = config
+            device.profile = self._profiles.get(config.profile, DEFAULT)
+            device.problem = ""
+            if fresh is not None:
+                if device.session is not None:
+                    self._registry.forget(device.session)
+                device.session = fresh
+                self._registry.know(fresh)
+
+        return writes, apply
 
     def remove_device(self, dev_eui: int) -> Writes:
         """Forget a device with its sessions, nonces and orders. Raises UnknownDevice."""
@@ -224,6 +283,10 @@ class NetworkServer:
     def devices(self, limit: int | None = None) -> list[DeviceStatus]:
         """All devices, or the first `limit` of them."""
         return [status_of(device) for device in islice(self._devices.values(), limit)]
+
+    @property
+    def device_count(self) -> int:
+        return len(self._devices)
 
     def device(self, dev_eui: int) -> DeviceStatus:
         """Raises UnknownDevice."""

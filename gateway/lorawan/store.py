@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.lorawan import orderstore
+from gateway.lorawan import macstore, orderstore
 from gateway.lorawan.crypto import SessionKeys
 from gateway.lorawan.device import (
     Activation,
     Device,
     DeviceConfig,
-    MacState,
     ReservedCounter,
     Session,
 )
@@ -121,6 +120,7 @@ _VERSIONS_SCHEMA = (
     "ALTER TABLE lorawan_session ADD COLUMN nwk_s_enc_key BLOB",
     "ALTER TABLE lorawan_session ADD COLUMN fcnt_down_app INTEGER",  # AFCntDown, reserved up to here
     "ALTER TABLE lorawan_session ADD COLUMN rj_count0 INTEGER NOT NULL DEFAULT -1",  # last one taken
+    "ALTER TABLE lorawan_session ADD COLUMN join_eui TEXT",  # of the join; NULL: ABP, or joined before
 )
 
 _VERSIONS_AFTER_COPY = (
@@ -159,6 +159,32 @@ def dev_nonce(dev_eui: DevEUI, high: int, used: bytes) -> Write:
     )
 
 
+def dev_nonces_gone(dev_eui: DevEUI) -> Write:
+    return "DELETE FROM lorawan_dev_nonce WHERE dev_eui = ?", (str(dev_eui),)
+
+
+def nonce_restart(device: Device) -> Write:
+    return (
+        "UPDATE lorawan_device SET nonce_restart_ns = ? WHERE dev_eui = ?",
+        (device.nonce_restart_ns, str(device.dev_eui)),
+    )
+
+
+def rj_count0(session: Session) -> Write:
+    return "UPDATE lorawan_session SET rj_count0 = ? WHERE id = ?", (session.rj_count0, session.id)
+
+
+def rj_count1(device: Device) -> Write:
+    return "UPDATE lorawan_device SET rj_count1 = ? WHERE dev_eui = ?", (
+        device.rj_count1,
+        str(device.dev_eui),
+    )
+
+
+def moved(device: Device) -> Write:
+    return "UPDATE lorawan_device SET moved = ? WHERE dev_eui = ?", (int(device.moved), str(device.dev_eui))
+
+
 def counter(name: str, ceiling: int) -> Write:
     return "INSERT OR REPLACE INTO lorawan_counter(name, ceiling) VALUES (?, ?)", (name, ceiling)
 
@@ -169,14 +195,6 @@ def fcnt_down(session: Session) -> Write:
     return (
         "UPDATE lorawan_session SET fcnt_down = ?, fcnt_down_app = ? WHERE id = ?",
         (session.fcnt_down.ceiling, None if app is None else app.ceiling, session.id),
-    )
-
-
-def mac_state(session: Session) -> Write:
-    mac = session.mac
-    return (
-        "UPDATE lorawan_session SET tx_power = ?, nb_trans = ?, channel_plan = ? WHERE id = ?",
-        (mac.tx_power, mac.nb_trans, mac.channel_plan, session.id),
     )
 
 
@@ -194,6 +212,7 @@ def session_active(session: Session) -> Write:
 def session_gone(session: Session) -> Writes:
     return [
         ("DELETE FROM lorawan_session WHERE id = ?", (session.id,)),
+        macstore.gone(session),
         ("DELETE FROM lorawan_uplink WHERE session = ?", (session.id,)),
     ]
 
@@ -203,9 +222,10 @@ def device_gone(dev_eui: DevEUI) -> Writes:
     eui = (str(dev_eui),)
     return [
         orderstore.history_gone(str(dev_eui)),
-        (
-            "DELETE FROM lorawan_uplink WHERE session IN (SELECT id FROM lorawan_session WHERE dev_eui = ?)",
-            eui,
+        orderstore.route_gone(dev_eui),
+        *(
+            (f"DELETE FROM {table} WHERE session IN (SELECT id FROM lorawan_session WHERE dev_eui = ?)", eui)
+            for table in ("lorawan_uplink", macstore.TABLE)
         ),
         *((f"DELETE FROM {table} WHERE dev_eui = ?", eui) for table in _TABLES_OF_DEVICE),
     ]
@@ -264,14 +284,33 @@ class Store:
         )
         return [*device_gone(config.dev_eui), added]
 
-    def session_added(self, session: Session, *, pending: bool) -> Write:
+    def device_changed(self, config: DeviceConfig) -> Write:
+        """What a person may change of a registered device."""
+        return (
+            "UPDATE lorawan_device SET name = ?, join_eui = ?, app_key = ?, codec = ?, thing_id = ?, channel_id = ?,"
+            " profile = ?, nwk_key = ? WHERE dev_eui = ?",
+            (
+                config.name,
+                None if config.join_eui is None else str(config.join_eui),
+                self._sealed(config.app_key, config.dev_eui, "app_key"),
+                config.codec,
+                config.thing_id,
+                config.channel_id,
+                config.profile,
+                self._sealed(config.nwk_key, config.dev_eui, "nwk_key"),
+                str(config.dev_eui),
+            ),
+        )
+
+    def session_added(self, session: Session, *, pending: bool) -> Writes:
+        """A session and what is agreed with it."""
         eui, keys, app_counter = session.device.dev_eui, session.keys, session.fcnt_down_app
         v1_1 = session.v1_1
-        return (
+        added = (
             "INSERT INTO lorawan_session(id, dev_eui, pending, dev_addr, nwk_s_key, app_s_key, rx1_delay_s,"
             " rx1_dr_offset, rx2_dr, fcnt_down, tx_power, nb_trans, channel_plan, v1_1, s_nwk_s_int_key,"
-            " nwk_s_enc_key, fcnt_down_app, rj_count0)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " nwk_s_enc_key, fcnt_down_app, rj_count0, join_eui)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 session.id,
                 str(eui),
@@ -285,14 +324,16 @@ class Store:
                 session.fcnt_down.ceiling,
                 session.mac.tx_power,
                 session.mac.nb_trans,
-                session.mac.channel_plan,
+                0,
                 int(v1_1),
                 self._sealed(keys.s_nwk_s_int if v1_1 else None, eui, "s_nwk_s_int_key"),
                 self._sealed(keys.nwk_s_enc if v1_1 else None, eui, "nwk_s_enc_key"),
                 None if app_counter is None else app_counter.ceiling,
                 session.rj_count0,
+                None if session.join_eui is None else str(session.join_eui),
             ),
         )
+        return [added, *macstore.begun(session)]
 
     def load(self, conn: sqlite3.Connection) -> Stored:
         """Everything, as it was committed. A device whose keys cannot be opened is listed and left out."""
@@ -319,6 +360,7 @@ class Store:
             if eui in devices:
                 devices[eui].dev_nonces.restore(high, used)
         orderstore.load(conn, devices)
+        macstore.load(conn, devices.values())
         return stored
 
     def _loaded(self, row: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]]) -> Device:
@@ -369,10 +411,8 @@ class Store:
             v1_1=bool(row["v1_1"]),
             fcnt_down_app=None if app_counter is None else ReservedCounter(app_counter, app_counter),
             rj_count0=row["rj_count0"],
+            join_eui=None if row["join_eui"] is None else JoinEUI.parse(row["join_eui"]),
             fcnt_up=row["fcnt_up"],
-            mac=MacState(
-                tx_power=row["tx_power"], nb_trans=row["nb_trans"], channel_plan=row["channel_plan"]
-            ),
         )
         if row["pending"]:
             device.pending.append(session)

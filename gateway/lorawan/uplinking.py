@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import hmac
 
-from gateway.lorawan import store
+from gateway.lorawan import macstore, orderstore, store
 from gateway.lorawan.answering import Answer, Answerer
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.counters import Counters
 from gateway.lorawan.crypto import UPLINK
 from gateway.lorawan.device import Activation, Session
 from gateway.lorawan.frames import MAX_FCNT, DataFrame, MType, next_fcnt
-from gateway.lorawan.joining import SAME_MOMENT_NS
+from gateway.lorawan.joinserver import SAME_MOMENT_NS
 from gateway.lorawan.maclayer import MacLayer
-from gateway.lorawan.orders import Orders
+from gateway.lorawan.orders import Orders, device_class
 from gateway.lorawan.outcome import Due, Outcome, Reason, Rejected, Uplink, Writes
+from gateway.lorawan.profile import DeviceClass
 from gateway.lorawan.registry import NOBODYS, Registry
 from gateway.lorawan.types import DevAddr, NetID
 from radio.gwmp import RxPacket
@@ -125,13 +126,18 @@ class DataFrames:
         session.mac.snr_db.append(rx.lsnr_db)
         session.mac.uplinks_since_adr += 1
         device.uplinks += 1
+        device.heard.add(before, fcnt)
         device.last_rx = rx
-        device.gateways = (gateway_eui,)
+        gateways = device.gateways
+        if not gateways or gateways[0] != gateway_eui:
+            device.gateways = (gateway_eui,)
         device.last_seen_ns = now.wall_ns
         device.problem = ""
         writes: Writes = [store.uplink(session, now.wall_ns)]
         if session is not device.session:
             writes += self._registry.promote(session)
+        if device.gateways is not gateways and device_class(device) is not DeviceClass.A:
+            writes.append(orderstore.route(device))
         commands = frame.fopts
         if commands:
             commands = crypto.fopts(UPLINK, fcnt, commands)
@@ -173,7 +179,7 @@ class DataFrames:
             writes += settled.writes
         heard = self._mac.hear(session, commands, rx, now)
         if heard.agreed:
-            writes.append(store.mac_state(session))
+            writes.append(macstore.agreed(session))
         if heard.status:
             writes.append(store.dev_status(session.device))
         answer = self._answerer.answer(session, frame, rx, now, heard.answers)

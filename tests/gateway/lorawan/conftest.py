@@ -245,6 +245,25 @@ class Network:
         self.commit(queued.writes)
         return queued.id
 
+    def wait(self, seconds: float, most: int | None = None) -> list[tuple[float, Any]]:
+        """Let time pass: the downlinks that come due, with the second they leave at, from now.
+
+        With `most`, only until so many have left. What was told meanwhile is in `receipts`.
+        """
+        begun, end = self.mono_ns, self.mono_ns + int(seconds * SECOND)
+        left: list[tuple[float, Any]] = []
+        self.receipts: list[Any] = []
+        while (due_ns := self.server.next_due_ns(self.now())) <= end:
+            self.mono_ns = max(self.mono_ns, due_ns)
+            due = self.server.due(self.now())
+            self.commit(due.writes)
+            self.receipts += due.receipts
+            left += [((self.mono_ns - begun) / SECOND, downlink) for downlink in due.downlinks]
+            if most is not None and len(left) >= most:
+                return left
+        self.mono_ns = end
+        return left
+
     def sent(self, downlink: Any, window: int = 1) -> Any:
         """A gateway has taken a downlink; what follows from that, committed."""
         due = self.server.sent(downlink, window, self.now())

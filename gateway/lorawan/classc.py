@@ -1,0 +1,120 @@
+"""Downlinks to devices of class C, whose second receive window is open all the time (LoRaWAN 1.0.3, 15).
+
+An order leaves at once, unless the device has just sent: then its windows of class A come first, and what is sent
+during its wait for RX1 would collide with them. A busy radio, or one whose duty cycle is used up, is asked again
+after a pause. A confirmed downlink is repeated when the profile's time-out is over.
+
+Pure: `due` is called when `next_due_ns` says, for one device at a time.
+"""
+
+from __future__ import annotations
+
+import heapq
+from itertools import count
+
+from gateway.lorawan.answering import Answerer
+from gateway.lorawan.clock import Instant
+from gateway.lorawan.device import Device, Order, OrderState, Session
+from gateway.lorawan.orders import NEVER_NS, REPORT_NS, SECOND_NS, Orders, device_class, out
+from gateway.lorawan.outcome import Due
+from gateway.lorawan.profile import DeviceClass
+from gateway.lorawan.settings import Settings
+from gateway.lorawan.windows import Window, class_c_window
+from radio.regions import Region
+
+RX1_OPEN_NS = 300_000_000  # of silence, at the slowest data rate, until a device is back on its RX2
+ANSWER_NS = SECOND_NS + RX1_OPEN_NS  # an answer may go into RX2, a second after RX1
+
+
+class ClassC:
+    """Every device of class C for which something waits."""
+
+    def __init__(self, region: Region, settings: Settings, orders: Orders, answerer: Answerer) -> None:
+        self._region = region
+        self._settings = settings
+        self._orders = orders
+        self._answerer = answerer
+        # Heap of (monotonic ns, number, device); `_next` has the entry that counts of each device.
+        self._heap: list[tuple[int, int, Device]] = []
+        self._next: dict[int, int] = {}
+        self._numbers = count()
+
+    def touch(self, device: Device, now: Instant) -> None:
+        """Something of this device has changed: an order, a report, its class."""
+        when = self._when(device, now)
+        known = self._next.get(device.dev_eui)
+        if when == NEVER_NS or (known is not None and known <= when):
+            return  # what comes too early is looked at again
+        self._next[device.dev_eui] = when
+        heapq.heappush(self._heap, (when, next(self._numbers), device))
+
+    def next_due_ns(self) -> int:
+        """When `due` wants to be called, in monotonic time."""
+        return self._heap[0][0] if self._heap else NEVER_NS
+
+    def due(self, now: Instant) -> Due:
+        """What there is to do for the device whose time has come first."""
+        while self._heap and self._heap[0][0] <= now.mono_ns:
+            when, _, device = heapq.heappop(self._heap)
+            if self._next.get(device.dev_eui) != when:
+                continue  # an earlier entry has taken its place
+            del self._next[device.dev_eui]
+            if self._when(device, now) > now.mono_ns:
+                self.touch(device, now)
+                continue
+            due = self._act(device, now)
+            self.touch(device, now)
+            return due
+        return Due()
+
+    def _when(self, device: Device, now: Instant) -> int:
+        """When something is to be done for this device, in monotonic time."""
+        session = device.session
+        if session is None or not device.orders or device_class(device) is not DeviceClass.C:
+            return NEVER_NS
+        order = out(device)
+        if order is not None:
+            awaited = order.state is OrderState.AWAITING_ACK
+            return order.since_ns + (device.profile.class_c_timeout_s * SECOND_NS if awaited else REPORT_NS)
+        order, window = self._first(device, session)
+        if order is None or window is None:
+            return NEVER_NS
+        return max(_held_until(session), order.not_before_ns, now.mono_ns)
+
+    def _act(self, device: Device, now: Instant) -> Due:
+        due = Due(device.dev_eui)
+        order = out(device)
+        if order is not None:
+            self._orders.overdue(device, order, now, due)
+            return due
+        session = device.session
+        assert session is not None
+        order, window = self._first(device, session)
+        assert order is not None
+        assert window is not None
+        answer = self._answerer.compose_alone(session, order, (window,), now, DeviceClass.C)
+        due.writes += answer.writes
+        if answer.downlink is not None:
+            due.downlinks.append(answer.downlink)
+        else:
+            order.not_before_ns = NEVER_NS  # FCntDown is used up
+        return due
+
+    def _first(self, device: Device, session: Session) -> tuple[Order | None, Window | None]:
+        """The first order that RX2 can carry; longer ones wait for an uplink, whose RX1 may take them."""
+        window = class_c_window(self._region, self._settings, session)
+        if window is not None:
+            for order in device.orders:
+                if len(order.payload) <= window.max_payload:
+                    return order, window
+                order.held = f"{len(order.payload)} bytes are too many for RX2: it waits for an uplink"
+        return None, window
+
+
+def _held_until(session: Session) -> int:
+    """Until when the windows after the last uplink are the device's own; monotonic ns."""
+    if not session.last_heard_ns:
+        return 0
+    answered = session.answered_ns >= session.last_heard_ns
+    wait_ns = session.rx1_delay_s * SECOND_NS + (ANSWER_NS if answered else RX1_OPEN_NS)
+    return session.last_heard_ns + wait_ns
