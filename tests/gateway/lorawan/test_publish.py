@@ -73,10 +73,10 @@ def test_an_uplink_without_application_payload_has_radio_metadata_only(made):
 
 
 def test_an_undecodable_payload_is_kept_as_bytes_and_named(made):
-    _, published = made(b"\x01\xf0\x00")
+    _, published = made(b"\x01\xf1\x00")
     values = published.messages[0]
-    assert (values.content_type, values.payload) == (OCTET_STREAM, b"\x01\xf0\x00")
-    assert published.problem == "codec cayenne: type 240 of channel 1 is unknown"
+    assert (values.content_type, values.payload) == (OCTET_STREAM, b"\x01\xf1\x00")
+    assert published.problem == "codec cayenne: type 241 of channel 1 is unknown"
     assert (published.values, published.records) == ([], 0)
 
 
