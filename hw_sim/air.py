@@ -321,6 +321,8 @@ class Air:
         self, flight: Flight, station: Station, listening: Listening, snr_db: float
     ) -> bool:
         sent, heard = flight.wave, listening.wave
+        if self.links.destroyed(flight):
+            return False
         if flight.record.aborted or sent.ldro != heard.ldro or sent.implicit_header != heard.implicit_header:
             return False
         if sent.implicit_header and (sent.modulation.cr != heard.modulation.cr or heard.crc > sent.crc):

@@ -164,7 +164,7 @@ class SimConcentrator:
         air: Air,
         name: str,
         plan: ConcentratorPlan,
-        on_frames: Callable[[tuple[RxPacket, ...]], None],
+        on_frames: Callable[[tuple[RxPacket, ...]], None] = lambda _frames: None,
         *,
         x_m: float = 0.0,
         y_m: float = 0.0,
@@ -389,6 +389,7 @@ class SimConcentrator:
             len(packet.data),
             preamble=packet.preamble or DEFAULT_PREAMBLE,
             crc=not packet.ncrc,
+            implicit_header=packet.nhdr,
         )
 
     def _send(self, order: _Order) -> None:
@@ -397,7 +398,7 @@ class SimConcentrator:
             freq_hz=packet.freq_hz,
             modulation=modulation,
             ldro=modulation.low_data_rate_optimize,
-            implicit_header=False,
+            implicit_header=packet.nhdr,
             crc=not packet.ncrc,
             iq_inverted=packet.ipol,
             sync_word=SYNC_WORD,

@@ -61,6 +61,7 @@ class AirSettings:
     false_headers_per_hour: float = (
         0.0  # noise taken for a header, per receiver that listens at SF7 and 125 kHz
     )
+    loss: float = 0.0  # share of frames that arrive damaged, at every receiver alike
     keep_frames: int = 10_000
 
 
@@ -202,6 +203,13 @@ class Links:
             threshold_db = self.settings.decode_width_db * math.log(luck / (1 - luck))
             link = flight.links[name] = Link(power_dbm, threshold_db, damage)
         return link
+
+    def destroyed(self, flight: Flight) -> bool:
+        """Is this one of the frames that nobody is to get?"""
+        if not self.settings.loss:
+            return False
+        draw, _, _ = self._draws(f"loss/{flight.record.number}")
+        return draw < self.settings.loss
 
     def _draws(self, what: str) -> tuple[float, float, float]:
         """Three numbers between 0 and 1, both excluded, that belong to `what` in this run."""

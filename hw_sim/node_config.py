@@ -43,13 +43,12 @@ class NodeFault(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MulticastGroup:
-    """A group that a device belongs to: its address and keys, and where it is listened for."""
+    """A group that a device belongs to: its address and keys."""
 
+    name: str = ""
     dev_addr: DevAddr
     nwk_s_key: AES128Key
     app_s_key: AES128Key
-    freq_hz: int | None = None  # class C: None, where RX2 is anyway
-    dr: int | None = None
     periodicity: int | None = None  # class B: a ping slot each 2**periodicity seconds
 
 

@@ -5,7 +5,6 @@ file leaves out, places, identities and keys of many devices, is drawn from its 
 `hw_sim.world` builds it.
 """
 
-import math
 import re
 import tomllib
 from collections.abc import Iterator
@@ -13,41 +12,37 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from importlib.resources import files
 from pathlib import Path
-from random import Random
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
 from hw_sim.chip_faults import ChipFault
-from hw_sim.drift import Climate, Oscillator
+from hw_sim.concentrator import ConcentratorPlan, plan_for
 from hw_sim.expect import Expectation
 from hw_sim.gnss import GnssTable
 from hw_sim.interference import MATRICES, Interference
 from hw_sim.links import AirSettings, Fading
-from hw_sim.mobility import AtEnd, Way
-from hw_sim.node_config import DevNonceMode, NodeConfig
+from hw_sim.node_config import MulticastGroup, NodeConfig
 from hw_sim.propagation import BOR, NS3, OULU
 from hw_sim.rn2483 import Rn2483Table, module_of
 from hw_sim.scenario_lines import ScenarioError, blame
+from hw_sim.scenario_nodes import Devices, Misplaced, groups_of, span_of
 from hw_sim.scenario_tables import (
     MAX_GATEWAYS,
     MAX_NODES,
     AirTable,
+    ConcentratorTable,
     GatewayTable,
     InterferenceTable,
-    NodeTable,
     ScenarioTable,
 )
 from hw_sim.sources import SourceConfig
 from radio.config import ModuleConfig, with_roles
-from radio.lora import LoRaModulation
 from radio.plan import problems
 from radio.regions import get_region
 
+GPS_START_MS: Final = 1_456_401_618_000  # GPS time at the beginning of a run: 2026-03-01T12:00:00 UTC
 PATH_LOSS: Final = {"oulu": OULU, "bor": BOR, "ns3": NS3}
-# Generated identities: locally administered EUI-64s (second-lowest bit of the first byte set).
-EUI_BASE: Final = 0x02F1_0000_0000_0000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +57,7 @@ class GatewayPlan:
     crystals_ppm: tuple[float, ...]  # of the modules
     rn2483: tuple[Rn2483Table, ...] = ()
     gnss: GnssTable | None = None
+    concentrator: ConcentratorPlan | None = None
 
     @property
     def all_modules(self) -> tuple[ModuleConfig, ...]:
@@ -73,6 +69,10 @@ class GatewayPlan:
         prefix = f"{self.name}/" if several else ""
         return tuple(prefix + module.name for module in self.modules)
 
+    def concentrator_name(self, several: bool) -> str:
+        """What the air calls its concentrator."""
+        return f"{self.name}/concentrator" if several else "concentrator"
+
 
 @dataclass(frozen=True, slots=True)
 class Burst:
@@ -81,6 +81,20 @@ class Burst:
     at_s: float
     within_s: float
     nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DownlinkPlan:
+    """What an application orders, and when: for devices by name, or for a group."""
+
+    at_s: float
+    every_s: float | None
+    until_s: float
+    nodes: tuple[str, ...]
+    group: str
+    fport: int
+    payload: bytes
+    confirmed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +123,8 @@ class Scenario:
     sources: tuple[SourceConfig, ...] = ()
     bursts: tuple[Burst, ...] = ()
     faults: tuple[FaultPlan, ...] = ()
+    groups: tuple[MulticastGroup, ...] = ()
+    downlinks: tuple[DownlinkPlan, ...] = ()
     expectations: tuple[Expectation, ...] = ()
 
     @property
@@ -175,7 +191,11 @@ class _Checker:
         except ValueError as error:
             raise self._blame(["region"], error) from error
         gateways = tuple(self._gateways(table))
-        nodes = tuple(self._nodes(table, gateways[0]))
+        try:
+            groups = groups_of(table)
+            nodes = tuple(Devices(table, groups, (gateways[0].x_m, gateways[0].y_m)).all())
+        except Misplaced as error:
+            raise self._blame(error.path, error) from error
         if len(nodes) > MAX_NODES:
             raise self._blame(["nodes"], f"{len(nodes)} devices; {MAX_NODES} is the most")
         names = {node.name for node in nodes}
@@ -194,6 +214,8 @@ class _Checker:
             sources=tuple(self._sources(table, names)),
             bursts=tuple(self._bursts(table, nodes)),
             faults=tuple(self._faults(table, gateways)),
+            groups=tuple(groups.values()),
+            downlinks=tuple(self._downlinks(table, nodes)),
             expectations=tuple(self._expectations(table)),
         )
 
@@ -210,8 +232,11 @@ class _Checker:
             if name in names:
                 raise self._blame([*path, "name"], f"{name} is used twice")
             names.add(name)
-            if not gateway.module and not gateway.rn2483:
-                raise self._blame(path, "a gateway needs a [[gateway.module]]")
+            if gateway.concentrator is not None and (gateway.module or gateway.rn2483 or gateway.gnss):
+                problem = "it is a gateway of its own: no module, rn2483 or gnss beside it"
+                raise self._blame([*path, "concentrator"], problem)
+            if not gateway.module and not gateway.rn2483 and gateway.concentrator is None:
+                raise self._blame(path, "a gateway needs a [[gateway.module]] or [gateway.concentrator]")
             for index, modem in enumerate(gateway.rn2483):
                 if modem.port in ports:
                     raise self._blame([*path, "rn2483", str(index), "port"], f"{modem.port} is used twice")
@@ -229,9 +254,28 @@ class _Checker:
                 crystals_ppm=tuple(module.crystal_ppm for module in gateway.module),
                 rn2483=tuple(gateway.rn2483),
                 gnss=gateway.gnss,
+                concentrator=self._concentrator(gateway.concentrator, table.region, path),
             )
             self._fits(plan, table.region, path)
             yield plan
+
+    def _concentrator(
+        self, table: ConcentratorTable | None, region: str, at: list[str]
+    ) -> ConcentratorPlan | None:
+        if table is None:
+            return None
+        try:
+            usual = plan_for(get_region(region), table.sub_band - 1)
+            return replace(
+                usual,
+                channels_hz=tuple(table.channels_hz) or usual.channels_hz,
+                demodulators=table.demodulators,
+                full_duplex=table.full_duplex,
+                counter_ppm=table.counter_ppm,
+                gps_ms=GPS_START_MS if table.gnss else None,
+            )
+        except ValueError as error:
+            raise self._blame([*at, "concentrator"], error) from error
 
     def _fits(self, plan: GatewayPlan, region: str, at: list[str]) -> None:
         """Every module fits the region (`radio.plan`)."""
@@ -292,6 +336,26 @@ class _Checker:
             until_s = table.duration_s if fault.until_s is None else fault.until_s
             yield FaultPlan(chosen, kind, fault.for_s, fault.at_s, fault.every_s, until_s)
 
+    def _downlinks(self, table: ScenarioTable, nodes: tuple[NodeConfig, ...]) -> Iterator[DownlinkPlan]:
+        groups = {group.name for group in table.multicast}
+        for index, order in enumerate(table.downlinks):
+            path = ["downlinks", str(index)]
+            names = tuple(node.name for node in nodes if fnmatchcase(node.name, order.nodes))
+            if order.multicast and order.multicast not in groups:
+                raise self._blame([*path, "multicast"], f"no [[multicast]] is called {order.multicast}")
+            if not order.multicast and not names:
+                raise self._blame([*path, "nodes"], f"no device is called {order.nodes}")
+            yield DownlinkPlan(
+                at_s=order.at_s,
+                every_s=order.every_s,
+                until_s=table.duration_s if order.until_s is None else order.until_s,
+                nodes=() if order.multicast else names,
+                group=order.multicast,
+                fport=order.fport,
+                payload=bytes.fromhex(order.payload),
+                confirmed=order.confirmed,
+            )
+
     def _expectations(self, table: ScenarioTable) -> Iterator[Expectation]:
         for metric, value in table.expect.items():
             try:
@@ -299,144 +363,8 @@ class _Checker:
             except ValueError as error:
                 raise self._blame(["expect", metric], error) from error
 
-    def _nodes(self, table: ScenarioTable, gateway: GatewayPlan) -> Iterator[NodeConfig]:
-        number = 0
-        seen: set[object] = set()
-        for index, kind in enumerate(table.nodes):
-            path = ["nodes", str(index)]
-            if kind.count > 1:
-                for key in ("dev_eui", "app_key", "dev_addr", "nwk_s_key", "app_s_key", "x_m", "y_m"):
-                    if getattr(kind, key):
-                        raise self._blame([*path, key], "belongs to one device, and count asks for several")
-            for copy in range(kind.count):
-                number += 1
-                suffix = f"-{copy + 1}" if kind.count > 1 else ""
-                node = self._node(table, gateway, kind, number, suffix, path)
-                for key in ("name", "dev_eui"):
-                    if (value := getattr(node, key)) in seen:
-                        raise self._blame([*path, key], f"{value} is used twice")
-                    seen.add(value)
-                yield node
-
-    def _node(
-        self,
-        table: ScenarioTable,
-        gateway: GatewayPlan,
-        kind: NodeTable,
-        number: int,
-        suffix: str,
-        path: list[str],
-    ) -> NodeConfig:
-        rng = Random(f"{table.seed}/{number}")  # each device's own, so that one more changes no other
-        draw = _Draw(rng, table.seed, number)
-        key = ""
-        try:
-            key = "dev_eui"
-            dev_eui = DevEUI.parse(kind.dev_eui) if kind.dev_eui else draw.dev_eui
-            key = "join_eui"
-            join_eui = JoinEUI.parse(kind.join_eui)
-            secrets: dict[str, Any] = {}
-            if kind.activation == "otaa":
-                key = "app_key"
-                secrets = {key: AES128Key.parse(kind.app_key) if kind.app_key else draw.key("app")}
-            else:
-                key = "dev_addr"
-                secrets[key] = DevAddr.parse(kind.dev_addr) if kind.dev_addr else draw.dev_addr
-                for key in ("nwk_s_key", "app_s_key"):
-                    given = getattr(kind, key)
-                    secrets[key] = AES128Key.parse(given) if given else draw.key(key)
-            key = "sf"
-            dr = get_region(table.region).dr_of(LoRaModulation(kind.sf, kind.bw_hz))
-            if dr is None:
-                raise ValueError(f"{table.region} has no data rate of SF{kind.sf} at {kind.bw_hz} Hz")
-            spans: dict[str, tuple[float, float]] = {}
-            for key in ("first_s", "interval_s", "burst_gap_s", "leaves_s", "clock_ppm", "crystal_ppm"):
-                spans[key] = _span(getattr(kind, key))
-            key = "way_m"
-            way = None
-            if kind.way_m:
-                points = tuple((x, y) for x, y in kind.way_m)
-                leaves_s = draw.uniform("leaves_s", spans["leaves_s"])
-                way = Way(points, kind.speed_m_s, AtEnd(kind.at_end), leaves_s)
-            key = ""
-            x_m, y_m = draw.place(gateway, kind.radius_m)
-            return NodeConfig(
-                name=kind.name + suffix,
-                dev_eui=dev_eui,
-                join_eui=join_eui,
-                region=table.region,
-                channels_hz=tuple(kind.channels_hz),
-                dr=dr,
-                adr=kind.adr,
-                dev_nonce=DevNonceMode(kind.dev_nonce),
-                x_m=x_m if kind.x_m is None else kind.x_m,
-                y_m=y_m if kind.y_m is None else kind.y_m,
-                way=way,
-                appears_s=kind.appears_s,
-                vanishes_s=kind.vanishes_s,
-                first_s=spans["first_s"],
-                interval_s=spans["interval_s"],
-                burst=kind.burst,
-                burst_gap_s=spans["burst_gap_s"],
-                confirmed_share=kind.confirmed_share,
-                fport=kind.fport,
-                sensors=tuple(kind.sensors),
-                link_check_every=kind.link_check_every,
-                rx_error_ms=kind.rx_error_ms,
-                clock=Oscillator(
-                    draw.uniform("clock_ppm", spans["clock_ppm"]),
-                    kind.clock_ppm_per_c,
-                    kind.clock_ppm_per_c2,
-                    kind.clock_ppm_per_day,
-                ),
-                crystal=Oscillator(draw.uniform("crystal_ppm", spans["crystal_ppm"]), kind.crystal_ppm_per_c),
-                climate=Climate(kind.temperature_c, kind.temperature_swing_c),
-                **secrets,
-            )
-        except ValueError as error:
-            raise self._blame([*path, key] if key else path, error) from error
-
     def _blame(self, path: list[str], problem: object) -> ScenarioError:
         return blame(self._source, self._text, path, str(problem))
-
-
-class _Draw:
-    """What a device gets that its table does not give."""
-
-    def __init__(self, rng: Random, seed: int, number: int) -> None:
-        self._seed = seed
-        self._number = number
-        self._angle = rng.uniform(0, 2 * math.pi)
-        self._share = math.sqrt(rng.uniform(0.01, 1))  # even over the disc, but not under the mast
-
-    @property
-    def dev_eui(self) -> DevEUI:
-        return DevEUI(EUI_BASE | (self._seed & 0xFFFF) << 16 | self._number)
-
-    @property
-    def dev_addr(self) -> DevAddr:
-        return DevAddr(Random(f"{self._seed}/{self._number}/dev_addr").randrange(1 << 25))  # NwkID 0
-
-    def key(self, use: str) -> AES128Key:
-        return AES128Key(Random(f"{self._seed}/{self._number}/{use}").randbytes(16))
-
-    def uniform(self, use: str, span: tuple[float, float]) -> float:
-        return Random(f"{self._seed}/{self._number}/{use}").uniform(*span) if span[0] < span[1] else span[0]
-
-    def place(self, gateway: GatewayPlan, radius_m: float) -> tuple[float, float]:
-        distance_m = radius_m * self._share
-        return (
-            gateway.x_m + distance_m * math.cos(self._angle),
-            gateway.y_m + distance_m * math.sin(self._angle),
-        )
-
-
-def _span(given: float | list[float]) -> tuple[float, float]:
-    """A number is a span of its own. Raises ValueError for one the wrong way round."""
-    low, high = given if isinstance(given, list) else (given, given)
-    if low > high:
-        raise ValueError("the first number is the smaller one")
-    return low, high
 
 
 def _air(table: AirTable) -> AirSettings:
@@ -454,6 +382,7 @@ def _air(table: AirTable) -> AirSettings:
         selectivity_db=table.selectivity_db,
         blocking_dbm=table.blocking_dbm,
         false_headers_per_hour=table.false_headers_per_hour,
+        loss=table.loss,
     )
 
 
@@ -468,7 +397,7 @@ def _source(table: InterferenceTable, name: str) -> SourceConfig:
         bw_hz=table.bw_hz,
         from_s=table.from_s,
         until_s=table.until_s,
-        on_s=_span(table.on_s),
-        off_s=_span(table.off_s),
+        on_s=span_of(table.on_s),
+        off_s=span_of(table.off_s),
         frames=(table.sf, table.size) if table.kind == "lora" else None,
     )

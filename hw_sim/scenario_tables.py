@@ -38,6 +38,18 @@ class AirTable(_Table, frozen=True, kw_only=True):
     selectivity_db: Annotated[float, Meta(ge=0, le=150)] = 73.0
     blocking_dbm: Annotated[float, Meta(ge=-120, le=30)] = -21.0
     false_headers_per_hour: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+    loss: Annotated[float, Meta(ge=0, le=1)] = 0.0  # share of all frames that arrive damaged
+
+
+class ConcentratorTable(_Table, frozen=True, kw_only=True):
+    """In place of modules: eight channels at once (`hw_sim.concentrator`)."""
+
+    channels_hz: Annotated[list[int], Meta(max_length=8)] = []  # none: those usual in the region
+    sub_band: Annotated[int, Meta(ge=1, le=12)] = 2  # of a fixed plan, as networks count them
+    demodulators: Annotated[int, Meta(ge=1, le=64)] = 16
+    full_duplex: bool = False
+    gnss: bool = False  # its frames carry GPS time, and it sends by it
+    counter_ppm: Ppm = 0.0
 
 
 class ModuleTable(_Table, frozen=True, kw_only=True):
@@ -61,6 +73,7 @@ class GatewayTable(_Table, frozen=True, kw_only=True):
     antenna_gain_dbi: Annotated[float, Meta(ge=-10, le=20)] = 0.0
     module: Annotated[list[ModuleTable], Meta(max_length=8)] = []
     rn2483: Annotated[list[Rn2483Table], Meta(max_length=4)] = []
+    concentrator: ConcentratorTable | None = None
     gnss: GnssTable | None = None
 
 
@@ -69,14 +82,21 @@ class NodeTable(_Table, frozen=True, kw_only=True):
 
     count: Annotated[int, Meta(ge=1, le=MAX_NODES)] = 1
     name: Name = "node"  # with a number where there are several
+    version: Literal["1.0.0", "1.0.1", "1.0.2", "1.0.3", "1.0.4", "1.1"] = "1.0.3"
+    device_class: Literal["A", "B", "C"] = msgspec.field(default="A", name="class")
+    region: str = ""  # another than the scenario's: a device that was sent to the wrong country
+    multicast: list[str] = []  # groups it belongs to
     activation: Literal["otaa", "abp"] = "otaa"
     dev_eui: str = ""
     join_eui: str = "0000000000000000"
     app_key: str = ""
+    nwk_key: str = ""  # of 1.1
     dev_addr: str = ""
-    nwk_s_key: str = ""
+    nwk_s_key: str = ""  # of 1.1: FNwkSIntKey
+    s_nwk_s_int_key: str = ""  # of 1.1, as the next one
+    nwk_s_enc_key: str = ""
     app_s_key: str = ""
-    dev_nonce: Literal["random", "counter"] = "random"
+    dev_nonce: Literal["random", "counter"] | None = None  # as the version has it
     x_m: Metres | None = None  # of one device; several are placed at random
     y_m: Metres | None = None
     radius_m: Annotated[float, Meta(gt=0, le=50_000)] = 500.0
@@ -86,6 +106,8 @@ class NodeTable(_Table, frozen=True, kw_only=True):
     leaves_s: Span = msgspec.field(default_factory=lambda: [0.0, 0.0])
     appears_s: Seconds = 0.0
     vanishes_s: Seconds | None = None
+    power_losses_s: Annotated[list[Seconds], Meta(max_length=1000)] = []
+    faults: list[str] = []
     sf: Annotated[int, Meta(ge=7, le=12)] = 7
     bw_hz: Literal[125000, 250000, 500000] = 125000
     adr: bool = True
@@ -98,7 +120,11 @@ class NodeTable(_Table, frozen=True, kw_only=True):
     fport: Annotated[int, Meta(ge=1, le=223)] = 1
     sensors: list[str] = msgspec.field(default_factory=lambda: ["temperature", "humidity"])
     link_check_every: Annotated[int, Meta(ge=0)] = 0
+    time_every: Annotated[int, Meta(ge=0)] = 0
+    rejoin_every_s: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
+    periodicity: Annotated[int, Meta(ge=0, le=7)] = 0
     rx_error_ms: float = 10.0
+    rx_late_ms: Annotated[float, Meta(ge=-500, le=500)] = 0.0
     clock_ppm: PpmOrSpan = 0.0  # of several devices: each its own between two numbers
     clock_ppm_per_c: Ppm = 0.0
     clock_ppm_per_c2: Annotated[float, Meta(ge=-1, le=1)] = 0.0
@@ -107,6 +133,29 @@ class NodeTable(_Table, frozen=True, kw_only=True):
     crystal_ppm_per_c: Ppm = 0.0
     temperature_c: Annotated[float, Meta(ge=-60, le=120)] = 25.0
     temperature_swing_c: Annotated[float, Meta(ge=0, le=60)] = 0.0
+
+
+class MulticastTable(_Table, frozen=True, kw_only=True):
+    """A group: one address and one pair of keys for many devices."""
+
+    name: Name
+    dev_addr: str = ""
+    nwk_s_key: str = ""
+    app_s_key: str = ""
+    periodicity: Annotated[int, Meta(ge=0, le=7)] | None = None  # of class B; none: class C
+
+
+class DownlinkTable(_Table, frozen=True, kw_only=True):
+    """Downlinks that an application orders."""
+
+    at_s: Seconds
+    every_s: Annotated[float, Meta(gt=0, le=31_536_000)] | None = None
+    until_s: Seconds | None = None
+    nodes: str = "*"  # their names, with * and ?; or ...
+    multicast: str = ""  # ... the group
+    fport: Annotated[int, Meta(ge=1, le=223)] = 2
+    payload: Annotated[str, Meta(pattern=r"^([0-9A-Fa-f]{2}){0,242}$")] = "01"
+    confirmed: bool = False
 
 
 class InterferenceTable(_Table, frozen=True, kw_only=True):
@@ -157,6 +206,8 @@ class ScenarioTable(_Table, frozen=True, kw_only=True):
     gateway: GatewayTable | list[GatewayTable]
     nodes: Annotated[list[NodeTable], Meta(min_length=1)]
     interference: Annotated[list[InterferenceTable], Meta(max_length=100)] = []
+    multicast: Annotated[list[MulticastTable], Meta(max_length=100)] = []
+    downlinks: Annotated[list[DownlinkTable], Meta(max_length=1000)] = []
     bursts: Annotated[list[BurstTable], Meta(max_length=1000)] = []
     faults: Annotated[list[FaultTable], Meta(max_length=1000)] = []
     expect: dict[str, Any] = {}

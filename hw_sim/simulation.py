@@ -4,25 +4,32 @@ What `fluxgate sim run` and `fluxgate sim air` run. Nothing between radio and se
 counted is the radio's and the air's doing; `fluxgate demo` has all the rest in between.
 """
 
+import contextlib
 import random
 import threading
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from gateway.lorawan.clock import Instant
-from gateway.lorawan.device import Activation, DeviceConfig
+from gateway.lorawan.errors import OrderError
+from gateway.lorawan.orders import NEVER_NS
 from gateway.lorawan.server import Downlink, NetworkServer
 from gateway.lorawan.settings import Settings
+from hw_sim.concentrator import ConcentratorPlan, SimConcentrator
 from hw_sim.errors import SimError
 from hw_sim.expect import Verdict
 from hw_sim.gnss import gnss_of
 from hw_sim.hosts import LocalHost
-from hw_sim.kernel import Kernel
-from hw_sim.node_config import NodeConfig
+from hw_sim.kernel import Event, Kernel
+from hw_sim.node import Node
+from hw_sim.node_log import Received
 from hw_sim.platforms import lockstep
 from hw_sim.records import Fate, FrameRecord
-from hw_sim.scenario import Scenario
+from hw_sim.registering import profiles_of, registration
+from hw_sim.scenario import DownlinkPlan, Scenario
 from hw_sim.statistics import Statistics
 from hw_sim.trace_recorder import Recorder
 from hw_sim.world import Site, World, build
@@ -30,7 +37,7 @@ from radio.config import RadioConfig
 from radio.gwmp import RxPacket, TxError, TxPacket
 from radio.lora import LoRaModulation
 from radio.owner import ModuleOwner
-from radio.regions import get_region
+from radio.regions import Region, get_region
 from radio.rn2483_owner import Rn2483Owner
 from radio.service import Platform, Radio
 
@@ -39,7 +46,17 @@ EUI_BASE: Final = 0x02F1_FFFE_0000_0001
 COPY_NS: Final = SECOND_NS // 2  # the same frame from another gateway; a device repeats later than that
 FREQUENCY_PPM: Final = 100  # a downlink this near its frequency is on it
 KEPT_ORDERS: Final = 1000
+CFLIST_CHANNELS: Final = 5
 CLOSING_NS: Final = SECOND_NS // 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Ordered:
+    """What an application ordered, for whom, and when."""
+
+    node: Node
+    at_ns: int
+    plan: DownlinkPlan
 
 
 @dataclass(slots=True)
@@ -51,7 +68,7 @@ class _Tally:
     refused: Counter[TxError] = field(default_factory=Counter)
     orders: deque[TxPacket] = field(default_factory=lambda: deque(maxlen=KEPT_ORDERS))
     wrong: int = 0
-    late_ns: int = 0
+    ordered: deque[_Ordered] = field(default_factory=lambda: deque(maxlen=KEPT_ORDERS))
 
 
 class _SiteRadio(Radio):
@@ -78,15 +95,18 @@ class Simulation:
         self.server = NetworkServer(
             get_region(scenario.region), settings=_settings(scenario), rng=random.Random(self.kernel.seed)
         )
+        self.server.use_profiles(profiles_of(scenario.nodes))
         for node in scenario.nodes:
-            self.server.add_device(_device(node))
+            self.server.add_device(registration(node))
         self.radios: list[Radio] = []
+        self._radio_of: dict[bytes, Radio | SimConcentrator] = {}  # by the gateway's EUI
         self.recorders: list[Recorder] = []
         self._record = record
         self._tally = _Tally()
         self._seen: dict[bytes, int] = {}  # when a frame came for the first time
         self._gateway_chips = {chip: site.plan.name for site in self.world.sites for chip in site.receivers}
-        self._senders = frozenset(self.world.chips)
+        self._senders = frozenset(name for site in self.world.sites for name in site.names)
+        self._due_event: Event | None = None
         self.world.air.records.observe(self._on_air)
 
     # -- running ---------------------------------------------------------------------------------------
@@ -94,9 +114,15 @@ class Simulation:
     def start(self) -> None:
         """Bring the radios up. Raises what they fail with."""
         for number, site in enumerate(self.world.sites):
-            radio = self._radio(number, site)
+            eui = (EUI_BASE + number).to_bytes(8)
+            if site.concentrator is not None:
+                self._attach(site, eui, site.concentrator)
+                continue
+            radio = self._radio_of[eui] = self._radio(site, eui)
             radio.start()
             self.radios.append(radio)
+        for plan in self.scenario.downlinks:
+            self.kernel.at(round(plan.at_s * SECOND_NS), partial(self._order, plan))
         plans = [site.plan for site in self.world.sites]
         self.kernel.await_clients(sum(len(plan.all_modules) + (plan.gnss is not None) for plan in plans))
 
@@ -123,8 +149,17 @@ class Simulation:
         self.recorders.append(Recorder(platform))
         return self.recorders[-1].platform
 
-    def _radio(self, number: int, site: Site) -> Radio:
-        eui = (EUI_BASE + number).to_bytes(8)
+    def _attach(self, site: Site, eui: bytes, concentrator: SimConcentrator) -> None:
+        """A concentrator needs no thread: its frames come as events."""
+
+        def on_frames(frames: tuple[RxPacket, ...]) -> None:
+            for rx in frames:
+                self._on_frame(site, eui, rx, self.kernel.now_ns)
+
+        concentrator.on_frames = on_frames
+        self._radio_of[eui] = concentrator
+
+    def _radio(self, site: Site, eui: bytes) -> Radio:
         config = RadioConfig(
             modules=site.plan.all_modules,
             gnss=None if site.plan.gnss is None else gnss_of(site.plan.gnss),
@@ -134,7 +169,7 @@ class Simulation:
         )
 
         def on_frame(rx: RxPacket, end_ns: int) -> None:
-            self._on_frame(site, number, eui, rx, end_ns)
+            self._on_frame(site, eui, rx, end_ns)
 
         return _SiteRadio(site.plan.name, config, self._platform(site), on_frame)
 
@@ -162,7 +197,7 @@ class Simulation:
             for order in self._tally.orders
         )
 
-    def _on_frame(self, site: Site, number: int, eui: bytes, rx: RxPacket, end_ns: int) -> None:
+    def _on_frame(self, site: Site, eui: bytes, rx: RxPacket, end_ns: int) -> None:
         tally, key = self._tally, (site.plan.name, rx.data)
         if tally.pending[key] > 1:
             tally.pending[key] -= 1
@@ -174,7 +209,8 @@ class Simulation:
         outcome = self.server.handle(rx, eui, Instant(end_ns, end_ns))
         tally.delivered += self.server.counters.uplinks - before
         if outcome.downlink is not None:
-            self._answer(self.radios[number], outcome.downlink, end_ns)
+            self._answer(outcome.downlink, eui, end_ns)
+        self._look_later()
 
     def _is_copy(self, data: bytes, now_ns: int) -> bool:
         first_ns = self._seen.get(data)
@@ -185,17 +221,55 @@ class Simulation:
         self._seen[data] = now_ns
         return False
 
-    def _answer(self, radio: Radio, downlink: Downlink, now_ns: int) -> None:
+    def _answer(self, downlink: Downlink, eui: bytes, now_ns: int) -> None:
+        """Hand a downlink to the gateway that heard the uplink, or to the one the server has named."""
+        radio = self._radio_of[downlink.gateway or eui]
         error = TxError.TOO_LATE
         for window, order in enumerate(downlink.windows, 1):
-            result = radio.transmit(order, now_ns)
-            if result.error is TxError.NONE:
+            if isinstance(radio, SimConcentrator):
+                error = radio.order(order).error
+            else:
+                error = radio.transmit(order, now_ns).error
+            if error is TxError.NONE:
                 self._tally.orders.append(order)
                 self.server.sent(downlink, window, Instant(now_ns, now_ns))
                 return
-            error = result.error
             self._tally.refused[error] += 1
         self.server.failed(downlink, error, Instant(now_ns, now_ns))
+
+    # -- downlinks that answer no uplink ---------------------------------------------------------------
+
+    def _order(self, plan: DownlinkPlan) -> None:
+        """An application orders, now and again."""
+        now_ns = self.kernel.now_ns
+        for name in plan.nodes:
+            node = self.world.node(name)
+            now = Instant(now_ns, now_ns)
+            self._tally.ordered.append(_Ordered(node, now_ns, plan))
+            with contextlib.suppress(OrderError):  # a full queue: it counts as one that never arrived
+                self.server.queue_downlink(
+                    node.config.dev_eui, plan.fport, plan.payload, plan.confirmed, now=now
+                )
+        if plan.every_s is not None and now_ns + plan.every_s * SECOND_NS < plan.until_s * SECOND_NS:
+            self.kernel.after(round(plan.every_s * SECOND_NS), partial(self._order, plan))
+        self._look_later()
+
+    def _look_later(self) -> None:
+        """Be called when the server has something to send of itself."""
+        now_ns = self.kernel.now_ns
+        due_ns = max(now_ns, self.server.next_due_ns(Instant(now_ns, now_ns)))
+        if self._due_event is not None:
+            if self._due_event.t_ns <= due_ns:
+                return
+            self.kernel.cancel(self._due_event)
+        self._due_event = None if due_ns >= NEVER_NS else self.kernel.at(due_ns, self._look)
+
+    def _look(self) -> None:
+        self._due_event = None
+        now_ns = self.kernel.now_ns
+        for downlink in self.server.due(Instant(now_ns, now_ns)).downlinks:
+            self._answer(downlink, next(iter(self._radio_of)), now_ns)
+        self._look_later()
 
     # -- judging ---------------------------------------------------------------------------------------
 
@@ -208,6 +282,7 @@ class Simulation:
         for node in nodes:
             for name in ("uplinks", "retransmissions", "confirmed", "acks", "unacknowledged", "missed"):
                 total[name] += getattr(node.counters, name)
+        arrivals_ns = self._arrivals_ns()
         errors_ns = [start.error_ns for node in nodes for start in node.starts]
         lead_ns = self.radios[0].config.tx_lead_us * 1000 if self.radios else 0
         return {
@@ -227,10 +302,27 @@ class Simulation:
             "refused": tally.refused.total(),
             "late_us": max((abs(error_ns + lead_ns) for error_ns in errors_ns), default=0) / 1000,
             "wrong": tally.wrong,
+            "ordered": len(tally.ordered),
+            "arrived": len(arrivals_ns),
+            "arrival_s": max(arrivals_ns, default=0) / SECOND_NS,
             "faults": self.world.injected.total(),
             "noticed": sum(sum(module["faults_by_kind"].values()) for module in modules),
             "broken": sum(bool(module["fault"]) for module in modules),
         }
+
+    def _arrivals_ns(self) -> list[int]:
+        """How long each order took that has arrived: the first frame with its content that was not another's."""
+        waiting: dict[str, list[Received]] = {}
+        found: list[int] = []
+        for order in self._tally.ordered:
+            frames = waiting.setdefault(order.node.config.name, order.node.received)
+            for frame in frames:
+                alike = (frame.fport, frame.payload) == (order.plan.fport, order.plan.payload)
+                if alike and frame.at_ns >= order.at_ns:
+                    frames.remove(frame)
+                    found.append(frame.at_ns - order.at_ns)
+                    break
+        return found
 
     def verdicts(self) -> list[Verdict]:
         """Each expectation of the scenario, judged now."""
@@ -241,6 +333,9 @@ class Simulation:
 def _settings(scenario: Scenario) -> Settings:
     """Devices are kept to the channels that the gateways hear, where all hear the same spreading factor."""
     region = get_region(scenario.region)
+    concentrators = [plan.concentrator for plan in scenario.gateways if plan.concentrator is not None]
+    if concentrators:
+        return _wide_settings(region, concentrators)
     heard = {
         (module.freq_hz, module.modulation)
         for plan in scenario.gateways
@@ -262,16 +357,11 @@ def _settings(scenario: Scenario) -> Settings:
     )
 
 
-def _device(node: NodeConfig) -> DeviceConfig:
-    if node.otaa:
-        return DeviceConfig(
-            dev_eui=node.dev_eui, name=node.name, join_eui=node.join_eui, app_key=node.app_key
-        )
-    return DeviceConfig(
-        dev_eui=node.dev_eui,
-        activation=Activation.ABP,
-        name=node.name,
-        dev_addr=node.dev_addr,
-        nwk_s_key=node.nwk_s_key,
-        app_s_key=node.app_s_key,
-    )
+def _wide_settings(region: Region, plans: Sequence[ConcentratorPlan]) -> Settings:
+    """Devices use all that the concentrators hear: by further channels, or by masks of a fixed plan."""
+    heard = {freq_hz for plan in plans for freq_hz in plan.channels_hz}
+    heard |= {plan.wide.freq_hz for plan in plans if plan.wide is not None}
+    own = region.uplink_channels()
+    if region.fixed_plan:
+        return Settings(uplink_channels=tuple(i for i, freq_hz in enumerate(own) if freq_hz in heard))
+    return Settings(cflist_hz=tuple(sorted(heard - set(own))[:CFLIST_CHANNELS]))

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Final
 
 from hw_sim import fakes
+from hw_sim.errors import SimError
 from hw_sim.gnss import gnss_of
 from hw_sim.hosts import LocalHost
 from hw_sim.kernel import Kernel
@@ -36,8 +37,11 @@ def run(
 ) -> None:
     """Run until SIGTERM or SIGINT; then the devices fall silent, what is on the air ends, and so does this.
 
-    Each further gateway of the scenario has the next EUI. Raises what a radio or a simulated part failed with.
+    Each further gateway of the scenario has the next EUI. Raises SimError for one with a concentrator, and what
+    a radio or a simulated part failed with.
     """
+    if any(plan.concentrator is not None for plan in scenario.gateways):
+        raise SimError("a scenario with a concentrator runs in virtual time only: fluxgate sim run")
     kernel = Kernel(scenario.seed)
     world = build(scenario, kernel)
     counts = Statistics(world)

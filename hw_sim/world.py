@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from hw_sim.air import Air
 from hw_sim.board import Board
+from hw_sim.concentrator import SimConcentrator
 from hw_sim.gnss import SimGnss, build_gnss
 from hw_sim.kernel import Kernel
 from hw_sim.node import Node
@@ -29,15 +30,20 @@ class Site:
     ]  # by what the air calls them: the module's name, after the gateway's where there are several
     modems: dict[str, SimRn2483]  # by port
     gnss: SimGnss | None = None
+    concentrator: SimConcentrator | None = None  # in place of all those
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the air calls its modules and modems."""
+        """What the air calls its modules and modems, or its concentrator."""
+        if self.concentrator is not None:
+            return (self.concentrator.name,)
         return (*self.chips, *(self.modems[modem.port].chip.name for modem in self.plan.rn2483))
 
     @property
     def receivers(self) -> tuple[str, ...]:
-        """What the air calls the modules and modems that listen."""
+        """What the air calls those of them that listen."""
+        if self.concentrator is not None:
+            return (self.concentrator.name,)
         modules = zip(self.chips, self.plan.modules, strict=True)
         return (
             *(name for name, module in modules if module.role.receives),
@@ -126,7 +132,19 @@ def _site(plan: GatewayPlan, kernel: Kernel, air: Air, strict: bool, several: bo
     board.serial.update((port, modem.wire) for port, modem in modems.items())
     if gnss is not None:
         board.serial[gnss.table.port] = gnss.wire
-    return Site(plan, board, chips, modems, gnss)
+    concentrator = None
+    if plan.concentrator is not None:
+        concentrator = SimConcentrator(
+            kernel,
+            air,
+            plan.concentrator_name(several),
+            plan.concentrator,
+            x_m=plan.x_m,
+            y_m=plan.y_m,
+            antenna_gain_dbi=plan.antenna_gain_dbi,
+            group=plan.name,
+        )
+    return Site(plan, board, chips, modems, gnss, concentrator)
 
 
 def _node(scenario: Scenario, kernel: Kernel, air: Air, index: int, strict: bool, boot: int) -> Node:

@@ -13,16 +13,20 @@ from hw_sim.chip_faults import ChipFault
 from hw_sim.expect import METRICS, Expectation
 from hw_sim.kernel import Kernel
 from hw_sim.mobility import AtEnd
+from hw_sim.registering import profile_of, registration
 from hw_sim.rn2483 import Rn2483Table
 from hw_sim.scenario import load, parse, shipped
 from hw_sim.scenario_lines import ScenarioError
 from hw_sim.scenario_tables import (
     AirTable,
     BurstTable,
+    ConcentratorTable,
+    DownlinkTable,
     FaultTable,
     GatewayTable,
     InterferenceTable,
     ModuleTable,
+    MulticastTable,
     NodeTable,
     ScenarioTable,
 )
@@ -171,6 +175,97 @@ def test_every_section_becomes_values() -> None:
     assert (scenario.faults[0].kind, scenario.faults[0].until_s) == ("spi_flip", 120)
     assert scenario.bursts[0].nodes == ("bus-1", "bus-2")
     assert [each.metric for each in scenario.expectations] == ["lost", "received", "joined", "downlinks"]
+
+
+WIDE = """\
+seed = 4
+region = "US915"
+
+[air]
+loss = 0.2
+
+[gateway]
+x_m = 3
+[gateway.concentrator]
+sub_band = 1
+demodulators = 8
+gnss = true
+
+[[multicast]]
+name = "sirens"
+periodicity = 3
+
+[[nodes]]
+name = "valve"
+version = "1.1"
+class = "C"
+multicast = ["sirens"]
+faults = ["deaf", "ignores_mac"]
+power_losses_s = [60]
+rejoin_every_s = 3600
+
+[[nodes]]
+name = "given"
+version = "1.1"
+activation = "abp"
+region = "EU868"
+
+[[downlinks]]
+at_s = 10
+nodes = "val*"
+payload = "0aff"
+
+[[downlinks]]
+at_s = 20
+every_s = 5
+until_s = 60
+multicast = "sirens"
+"""
+
+
+def test_a_concentrator_groups_and_devices_of_1_1_become_values() -> None:
+    scenario = parse(WIDE)
+    plan = scenario.gateways[0].concentrator
+    assert plan is not None
+    assert (plan.channels_hz[0], plan.demodulators, plan.gps_ms) == (902_300_000, 8, 1_456_401_618_000)
+    assert plan.wide is not None
+    assert plan.wide.freq_hz == 903_000_000
+    assert scenario.air.loss == 0.2
+    valve, given = scenario.nodes
+    assert (valve.version, valve.device_class, valve.counts_nonces) == ("1.1", "C", True)
+    assert valve.groups == scenario.groups
+    assert scenario.groups[0].periodicity == 3
+    assert valve.faults == {"deaf", "ignores_mac"}
+    assert valve.nwk_key not in (None, valve.app_key)
+    assert (given.region, given.dr) == ("EU868", 5)
+    keys = {given.nwk_s_key, given.s_nwk_s_int_key, given.nwk_s_enc_key, given.app_s_key}
+    assert len(keys) == 4
+    first, second = scenario.downlinks
+    assert (first.nodes, first.payload, first.every_s) == (("valve",), b"\x0a\xff", None)
+    assert (second.nodes, second.group, second.until_s) == ((), "sirens", 60)
+    assert registration(valve).profile == profile_of(valve).name == "sim-1.1-C"
+    assert registration(given).s_nwk_s_int_key == given.s_nwk_s_int_key
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ('multicast = ["sirens"]', 'multicast = ["bells"]', "nodes[0].multicast"),
+        ('"deaf", ', '"mute", ', "nodes[0].faults"),
+        ("rejoin_every_s = 3600", "rejoin_every_s = 0", "nodes[0].rejoin_every_s"),
+        ('multicast = "sirens"', 'multicast = "bells"', "downlinks[1].multicast"),
+        ('nodes = "val*"', 'nodes = "van*"', "downlinks[0].nodes"),
+        ('region = "EU868"', 'region = "MOON"', "nodes[1].region"),
+        ("sub_band = 1", "channels_hz = [902300000, 902300000]", "gateway.concentrator"),
+        ("[gateway.concentrator]", "[[gateway.module]]\n[gateway.concentrator]", "gateway.concentrator"),
+        ("periodicity = 3", 'app_s_key = "00"', "multicast[0].app_s_key"),
+        ("[[multicast]]", '[[multicast]]\nname = "sirens"\n[[multicast]]', "multicast[1].name"),
+    ],
+)
+def test_what_cannot_be_of_concentrators_and_groups_is_refused(old: str, new: str, key: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        parse(WIDE.replace(old, new))
+    assert caught.value.key == key
 
 
 def test_a_rich_scenario_runs_twice_alike() -> None:
@@ -402,6 +497,9 @@ def test_the_page_tells_every_shipped_scenario_and_every_fault() -> None:
         InterferenceTable,
         BurstTable,
         FaultTable,
+        ConcentratorTable,
+        MulticastTable,
+        DownlinkTable,
         Rn2483Table,
     ],
     ids=lambda table: table.__name__,
@@ -409,7 +507,7 @@ def test_the_page_tells_every_shipped_scenario_and_every_fault() -> None:
 def test_the_page_tells_every_setting(table: type[msgspec.Struct]) -> None:
     missing = [
         name
-        for name in table.__struct_fields__
+        for name in table.__struct_encode_fields__
         if f"`{name}`" not in PAGE and f"[{name}]" not in PAGE and f"gateway.{name}]" not in PAGE
     ]
     assert missing == []
