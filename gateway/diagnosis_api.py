@@ -9,9 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.diagnosis.diagnoser import Diagnoser
+from gateway.diagnosis.explanations import EXPLANATIONS
 from gateway.diagnosis.finding import Finding
 from gateway.diagnosis.heard import Heard
-from gateway.diagnosis.reasons import EXPLANATIONS, Kind, Weight
+from gateway.diagnosis.reasons import Kind, Weight
 from gateway.lorawan.types import DevAddr, DevEUI
 from hub.http.problem import Problem
 from hub.http.service import json_response

@@ -12,7 +12,7 @@ from typing import TypeVar
 from gateway.diagnosis.finding import GATEWAY, Evidence
 from gateway.diagnosis.reasons import Kind
 from gateway.diagnosis.verdict import Registry, Verdict, called, heard, margin_db
-from gateway.lorawan.device import Device
+from gateway.lorawan.device import Activation, Device
 from gateway.lorawan.outcome import Downlink, Joined, Rejected, Uplink
 from radio.gwmp import U32, RxPacket, TxError
 
@@ -112,6 +112,10 @@ class Delivery:
         if device.margin_db is not None:
             evidence["device_hears_margin_db"] = device.margin_db
         words = f"{state.sent} confirmed downlinks were sent to {called(device)} and none was acknowledged"
+        if downlink.klass == "C" and device.config.activation is Activation.OTAA:
+            # It has heard a join-accept, which comes after an uplink: as class A does.
+            words = f"{words}: it has joined, so it hears us after its uplinks, and not in between"
+            return Verdict(topic, Kind.CLASS_MISMATCH, words, {**evidence, "certainty": "likely"}, True)
         return Verdict(topic, Kind.DOWNLINK_UNACKNOWLEDGED, words, evidence, True)
 
     def acknowledged(self, uplink: Uplink) -> Verdict | None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.diagnosis.reasons import EXPLANATIONS, Explanation, Kind
+from gateway.diagnosis.explanations import EXPLANATIONS, Explanation
+from gateway.diagnosis.reasons import Kind
 
 GATEWAY = ""  # the subject of what concerns the gateway as a whole
 DEV_EUI_DIGITS = 16

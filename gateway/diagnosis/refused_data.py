@@ -47,13 +47,21 @@ class RefusedData:
     ) -> Verdict | None:
         """None: nothing is wrong that anybody needs to know of."""
         evidence |= {"dev_addr": str(DevAddr(frame.dev_addr)), "fcnt": frame.fcnt}
+        device = None if rejected.dev_eui is None else self._registry.registered(rejected.dev_eui)
         match rejected.reason:
             case Reason.UNKNOWN_DEV_ADDR:
                 return self._unknown(frame, now_ns, evidence)
+            case "unknown_channel":
+                return (
+                    None if device is None else _own(device, Kind.CHANNEL_UNKNOWN, rejected.detail, evidence)
+                )
+            case "moved_away":
+                return None if device is None else _own(device, Kind.MOVED_AWAY, rejected.detail, evidence)
+            case "counter_reset":
+                return None if device is None else _own(device, Kind.COUNTER_RESET, rejected.detail, evidence)
             case Reason.BAD_MIC:
                 return self._bad_mic(rejected, frame, now_ns, evidence)
             case Reason.REPLAY | Reason.DUPLICATE:
-                device = None if rejected.dev_eui is None else self._registry.registered(rejected.dev_eui)
                 if device is None:
                     return None
                 if rejected.reason is Reason.DUPLICATE or self._is_repetition(device, frame):
@@ -202,6 +210,11 @@ class RefusedData:
             "refused_in_a_row": run.length,
             "good_uplinks_between": run.interrupted,
         }
+        if self._hypotheses and last is not None and _ran_over(last, frame.fcnt) and not run.interrupted:
+            words = (
+                f"{called(device)} has counted to {last} and goes on at {frame.fcnt}: its counter has 16 bits"
+            )
+            return _own(device, Kind.SHORT_COUNTER, words, evidence)
         too_fast = run.length > 1 and run.gap_ns < FASTER_THAN_A_DEVICE_NS
         counts_up = run.length > 1 and run.rising == run.length
         restarted = frame.fcnt <= FIRST_FCNTS and device.config.activation is Activation.ABP
@@ -226,6 +239,10 @@ def of_the_air(rejected: Rejected, evidence: Evidence) -> Verdict | None:
         case Reason.NOT_AN_UPLINK:
             return Verdict(GATEWAY, Kind.FOREIGN_GATEWAY, rejected.detail, evidence, True)
     return None
+
+
+def _ran_over(last: int, fcnt: int) -> bool:
+    return last & 0xFFFF >= 0x1_0000 - NEAR_FCNT and fcnt < NEAR_FCNT
 
 
 def _own(device: Device, kind: Kind, words: str, evidence: Evidence) -> Verdict:
