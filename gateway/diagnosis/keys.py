@@ -1,7 +1,7 @@
 """Which mistake with a key would make this frame verify: hypotheses, tried with the keys that are registered.
 
 A frame that verifies under a hypothesis proves it (one in 4 billion would by chance). What is tried is bounded by
-`Budget`: one test of a key costs about 4 us, all of a join-request's at most 3 ms. No key leaves this module.
+`Budget`: one test of a key costs about 6 us, all of a join-request's at most 7 ms. No key leaves this module.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.lorawan.device import Device, Session
 from gateway.lorawan.frames import MAX_FCNT, DataFrame, JoinRequest, next_fcnt
 from gateway.lorawan.types import AES128Key, DevAddr
 
-TESTS_PER_S = 4000  # about 1.6 % of a core, however many frames ask for it
+TESTS_PER_S = 4000  # about 2.5 % of a core, however many frames ask for it
 MOST_AT_ONCE = 8000
 ALL_TESTS = 1200  # what one frame may take
 OTHER_DEVICES = 400  # whose keys are tried
