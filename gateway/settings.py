@@ -222,8 +222,40 @@ class LorawanSection(Section, frozen=True, kw_only=True):
         tuple[int, ...], Meta(max_length=5, description="further uplink channels given at a join")
     ] = ()
     uplink_channels: Annotated[
-        tuple[int, ...], Meta(description="indices of the only channels the radios hear; empty: all")
+        tuple[int, ...],
+        Meta(
+            description="indices of the only channels the radios hear; empty: from [[radio.module]], or all"
+        ),
     ] = ()
+    steer: Annotated[
+        Literal["auto", "off"],
+        Meta(
+            description="auto: bring devices to what the modules hear; off: where others hear all (docs/mac.md)"
+        ),
+    ] = "auto"
+    rx1_dr_offset: Annotated[int, Meta(ge=0, le=7)] = 0
+    rx2_freq_hz: Annotated[
+        int | None,
+        Meta(description="frequency of RX2; unset: the region's", examples=[869_525_000]),
+    ] = None
+    max_duty: Annotated[
+        int,
+        Meta(ge=0, le=15, description="devices may send 1/2**n of the time; 0: as their region lets them"),
+    ] = 0
+    adr_ack: Annotated[
+        tuple[int, int] | None,
+        Meta(
+            description="LoRaWAN 1.1: a device asks for an answer after 2**n uplinks, slows down 2**m later",
+            examples=[(6, 5)],
+        ),
+    ] = None
+    rejoin: Annotated[
+        tuple[int, int] | None,
+        Meta(
+            description="LoRaWAN 1.1: a device rejoins each 2**(n+10) s or 2**(m+4) uplinks; unset: as it likes",
+            examples=[(10, 3)],
+        ),
+    ] = None
     status_interval_s: Annotated[
         int, Meta(ge=0, description="between questions for battery and margin; 0: never")
     ] = 86400

@@ -7,7 +7,7 @@ what the device has *accepted*, so `index` is the channel number that the device
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from radio.regions import Region
@@ -117,3 +117,14 @@ class ChannelTable:
     def _forget_dl(self, index: int) -> None:
         if index in self.dl_freq:
             self.dl_freq = {number: hz for number, hz in self.dl_freq.items() if number != index}
+
+
+def in_ranges(indices: Iterable[int]) -> str:
+    """Channel numbers for people: 8, 9, 10 and 65 become "8-10, 65"."""
+    parts: list[list[int]] = []
+    for index in indices:
+        if parts and index == parts[-1][-1] + 1:
+            parts[-1].append(index)
+        else:
+            parts.append([index])
+    return ", ".join(f"{each[0]}-{each[-1]}" if len(each) > 1 else str(each[0]) for each in parts)

@@ -251,6 +251,7 @@ class DeviceStatus:
     margin_db: int | None
     queued: int
     problem: str
+    heard_share: float | None  # of its last frames, by the gaps in FCnt, 0..1
 
 
 def status_of(device: Device) -> DeviceStatus:
@@ -275,4 +276,5 @@ def status_of(device: Device) -> DeviceStatus:
         margin_db=device.margin_db,
         queued=len(device.orders),
         problem=device.problem,
+        heard_share=device.heard.share,
     )

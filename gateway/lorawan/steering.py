@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from gateway.lorawan import adr
-from gateway.lorawan.channels import MAX_DYNAMIC, ChannelTable
+from gateway.lorawan.channels import MAX_DYNAMIC, ChannelTable, in_ranges
 from gateway.lorawan.profile import Profile, Version
 from gateway.lorawan.settings import Settings
 from radio.lora import LoRaModulation
@@ -249,7 +249,7 @@ def _hears(plan: Plan) -> str:
     for index in plan.channels or ():
         by_rates.setdefault(plan.heard[index], []).append(index)
     parts = [
-        f"channel{'s' if len(indices) > 1 else ''} {_ranges(indices)} at {_rate_words(plan.region, rates)}"
+        f"channel{'s' if len(indices) > 1 else ''} {in_ranges(indices)} at {_rate_words(plan.region, rates)}"
         for rates, indices in by_rates.items()
     ]
     return f"This gateway hears {', and '.join(parts)}."
@@ -358,14 +358,3 @@ def _share(plan: Plan) -> float:
 def _rate_words(region: Region, rates: frozenset[int]) -> str:
     names = [f"SF{region.uplink_data_rates[rate].sf} (DR{rate})" for rate in sorted(rates, reverse=True)]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _ranges(indices: list[int]) -> str:
-    """8, 9, 10 and 65 become "8-10, 65"."""
-    parts: list[list[int]] = []
-    for index in indices:
-        if parts and index == parts[-1][-1] + 1:
-            parts[-1].append(index)
-        else:
-            parts.append([index])
-    return ", ".join(f"{each[0]}-{each[-1]}" if len(each) > 1 else str(each[0]) for each in parts)
