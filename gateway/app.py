@@ -23,11 +23,14 @@ from typing import Any, TextIO
 
 import uvloop
 
-from gateway import __version__, doors, logs, nats_parts
+from gateway import __version__, codec_parts, doors, logs, nats_parts
 from gateway.api import Api
 from gateway.clock import SystemClock
 from gateway.commands import Commands
 from gateway.copies import Copies, CopiesReceiver
+from gateway.devices import parts as device_parts
+from gateway.devices.profiles import ProfileLibrary
+from gateway.devices.records import Records
 from gateway.diagnosis_api import DiagnosisApi
 from gateway.diagnosis_clock import DiagnosisClock
 from gateway.doors import Doors
@@ -41,7 +44,8 @@ from gateway.lorawan import store
 from gateway.lorawan.publish import Publisher
 from gateway.lorawan.seal import SEAL_KEY_SIZE, Sealer
 from gateway.lorawan.server import NetworkServer
-from gateway.lorawan.settings import Settings
+from gateway.lorawan.settings import Listener, Settings
+from gateway.mac_api import MacApi
 from gateway.machine import gateway_eui
 from gateway.migrations import MIGRATIONS
 from gateway.nats_source import NatsSource
@@ -78,6 +82,7 @@ log = logging.getLogger(__name__)
 DAY_S = 86_400
 SEAL_KEY_FILE = "lorawan.key"
 LOCK_FILE = "lock"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")  # nobody else's forwarder reaches a GWMP server there
 UMASK = 0o077  # what we write is for this user alone: databases hold messages and names, the rest secrets
 SWITCH_INTERVAL_S = 0.001  # the writer thread gets the interpreter this soon while the loop is busy
 GC_THRESHOLD = 20_000  # new objects between collections; a burst of uplinks makes that many in 0.1 s
@@ -91,6 +96,8 @@ class Core:
     server: NetworkServer
     failure: asyncio.Future[None]
     clock: SystemClock
+    profiles: ProfileLibrary
+    records: Records
 
 
 @dataclass(slots=True)
@@ -105,6 +112,7 @@ class Gateway:
     relays: list[Relay]
     source: StatusSource
     radio: RadioLink
+    devices: device_parts.DeviceParts
     station: StationDoor | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -166,7 +174,10 @@ async def opened_core(config: Config) -> AsyncIterator[Core]:
             ) from error
         writer = store.Store(sealer.seal, sealer.unseal)
         stored = await _stored(hub, writer)
-        yield Core(hub, _server(config, writer, stored), failure, clock)
+        with contextlib.closing(hub.log.reader()) as reader:
+            profiles, records = ProfileLibrary.load(reader.connection), Records.load(reader.connection)
+        server = _server(config, writer, stored, profiles)
+        yield Core(hub, server, failure, clock, profiles, records)
 
 
 async def _stored(hub: Hub, writer: store.Store) -> store.Stored:
@@ -197,7 +208,10 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
     async with opened_core(config) as core, contextlib.AsyncExitStack() as stack:
         hub, server, clock = core.hub, core.server, core.clock
         live = LiveFrames()
-        uplinks = Uplinks(server, Publisher(hub.boot), hub.access, hub.log, live, clock.now)
+        codecs = codec_parts.opened(hub, server)
+        publisher = Publisher(hub.boot, codecs.codecs)
+        uplinks = Uplinks(server, publisher, hub.access, hub.log, live, clock.now)
+        stack.push_async_callback(codecs.close, uplinks)
         try:
             uplinks.elsewhere = answering_elsewhere(config.radio.server)
         except ValueError as error:
@@ -234,7 +248,18 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         )
         radio = RadioLink(_radio_socket(config), clock.mono_ns, told=clock.told)
         uplinks.diagnoser.radio_connected = source.connected
-        source.warnings, source.copies = uplinks.warnings, copies.copies.counters
+        devices = device_parts.opened(
+            hub,
+            server,
+            core.profiles,
+            core.records,
+            uplinks.publisher.codecs.names,
+            uplinks.diagnoser,
+            clock.now,
+        )
+        source.devices = devices.fleet
+        source.warnings = lambda: [*uplinks.warnings(), *devices.fleet.warnings()]
+        source.copies = copies.copies.counters
         mqtt_door = mqtt.MqttDoor(
             hub, config.mqtt.host, config.mqtt.port, gateway=eui.hex(), version=__version__
         )
@@ -243,9 +268,12 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             hub,
             routes(
                 [
-                    *Api(hub, server, source, live).endpoints(),
+                    *Api(source, live).endpoints(),
+                    *devices.endpoints(),
+                    *codecs.endpoints(),
                     *DiagnosisApi(uplinks.diagnoser).endpoints(),
                     *DownlinkApi(server, uplinks.downlinks, clock.now).endpoints(),
+                    *MacApi(hub, server).endpoints(),
                     *OscoreApi(coap_door.contexts).endpoints(),
                     *RadioApi(radio).endpoints(),
                 ]
@@ -256,6 +284,8 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             gateway=eui.hex(),
         )
         app.add_counters(source.metrics)
+        app.add_counters(devices.fleet.metrics)
+        app.add_counters(codecs.metrics)
         app.add_counters(radio.metrics)
         app.add_counters(lambda: {f"fluxgate_mqtt_{name}": n for name, n in mqtt_door.counters.items()})
         app.add_counters(lambda: {f"fluxgate_coap_{name}": n for name, n in coap_door.counters.items()})
@@ -269,13 +299,14 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
                 await station.start()
             source.station = station.status
             app.add_counters(station.metrics)
-        gateway = Gateway(core, uplinks, link, opened, gwmp_port, relays, source, radio, station)
+        gateway = Gateway(core, uplinks, link, opened, gwmp_port, relays, source, radio, devices, station)
         files = StatusFiles(Path(config.gateway.runtime_dir), source, hub.registry.claim_code)
         gateway.tasks = [
             *(asyncio.create_task(relay.run(), name=f"upstream {relay.status().name}") for relay in relays),
             *(asyncio.create_task(each.run(), name=f"nats {each.status().name}") for each in sources),
             asyncio.create_task(files.run(), name="status files"),
             asyncio.create_task(clock.keep(), name="clock"),
+            asyncio.create_task(devices.fleet.keep_summed_up(), name="devices summed up"),
             asyncio.create_task(radio.run(), name="radio process"),
             asyncio.create_task(link.expire(), name="unanswered downlinks"),
             asyncio.create_task(downlink_clock.run(), name="downlinks due"),
@@ -362,7 +393,9 @@ def _lock_file(path: Path) -> TextIO:
         return path.open()
 
 
-def _server(config: Config, writer: store.Store, stored: store.Stored) -> NetworkServer:
+def _server(
+    config: Config, writer: store.Store, stored: store.Stored, profiles: ProfileLibrary
+) -> NetworkServer:
     settings = config.lorawan
     try:
         region = region_of(config)
@@ -371,11 +404,18 @@ def _server(config: Config, writer: store.Store, stored: store.Stored) -> Networ
             settings.net_id,
             settings=Settings(
                 rx1_delay_s=settings.rx1_delay_s,
+                rx1_dr_offset=settings.rx1_dr_offset,
                 rx2_dr=settings.rx2_dr,
+                rx2_freq_hz=settings.rx2_freq_hz,
                 max_eirp_dbm=settings.max_eirp_dbm,
                 limit_dwell=config.radio.limit_dwell,
                 cflist_hz=settings.cflist_hz,
                 uplink_channels=settings.uplink_channels or None,
+                heard=_listeners(config),
+                steer=settings.steer,
+                max_duty=settings.max_duty,
+                adr_ack=settings.adr_ack,
+                rejoin=settings.rejoin,
                 adr=settings.adr,
                 adr_margin_db=settings.adr_margin_db,
                 adr_max_dr=_adr_max_dr(config, region),
@@ -383,9 +423,21 @@ def _server(config: Config, writer: store.Store, stored: store.Stored) -> Networ
             ),
             writer=writer,
             stored=stored,
+            profiles=profiles.all,
         )
     except (KeyError, ValueError) as error:
         raise StartFailed(f"gateway.region, [lorawan]: {error}") from error
+
+
+def _listeners(config: Config) -> tuple[Listener, ...]:
+    """All that hears uplinks: the modules, where no other gateway is expected; else empty, for everything."""
+    if config.station.port or config.lorawan.host not in LOOPBACK:
+        return ()
+    return tuple(
+        Listener(module.freq_hz, module.sweep_sfs or (module.sf,), module.bw_hz)
+        for module in with_roles(config.radio.module)
+        if module.role != "tx"
+    )
 
 
 def _adr_max_dr(config: Config, region: Region) -> int | None:

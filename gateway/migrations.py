@@ -1,9 +1,10 @@
 """Every table of the gateway, in the order in which its database has grown."""
 
 from gateway import nats_source
+from gateway.codecs import library
 from gateway.devices import profiles, records
 from gateway.diagnosis import store as findings
-from gateway.lorawan import orderstore, store
+from gateway.lorawan import groupstore, macstore, orderstore, store
 from gateway.upstream import refusals
 from hub import coap, mqtt
 from hub.http import MIGRATIONS as HTTP_MIGRATIONS
@@ -19,4 +20,7 @@ MIGRATIONS = (
     *profiles.MIGRATIONS,
     *records.MIGRATIONS,
     *findings.MIGRATIONS,
+    *macstore.MIGRATIONS,
+    *groupstore.MIGRATIONS,
+    *library.MIGRATIONS,
 )

@@ -18,10 +18,10 @@ from typing import Any
 import msgspec
 
 from gateway.copies import CopyCounters
+from gateway.devices.fleet import Fleet
 from gateway.link import Link
 from gateway.live import LiveFrames
 from gateway.lorawan.clock import Instant
-from gateway.lorawan.device import DeviceStatus
 from gateway.lorawan.server import NetworkServer
 from gateway.nats_source import NatsSource
 from gateway.settings import ModuleSection
@@ -67,6 +67,7 @@ class StatusSource:
         self.station: Callable[[], list[Status]] = list  # concentrators with Basics Station
         self.warnings: Callable[[], list[str]] = list  # sentences on devices that two sides answer
         self.copies = CopyCounters()
+        self.devices: Fleet | None = None  # None where tools ask without a running gateway
         self._started_ns = clock().mono_ns
 
     def status(self) -> Status:
@@ -108,6 +109,7 @@ class StatusSource:
             },
             "upstream": self.upstream(),
             "nats": [asdict(source.status()) for source in self._sources],
+            "devices": self._devices(),
             "counters": self.counters(),
         }
 
@@ -176,7 +178,7 @@ class StatusSource:
         """What local tools are shown: the status with devices and the last frames."""
         return {
             **self.status(),
-            "devices": [device_view(device) for device in self._server.devices(SHOWN_DEVICES)],
+            "shown_devices": self.devices.first(SHOWN_DEVICES) if self.devices else [],
             "frames": self._live.after(0, SHOWN_FRAMES),
         }
 
@@ -190,7 +192,21 @@ class StatusSource:
         """Whether any packet forwarder or concentrator is there."""
         now_ns = self._clock().mono_ns
         known = self._link.forwarders.known.values()
-        return any(now_ns - each.last_seen_ns < RADIO_SILENT_S * 1e9 for each in known) or bool(self.station())
+        return any(now_ns - each.last_seen_ns < RADIO_SILENT_S * 1e9 for each in known) or bool(
+            self.station()
+        )
+
+    def _devices(self) -> Status:
+        """How many devices there are, and how they stand; at most some seconds old."""
+        if self.devices is None:
+            return {"total": self._server.device_count}
+        summary = self.devices.summary
+        return {
+            "total": summary.total,
+            "attention": summary.attention,
+            "missed": summary.missed,
+            "states": {str(state): count for state, count in summary.states.items() if count},
+        }
 
     def _radio(self, now_ns: int) -> Status:
         gateways: list[Status] = []
@@ -218,31 +234,6 @@ class StatusSource:
                 for each in self._modules
             ],
         }
-
-
-def device_view(device: DeviceStatus) -> Status:
-    """A device as the API shows it: no keys."""
-    return {
-        "dev_eui": str(device.dev_eui),
-        "name": device.name,
-        "activation": device.activation.value,
-        "join_eui": None if device.join_eui is None else str(device.join_eui),
-        "dev_addr": None if device.dev_addr is None else str(device.dev_addr),
-        "codec": device.codec,
-        "thing_id": device.thing_id,
-        "channel_id": device.channel_id,
-        "last_seen": None if device.last_seen_ns is None else device.last_seen_ns / 1e9,
-        "rssi_dbm": device.rssi_dbm,
-        "snr_db": device.snr_db,
-        "sf": device.sf,
-        "fcnt_up": device.fcnt_up,
-        "fcnt_down": device.fcnt_down,
-        "uplinks": device.uplinks,
-        "battery": device.battery,
-        "margin_db": device.margin_db,
-        "queued": device.queued,
-        "problem": device.problem,
-    }
 
 
 class StatusFiles:

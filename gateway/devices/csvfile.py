@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from gateway.devices import names
 
 MAX_LINES = 10_000  # devices at most a gateway has
-MAX_BYTES = 8 << 20  # of text: a line with every key has about 300
+MAX_BYTES = 4 << 20  # of text: a line with every key has about 300
 MAX_CELL = 1024
 MAX_COLUMNS = 64
 

@@ -104,10 +104,15 @@ class Records:
     def get(self, dev_eui: int) -> Record:
         return self._records.get(dev_eui, UNKNOWN)
 
-    def put(self, dev_eui: DevEUI, record: Record) -> Write:
-        """Keep it; it is kept for good once the write is durable."""
+    def put(self, dev_eui: int, record: Record) -> None:
         self._records[dev_eui] = record
-        tags = msgspec.json.encode(dict(record.tags)).decode()
+
+    def remove(self, dev_eui: int) -> None:
+        self._records.pop(dev_eui, None)
+
+    @staticmethod
+    def write(dev_eui: DevEUI, record: Record) -> Write:
+        """What keeps a record; `put` once it is durable."""
         return (
             "INSERT OR REPLACE INTO lorawan_record VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -115,27 +120,13 @@ class Records:
                 int(record.own_codec),
                 record.interval_s,
                 record.description,
-                tags,
+                msgspec.json.encode(dict(record.tags)).decode(),
                 record.registered_ns,
                 record.exported_ns,
                 record.moved_ns,
             ),
         )
 
-    def restore(self, dev_eui: int, record: Record | None) -> None:
-        """Back to what `maybe` gave, where writes could not be kept."""
-        if record is None:
-            self._records.pop(dev_eui, None)
-        else:
-            self._records[dev_eui] = record
-
-    def maybe(self, dev_eui: int) -> Record | None:
-        return self._records.get(dev_eui)
-
-    def remove(self, dev_eui: DevEUI) -> Write:
-        self._records.pop(dev_eui, None)
+    @staticmethod
+    def gone(dev_eui: DevEUI) -> Write:
         return "DELETE FROM lorawan_record WHERE dev_eui = ?", (str(dev_eui),)
-
-    def follows_profile(self, dev_eui: int) -> bool:
-        """The device takes its codec from its profile."""
-        return not self.get(dev_eui).own_codec

@@ -81,6 +81,9 @@ class HttpApp:
             },
         )
         self._starlette.router.redirect_slashes = False
+        self._longer = {
+            (each.method, each.path): each.max_body for each in self.endpoints if each.max_body != MAX_BODY
+        }
         state = self._starlette.state
         state.hub = hub
         state.credentials = self._credentials
@@ -145,7 +148,8 @@ class HttpApp:
         if Publisher.wants(scope["method"], path):
             await self.publisher(scope, receive, send)
             return
-        await self._starlette(scope, bounded(receive, MAX_BODY), self._counting(send))
+        limit = self._longer.get((scope["method"], path), MAX_BODY)
+        await self._starlette(scope, bounded(receive, limit), self._counting(send))
 
     def _counting(self, send: Send) -> Send:
         async def count(message: Message) -> None:

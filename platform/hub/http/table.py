@@ -17,6 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from hub.http.auth import require, require_manager, require_user
+from hub.http.body import MAX_BODY
 from hub.http.conditional import check_precondition, tag
 from hub.http.problem import Problem
 
@@ -65,6 +66,7 @@ class Endpoint:
     refuses: tuple[int, ...] = ()  # statuses beyond those that follow from the row
     parameters: tuple[Parameter, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)  # of the answer, with what they say
+    max_body: int = MAX_BODY  # bytes; another bound only where the path has no parameters
 
 
 def guard(request: Request, needs: Needs) -> None:
