@@ -23,7 +23,7 @@ from hub.log import Write
 from hub.senml import MAX_UNIT
 
 MAX_CODECS = 200
-MAX_SOURCE = 256 << 10  # characters; the longest of the well-known ones has 150,000
+MAX_SOURCE = 200_000  # characters; the longest of the well-known ones has 150,000
 MAX_SAMPLES = 64
 MAX_UNITS = 200
 VERSIONS_KEPT = 5  # earlier ones of each codec
@@ -204,7 +204,8 @@ class Library(Mapping[str, ScriptCodec]):
             "SELECT name, body FROM lorawan_codec ORDER BY name LIMIT ?", (MAX_CODECS,)
         ):
             try:
-                self._take(name, _read(row))
+                body = _read(row)
+                self.take(ScriptCodec(name, body, self.script(body.source), self.worker))
             except msgspec.MsgspecError as error:
                 problems.append(f"codec {name} cannot be read and is left out: {error}")
         return problems
@@ -213,10 +214,10 @@ class Library(Mapping[str, ScriptCodec]):
         """A script that is not stored: for a test."""
         return Script(next(self._numbers), source)
 
-    def put(self, name: str, body: Body, now_ns: int) -> tuple[Body, list[Write]]:
-        """Store a codec; the one before is kept as an earlier version. Raises CodecError.
+    def prepare(self, name: str, body: Body, now_ns: int) -> tuple[ScriptCodec, list[Write]]:
+        """A codec as it is to be stored, and how; the one before is kept as an earlier version. Raises CodecError.
 
-        In memory it holds at once, as devices may use it from now on.
+        Devices use it once it is given to `take`, when the writes are durable.
         """
         check(name, body)
         before = self._codecs.get(name)
@@ -244,19 +245,23 @@ class Library(Mapping[str, ScriptCodec]):
                 (name, _written(body), now_ns),
             )
         )
-        self._take(name, body)
-        return body, writes
+        return ScriptCodec(name, body, self.script(body.source), self.worker), writes
 
-    def remove(self, name: str) -> list[Write]:
-        """Forget a codec with its earlier versions. Raises KeyError."""
+    def take(self, codec: ScriptCodec) -> None:
+        """Devices use it from now on."""
+        self._codecs[codec.name] = codec
+
+    def forget(self, name: str) -> None:
+        """No device uses it any more. Raises KeyError."""
         del self._codecs[name]
-        return [
-            ("DELETE FROM lorawan_codec WHERE name = ?", (name,)),
-            ("DELETE FROM lorawan_codec_before WHERE name = ?", (name,)),
-        ]
 
-    def _take(self, name: str, body: Body) -> None:
-        self._codecs[name] = ScriptCodec(name, body, self.script(body.source), self.worker)
+
+def removal(name: str) -> list[Write]:
+    """A codec goes, with its earlier versions."""
+    return [
+        ("DELETE FROM lorawan_codec WHERE name = ?", (name,)),
+        ("DELETE FROM lorawan_codec_before WHERE name = ?", (name,)),
+    ]
 
 
 def earlier(connection: sqlite3.Connection, name: str) -> list[Body]:

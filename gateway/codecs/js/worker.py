@@ -106,6 +106,7 @@ class CodecWorker:
         self._watch: asyncio.TimerHandle | None = None
         self._last_sign_s = 0.0  # loop time
         self._pumping = False
+        self._drained: asyncio.Future[None] | None = None
         self._closed = False
 
     @property
@@ -139,6 +140,12 @@ class CodecWorker:
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.load(script, partial(_set, answer))
         return await answer
+
+    async def drained(self) -> None:
+        """Return when every call has been answered."""
+        while self.waiting:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
 
     def close(self) -> None:
         """End the process; calls without an answer are lost, and told so."""
@@ -225,6 +232,13 @@ class CodecWorker:
         for frame in frames:
             self._answered(frame)
         self._pump()
+        self._tell_drained()
+
+    def _tell_drained(self) -> None:
+        if self._drained is not None and not self.waiting:
+            if not self._drained.done():
+                self._drained.set_result(None)
+            self._drained = None
 
     def _answered(self, frame: Frame) -> None:
         if frame.kind == Kind.READY:
@@ -330,6 +344,7 @@ class CodecWorker:
                 return
         if self._waiting:
             self._pump()
+        self._tell_drained()
 
     def _tried_again(self, call: _Call, ending: Ending) -> bool:
         """Whether `call`, of which its process died, deserves another try; if not, it is answered."""
@@ -357,6 +372,7 @@ class CodecWorker:
         self._waiting.clear()
         for call in calls:
             call.done(Result(Verdict.LOST, words=words))
+        self._tell_drained()
 
 
 def _set(answer: asyncio.Future[Result], result: Result) -> None:
