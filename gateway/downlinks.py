@@ -7,17 +7,18 @@ it tells, and a downlink that acknowledges or uses a counter not yet reserved le
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Protocol
 
 from msgspec import structs
 
+from gateway.copies import Heard
 from gateway.live import LiveFrames, spoken
 from gateway.lorawan import orderstore, receipts
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.errors import UnknownDevice
-from gateway.lorawan.outcome import Downlink, Due, OrderFate, Receipt, Writes
+from gateway.lorawan.outcome import Downlink, Due, Elsewhere, OrderFate, Receipt, Writes
 from gateway.lorawan.receipts import TX_ERROR_WORDS
 from gateway.lorawan.server import NetworkServer, Queued
 from gateway.turns import Turns
@@ -25,13 +26,20 @@ from hub.access import Access, Action, Principal, Resource
 from hub.errors import HubError
 from hub.log import Done, Log
 from hub.message import Message
-from radio.gwmp import TxError
+from radio.gwmp import U32, RxPacket, TxError
 
 log = logging.getLogger(__name__)
+
+MAX_ELSEWHERE = 256
+LEAD_NS = 100_000_000  # a gateway needs an order this long before its window
 
 
 class Transmitter(Protocol):
     """The links, as far as downlinks go."""
+
+    def only(self) -> bytes:
+        """EUI of the gateway to take where the server knows none; b"" where there is none."""
+        ...
 
     def transmit(self, downlink: Downlink, eui: bytes) -> None: ...
 
@@ -53,6 +61,8 @@ class Downlinks:
         self.changed: Callable[[], None] = _nothing
         self.denied = 0  # receipts: the device's thing may not publish on its channel
         self.lost = 0  # changes that the log had no room for
+        self.elsewhere = 0  # downlinks tried through a further gateway
+        self._elsewhere: dict[str, tuple[Elsewhere, ...]] = {}  # by id: downlinks about to be ordered
         self._server = server
         self._access = access
         self._log = hub_log
@@ -106,6 +116,7 @@ class Downlinks:
         """Receipts as messages to append and rows to keep; they are shown to live viewers at once."""
         messages: list[Message] = []
         writes: Writes = []
+        self.changed()
         for receipt in told:
             writes += orderstore.kept(receipt)
             if (message := self._message(receipt)) is not None:
@@ -114,13 +125,33 @@ class Downlinks:
                 self._show_receipt(receipt)
         return messages, writes
 
+    def heard_by(self, downlink: Downlink, rx: RxPacket, others: Sequence[Heard], at: Instant) -> None:
+        """The uplink that `downlink` answers was heard, as `rx`, by others too: they may send what the best refuses."""
+        elsewhere = []
+        for other in others:
+            windows, opens_ns = [], []
+            for packet in downlink.windows:
+                if packet.tmst is not None:
+                    after_us = (packet.tmst - rx.tmst) % U32
+                    windows.append(structs.replace(packet, tmst=(other.rx.tmst + after_us) % U32))
+                    opens_ns.append(at.mono_ns + after_us * 1000)
+            elsewhere.append(Elsewhere(other.eui, tuple(windows), tuple(opens_ns)))
+        while len(self._elsewhere) >= MAX_ELSEWHERE:
+            del self._elsewhere[next(iter(self._elsewhere))]
+        self._elsewhere[downlink.id] = tuple(elsewhere)
+
     def transmit(self, downlink: Downlink, eui: bytes | None = None) -> None:
         """Order a downlink from the gateway `eui`, which heard the uplink, or from the one the server has named."""
-        gateway = downlink.gateway or eui or b""
-        if self.transmitter is not None:
-            if downlink.gateway is None:
-                downlink = structs.replace(downlink, gateway=gateway)
-            self.transmitter.transmit(downlink, gateway)
+        self.changed()
+        if self.transmitter is None:
+            return
+        gateway = downlink.gateway or eui
+        if gateway is None:
+            gateway = self.transmitter.only()
+        elsewhere = self._elsewhere.pop(downlink.id, ())
+        if elsewhere or downlink.gateway is None:
+            downlink = structs.replace(downlink, gateway=gateway, elsewhere=elsewhere or downlink.elsewhere)
+        self.transmitter.transmit(downlink, gateway)
 
     # From the links
 
@@ -131,9 +162,30 @@ class Downlinks:
         self._show(downlink, f"sent in {name}", **spoken(downlink.windows[window - 1]))
 
     def failed(self, downlink: Downlink, error: TxError) -> None:
-        """No window could be used."""
+        """No window could be used: another gateway is tried where there is one, and time."""
+        if self._elsewhere_instead(downlink, error):
+            return
         self.carry_out(self._server.failed(downlink, error, self._clock()))
         self._show(downlink, f"not sent: {TX_ERROR_WORDS.get(error, str(error))}", reason=str(error))
+
+    def _elsewhere_instead(self, downlink: Downlink, error: TxError) -> bool:
+        in_time_ns = self._clock().mono_ns + LEAD_NS
+        for number, other in enumerate(downlink.elsewhere):
+            open_still = [i for i, opens_ns in enumerate(other.opens_ns) if opens_ns > in_time_ns]
+            if open_still:
+                self.elsewhere += 1
+                again = structs.replace(
+                    downlink,
+                    gateway=other.gateway,
+                    windows=tuple(other.windows[i] for i in open_still),
+                    names=tuple(downlink.names[i] for i in open_still),
+                    elsewhere=downlink.elsewhere[number + 1 :],
+                )
+                words = f"refused by {(downlink.gateway or b'').hex()}, tried through {other.gateway.hex()}"
+                self._show(downlink, f"{words}: {TX_ERROR_WORDS.get(error, str(error))}", reason=str(error))
+                self.transmit(again)
+                return True
+        return False
 
     # Receipts
 

@@ -225,6 +225,10 @@ class UdpLink:
         forwarder = self.link.forwarders.known.get(eui)
         return forwarder is not None and forwarder.downlink_address is not None
 
+    def reachable(self) -> list[bytes]:
+        """Every forwarder that a downlink can be ordered from."""
+        return [eui for eui in self.link.forwarders.known if self.reaches(eui)]
+
     def transmit(self, downlink: Downlink, eui: bytes) -> None:
         """Order a downlink from the forwarder `eui`."""
         self.link.transmit(downlink, eui, self._clock())

@@ -11,6 +11,7 @@ class Link(Protocol):
     """One way to gateways: GWMP, or the LNS of Basics Station."""
 
     def reaches(self, eui: bytes) -> bool: ...
+    def reachable(self) -> list[bytes]: ...
     def transmit(self, downlink: Downlink, eui: bytes) -> None: ...
 
 
@@ -31,6 +32,10 @@ class Links:
     def reaches(self, eui: bytes) -> bool:
         """Whether a downlink can be ordered from the gateway `eui`."""
         return any(link.reaches(eui) for link in self._links)
+
+    def only(self) -> bytes:
+        """A gateway for a device that none has heard since the start: the first there is; b"" where none is there."""
+        return next((eui for link in self._links for eui in link.reachable()), b"")
 
     def transmit(self, downlink: Downlink, eui: bytes) -> None:
         """Order a downlink from the gateway `eui`, by its link."""

@@ -107,7 +107,12 @@ class Uplinks:
         self.turns.close()
 
     def _uplink(self, uplink: Uplink, eui: bytes, others: Sequence[Heard]) -> None:
-        gateways = by_gateway(Heard(uplink.rx, eui), others) if others else ()
+        gateways: Sequence[Heard] = ()
+        if others:
+            gateways = by_gateway(Heard(uplink.rx, eui), others)
+            uplink.device.gateways = tuple(each.eui for each in gateways)
+            if uplink.downlink is not None:
+                self.downlinks.heard_by(uplink.downlink, uplink.rx, gateways[1:], uplink.at)
         publisher = self.publisher
         if publisher.codecs.later or self.turns:  # neither, on most gateways
             if (codec := publisher.later(uplink)) is not None:

@@ -128,8 +128,8 @@ def route_gone(dev_eui: DevEUI) -> Write:
 def load(conn: sqlite3.Connection, devices: Mapping[str, Device]) -> None:
     """Give `devices`, by DevEUI in hex, back their orders.
 
-    Those of class B and C are told where they are reached. What was under way when the process ended: a confirmed order may still be acknowledged, an unconfirmed one is
-    sent again, as nobody knows whether it was.
+    Those of class B and C are told where they are reached. What was under way when the process ended: a confirmed
+    order may still be acknowledged, an unconfirmed one is sent again, as nobody knows whether it was.
     """
     for eui, gateway in conn.execute("SELECT dev_eui, gateway FROM lorawan_route"):
         if eui in devices:

@@ -31,6 +31,7 @@ class Reason(enum.StrEnum):
     COUNTER_RESET = "counter_reset"
     UNKNOWN_CHANNEL = "unknown_channel"
     MOVED_AWAY = "moved_away"
+    MULTICAST_ADDRESS = "multicast_address"
     DEV_NONCE_USED = "dev_nonce_used"
     REJOIN_COUNT_USED = "rejoin_count_used"
     NOT_JOINED = "not_joined"

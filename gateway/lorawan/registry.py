@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from gateway.lorawan import store
 from gateway.lorawan.device import Device, Session
+from gateway.lorawan.group import Group
 from gateway.lorawan.outcome import Writes
 
 NOBODYS: tuple[Session, ...] = ()
@@ -16,6 +17,7 @@ class Registry:
         """`last_session` is the highest id of a session in the store."""
         self.devices: dict[int, Device] = {}  # by DevEUI; at most settings.max_devices
         self.sessions: dict[int, tuple[Session, ...]] = {}  # by DevAddr: those of registered devices
+        self.groups: Mapping[int, Group] = {}  # by McAddr: multicast groups, under whose address nobody sends
         self._last_session = last_session
 
     def next_session(self) -> int:

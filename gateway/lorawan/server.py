@@ -26,6 +26,7 @@ from gateway.lorawan.frames import DataFrame, JoinRequest, RejoinRequest, parse
 from gateway.lorawan.joining import Joins, Sessions
 from gateway.lorawan.joinserver import LocalJoinServer
 from gateway.lorawan.maclayer import NEVER_NS, MacLayer
+from gateway.lorawan.multicast import Groups
 from gateway.lorawan.orders import Orders, Queued
 from gateway.lorawan.outcome import Downlink, Due, Joined, Outcome, Reason, Rejected, Uplink, Writes
 from gateway.lorawan.profile import DEFAULT, DEFAULT_NAME, Profile
@@ -80,6 +81,8 @@ class NetworkServer:
         self._counters = Counters()
         self._registry = Registry(stored.last_session)
         self._devices = self._registry.devices
+        self.groups = Groups(region, self.settings, self._store.groups, self._devices, stored.groups)
+        self._registry.groups = self.groups.by_addr
         self._join_server = LocalJoinServer(self._devices, stored.join_nonce)
         self._joins = Joins(
             region,
@@ -105,6 +108,11 @@ class NetworkServer:
         self._counters.orders_acked = self._orders.acked
         self._counters.orders_dropped = self._orders.dropped
         return self._counters
+
+    @property
+    def mac(self) -> MacLayer:
+        """What is wanted of devices by MAC commands and what they have agreed to, and a technician's orders."""
+        return self._mac
 
     # Frames
 
@@ -152,6 +160,25 @@ class NetworkServer:
             device, order_id, fport, payload, confirmed, now, priority=priority, ttl_s=ttl_s
         )
 
+    def queue_group_downlink(
+        self,
+        name: str,
+        fport: int,
+        payload: bytes,
+        *,
+        now: Instant,
+        priority: int = 0,
+        ttl_s: float | None = None,
+        order_id: str = "",
+    ) -> Queued:
+        """Take an order to a multicast group. Raises QueueFull, OrderError."""
+        order_id = order_id or self._answerer.new_id()
+        return self.groups.queue(name, order_id, fport, payload, now, priority=priority, ttl_s=ttl_s)
+
+    def knows_order(self, order_id: str) -> bool:
+        """Whether an order of that id waits, for a device or a group."""
+        return order_id in self._orders or order_id in self.groups
+
     def cancel_downlink(
         self, dev_eui: int, order_id: str | None, now: Instant, why: str = "cancelled"
     ) -> Due:
@@ -161,11 +188,15 @@ class NetworkServer:
     def sent(self, downlink: Downlink, window: int, now: Instant) -> Due:
         """A gateway has taken this downlink for sending, for its window of that number (from 1)."""
         self._counters.downlinks_sent += 1
+        if downlink.group:
+            return self.groups.sent(downlink, now)
         return self._orders.sent(downlink, window, now)
 
     def failed(self, downlink: Downlink, error: TxError, now: Instant) -> Due:
         """No gateway could send this downlink; an order in it waits for another time."""
         self._counters.downlinks_failed += 1
+        if downlink.group:
+            return self.groups.failed(downlink, error, now)
         return self._orders.failed(downlink, error, now)
 
     def due(self, now: Instant) -> Due:
@@ -174,13 +205,14 @@ class NetworkServer:
         To be called when `next_due_ns` says, which changes with each order, uplink and report. There may be more to
         do at once, then `next_due_ns` says so.
         """
-        due = self._orders.due(now) or self._class_c.due(now)
+        due = self._orders.due(now) or self._class_c.due(now) or self.groups.due(now)
         self._counters.downlinks += len(due.downlinks)
         return due
 
     def next_due_ns(self, now: Instant) -> int:
         """When `due` wants to be called, in monotonic time; NEVER_NS where nothing waits for its time."""
-        return min(self._orders.next_due_ns(now), self._class_c.next_due_ns())
+        orders, groups = self._orders, self.groups
+        return min(orders.next_due_ns(now), self._class_c.next_due_ns(), groups.next_due_ns(now))
 
     # Devices
 
@@ -245,6 +277,7 @@ class NetworkServer:
                 if device.session is not None:
                     self._registry.forget(device.session)
                 device.session = fresh
+                self._mac.adopt(fresh)
                 self._registry.know(fresh)
 
         return writes, apply
@@ -254,7 +287,7 @@ class NetworkServer:
         device = self._device(dev_eui)
         self._registry.remove(device)
         self._orders.forget(device)
-        return store.device_gone(device.dev_eui)
+        return [*store.device_gone(device.dev_eui), *self.groups.forget(device.dev_eui)]
 
     @property
     def profiles(self) -> Mapping[str, Profile]:

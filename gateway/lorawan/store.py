@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.lorawan import macstore, orderstore
+from gateway.lorawan import groupstore, macstore, orderstore
 from gateway.lorawan.crypto import SessionKeys
 from gateway.lorawan.device import (
     Activation,
@@ -25,6 +25,7 @@ from gateway.lorawan.device import (
     Session,
 )
 from gateway.lorawan.errors import LorawanError
+from gateway.lorawan.group import Group
 from gateway.lorawan.outcome import Writes
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
 from hub.database import Migration
@@ -144,6 +145,7 @@ class Stored:
     devices: list[Device] = field(default_factory=list)
     join_nonce: int = 1  # counting goes on here; devices of 1.0.4 take 0 for a repetition
     last_session: int = 0  # highest id in use, those of unreadable devices included
+    groups: list[Group] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)  # DevEUIs whose keys could not be opened
 
 
@@ -262,6 +264,7 @@ class Store:
     def __init__(self, seal: Seal | None = None, unseal: Seal | None = None) -> None:
         self._seal = seal or _as_it_is
         self._unseal = unseal or _as_it_is
+        self.groups = groupstore.GroupStore(self._seal, self._unseal)
 
     def device_added(self, device: Device) -> Writes:
         """Rows of an earlier device with that DevEUI, left because its keys could not be opened, go first."""
@@ -360,6 +363,7 @@ class Store:
             if eui in devices:
                 devices[eui].dev_nonces.restore(high, used)
         orderstore.load(conn, devices)
+        stored.groups = self.groups.load(conn)
         macstore.load(conn, devices.values())
         return stored
 

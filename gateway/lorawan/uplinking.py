@@ -68,6 +68,9 @@ class DataFrames:
         if sessions:
             return self._not_next(sessions, frame, rx, gateway_eui, now)
         addr = DevAddr(frame.dev_addr)
+        if (group := self._registry.groups.get(addr)) is not None:
+            words = f"DevAddr {addr} is that of multicast group {group.config.name}, under which no device sends"
+            return self._counters.reject(Reason.MULTICAST_ADDRESS, words, rx, frame=frame)
         whose = "no device here has it" if self._net_id.owns(addr) else "it belongs to another network"
         words = f"DevAddr {addr} is unknown: {whose}"
         return self._counters.reject(Reason.UNKNOWN_DEV_ADDR, words, rx, frame=frame)

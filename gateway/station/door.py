@@ -143,6 +143,10 @@ class StationDoor:
         """Whether this gateway is connected here."""
         return self.lns.reaches(eui)
 
+    def reachable(self) -> list[bytes]:
+        """Every gateway that is connected here."""
+        return list(self.lns.sessions)
+
     def transmit(self, downlink: Downlink, eui: bytes) -> None:
         """Order a downlink from the gateway `eui`."""
         self.lns.transmit(downlink, eui, self._clock())

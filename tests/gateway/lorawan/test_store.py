@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from gateway.lorawan import macstore, orderstore, store
+from gateway.lorawan import groupstore, macstore, orderstore, store
 from gateway.lorawan.errors import DeviceExists, OrderError, UnknownDevice
 from gateway.lorawan.outcome import Reason, Uplink
 from gateway.lorawan.publish import Publisher
@@ -190,7 +190,12 @@ def test_rows_of_the_first_schema_are_read_after_the_second(make_node):
             (eui, 0x01000001, *keys),
         )
         db.execute("INSERT INTO lorawan_uplink VALUES (7, 41, 5, 42)")
-        for migration in (*later, *orderstore.MIGRATIONS, *macstore.MIGRATIONS):
+        for migration in (
+                *later,
+                *orderstore.MIGRATIONS,
+                *macstore.MIGRATIONS,
+                *groupstore.MIGRATIONS,
+            ):
             for statement in migration.statements:
                 db.execute(statement)
         (device,) = store.Store().load(db).devices
