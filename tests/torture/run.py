@@ -1,6 +1,6 @@
 """Long runs of the harnesses: as many crashes, faults, damages and hostile inputs as one has time for.
 
-python tests/torture/run.py [cuts|kills|faults|damage|fuzz|gwmp|station|chip ...] [--count N] [--seed S] [--minutes M]
+python tests/torture/run.py [cuts|kills|faults|damage|fuzz|gwmp|station|chip|diagnosis|policies ...] [--count N] [--seed S]
 python tests/torture/run.py again <folder>      one failing power cut once more
 
 Each harness ends with one line: counts, seed, and how many problems. The exit status is 1 where there was one. Its
@@ -126,6 +126,22 @@ def chip(count: int, seed: int, minutes: float | None) -> bool:
     return not findings.problems
 
 
+def policies(count: int, seed: int, minutes: float | None) -> bool:
+    from torture import policies
+
+    control = policies.run(300, seed, allow_outranks=True)
+    print(f"control, permissions that outrank denials: {len(control.differences)} differences", flush=True)
+    if not control.differences:
+        print("the control found nothing: the harness is blind")
+        return False
+    found = policies.run(count, seed, minutes=minutes)
+    print("\n".join(found.differences[:10]))
+    print(
+        f"policies: {found.sets} sets, {dict(found.answers)}, seed {seed}: {len(found.differences)} differences"
+    )
+    return not found.differences
+
+
 def gwmp(count: int, seed: int, minutes: float | None) -> bool:
     from torture import gwmp_damage
 
@@ -136,6 +152,19 @@ def station(count: int, seed: int, minutes: float | None) -> bool:
     from torture import station_damage
 
     return _link("station", station_damage, count, seed, minutes)
+
+
+def diagnosis(count: int, seed: int, minutes: float | None) -> bool:
+    from torture import diagnosis
+
+    control = diagnosis.run(max(1, count // 10), seed, hypotheses=False)
+    print(f"control, no mistake tried: {100 * control.share:.1f} % right", flush=True)
+    if control.share >= diagnosis.RIGHT:
+        print("the control is as good: the harness is blind")
+        return False
+    result = diagnosis.run(count, seed)
+    print(f"{result.table()}, seed {seed}")
+    return result.share >= diagnosis.RIGHT
 
 
 def _link(link: str, harness: Any, count: int, seed: int, minutes: float | None) -> bool:
@@ -162,6 +191,8 @@ HARNESSES = {
     "gwmp": (gwmp, 1_000_000),
     "station": (station, 1_000_000),
     "chip": (chip, 10_000),
+    "diagnosis": (diagnosis, 20),
+    "policies": (policies, 100_000),
 }
 
 
