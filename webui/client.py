@@ -149,6 +149,23 @@ class Device(msgspec.Struct, frozen=True):
     margin_db: int | None = None  # DevStatusAns: how well the device hears us
     queued: int = 0  # downlinks that wait for its next uplink
     problem: str | None = None  # what keeps it from working, in the gateway's words
+    join_eui: str | None = None
+    profile: str = ""
+    device_class: str = ""
+    version: str = ""
+    own_codec: bool = True
+    expected_interval_s: int = 0  # between reports; 0: not known
+    own_interval: bool = True
+    missed: int = 0  # reports that should have come
+    missed_since: float | None = None
+    heard_share: float | None = None  # 0..1 of its last frames
+    state: str = ""  # ok moved refused never_heard overdue low_battery
+    attention: bool = False
+    description: str = ""
+    tags: dict[str, str] = {}
+    registered: float | None = None
+    exported: float | None = None  # its session was copied for another gateway
+    moved: float | None = None  # another gateway serves it
 
 
 class NewDevice(msgspec.Struct, frozen=True):
@@ -156,6 +173,7 @@ class NewDevice(msgspec.Struct, frozen=True):
     thing_id: str = ""
     thing_key: str = ""
     channel_id: str = ""
+    warnings: list[str] = []
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -259,7 +277,7 @@ class Gateway:
         """Listen through a part of the band; the levels of each step."""
         wanted = {"start_hz": start_hz, "stop_hz": stop_hz, "step_hz": step_hz}
         answer = self._send("POST", "/gateway/radio/scan", wanted, timeout_s=SCAN_S, refused=(503,))
-        return _decode(Scan, answer)
+        return decode(Scan, answer)
 
     # -- devices
 
@@ -294,7 +312,7 @@ class Gateway:
         if since is not None:
             params["since"] = f"{since:.3f}"
         given = {name: value for name, value in params.items() if value}
-        return _decode(Findings, self._send("GET", "/lorawan/diagnosis", params=given)).findings
+        return decode(Findings, self._send("GET", "/lorawan/diagnosis", params=given)).findings
 
     # -- frames
 
@@ -305,13 +323,13 @@ class Gateway:
             params["after"] = str(after)
         if dev_eui:
             params["dev_eui"] = dev_eui
-        found = _decode(_Frames, self._send("GET", "/lorawan/frames", params=params)).frames
+        found = decode(_Frames, self._send("GET", "/lorawan/frames", params=params)).frames
         return sorted(found, key=lambda frame: frame.n, reverse=True)
 
     # -- the wire
 
     def _ask(self, kind: type[T], method: str, path: str, body: dict[str, Any] | None = None) -> T:
-        return _decode(kind, self._send(method, path, body))
+        return decode(kind, self._send(method, path, body))
 
     def _send(
         self,
@@ -323,7 +341,23 @@ class Gateway:
         refused: tuple[int, ...] = (),
     ) -> bytes:
         """`refused`: codes above 499 with which the gateway tells of something behind it."""
+        return self.answer(method, path, body, params, timeout_s, refused).content
+
+    def answer(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+        refused: tuple[int, ...] = (),
+        content: bytes | None = None,
+        content_type: str = "",
+    ) -> httpx.Response:
+        """A good answer, whole; `content` is sent as it is, in place of a JSON `body`."""
         headers = {"Accept": "application/json"}
+        if content is not None:
+            headers["Content-Type"] = content_type
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         try:
@@ -331,6 +365,7 @@ class Gateway:
                 method,
                 path,
                 json=body,
+                content=content,
                 params=params,
                 headers=headers,
                 timeout=httpx.USE_CLIENT_DEFAULT if timeout_s is None else timeout_s,
@@ -347,10 +382,11 @@ class Gateway:
             raise GatewayDown(f"status {answer.status_code}")
         if answer.status_code >= 400:
             raise _refusal(answer)
-        return answer.content
+        return answer
 
 
-def _decode(kind: type[T], body: bytes) -> T:
+def decode(kind: type[T], body: bytes) -> T:
+    """The API's JSON as one of its structs. Raises GatewayDown where it is something else."""
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.MsgspecError as error:
