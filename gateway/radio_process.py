@@ -46,6 +46,7 @@ def radio_config(config: Config) -> RadioConfig:
                     kind=module.kind,
                     port=module.port,
                     baud=module.baud,
+                    sync_word=module.sync_word,
                 )
                 for module in section.module
             ),

@@ -14,6 +14,7 @@ def with_roles(modules: Sequence[ModuleSection]) -> tuple[ModuleSection, ...]:
         [Role(module.role) for module in modules],
         [(module.freq_hz, module.sf, module.bw_hz) for module in modules],
         [bool(module.sweep_sfs) or module.kind == "rn2483" for module in modules],
+        [module.sync_word == "private" for module in modules],
     )
     return tuple(
         msgspec.structs.replace(module, role=str(role)) for module, role in zip(modules, roles, strict=True)

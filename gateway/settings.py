@@ -71,6 +71,10 @@ class ModuleSection(Section, frozen=True, kw_only=True):
             examples=[(7, 8)],
         ),
     ] = ()
+    sync_word: Annotated[
+        Literal["lorawan", "private"],
+        Meta(description="private: it hears simple nodes that are not LoRaWAN's (docs/rawlora.md)"),
+    ] = "lorawan"
 
 
 class ServerSection(Section, frozen=True, kw_only=True):

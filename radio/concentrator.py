@@ -20,7 +20,7 @@ from radio.gwmp import U32, RxPacket, TxError, TxPacket
 from radio.jit import MAX_ADVANCE_NS, Transmission
 from radio.lbt import backoff_ns
 from radio.ledger import Airtime, Moment
-from radio.lora import airtime_us
+from radio.lora import SYNC_WORD_LORAWAN, SYNC_WORD_PRIVATE, airtime_us
 from radio.regions import Region, SubBand
 from radio.regulation import Refusal, Regulation
 from radio.state import StateFolder
@@ -61,6 +61,7 @@ class TxModule:
     inverts_iq: bool = True  # without, devices do not hear it
     timed: bool = True  # starts within microseconds of a given time; False: within a millisecond or so
     senses: bool = True  # can measure a channel before it sends in it
+    any_sync_word: bool = True  # it sends with whichever is asked for; False: with LoRaWAN's only
     omits_header: bool = True  # can send with an implicit header, as beacons are
 
     @property
@@ -81,6 +82,8 @@ class TxModule:
         """Why this module can never send this frame; empty where it can."""
         if not any(low <= order.freq_hz <= high for low, high in self.bands_hz):
             return f"module {self.owner.name} does not tune to {order.freq_hz / 1e6:.10g} MHz"
+        if order.sync_word != SYNC_WORD_LORAWAN and not self.any_sync_word:
+            return f"module {self.owner.name} sends to LoRaWAN devices only"
         if order.ipol and not self.inverts_iq:
             return f"module {self.owner.name} cannot invert IQ"
         if region.lbt is not None and not self.senses:
@@ -137,7 +140,10 @@ class Concentrator:
         gps_ms: Callable[[int], int | None] | None = None,
         mono_of_gps_ms: Callable[[int], int | None] | None = None,
         seed: int | None = None,
+        private: Sequence[bool] = (),
+        sync_word: int = SYNC_WORD_LORAWAN,
     ) -> None:
+        """`private`: which modules, by their index, hear nodes that are not LoRaWAN's; `sync_word`: of the others."""
         self.counters: Counter[str] = Counter()
         self.regulation = Regulation(
             region,
@@ -148,6 +154,8 @@ class Concentrator:
         )
         self._region = region
         self._on_frame = on_frame
+        self._private = {channel for channel, alone in enumerate(private) if alone}
+        self._sync_word = sync_word
         self._lead_ns = tx_lead_us * US
         self._utc_ns = utc_ns
         self._gps_ms = gps_ms
@@ -208,6 +216,7 @@ class Concentrator:
                 time_ns=None if self._utc_ns is None else self._utc_ns(event.end_ns),
                 foff_hz=packet.freq_error_hz,
                 tmms=None if self._gps_ms is None or event.coarse else self._gps_ms(event.end_ns),
+                sync_word=SYNC_WORD_PRIVATE if channel in self._private else SYNC_WORD_LORAWAN,
             ),
             event.end_ns,
         )
@@ -259,6 +268,7 @@ class Concentrator:
             payload=order.data,
             lbt=self._region.lbt,
             implicit_header=order.nhdr,
+            sync_word=self._sync_word if order.sync_word == SYNC_WORD_LORAWAN else order.sync_word,
         )
         refusals = []
         for module in self._transmitters:

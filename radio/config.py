@@ -15,11 +15,12 @@ from radio.rn2483_states import BANDS_HZ, POWER_DBM, carries
 from radio.roles import Role as Role
 from radio.roles import default_roles
 from radio.server_config import ServerConfig, check_servers
-from radio.sx127x.registers import FREQUENCY_RANGE_HZ, SYNC_WORD_LORAWAN
+from radio.sx127x.registers import FREQUENCY_RANGE_HZ, SYNC_WORD_LORAWAN, SYNC_WORD_PRIVATE
 from radio.sx127x.sweep import MAX_SFS
 
 MAX_MODULES: Final = 8
 MODULE_KINDS: Final = ("sx127x", "rn2483")
+SYNC_WORDS: Final = {"lorawan": SYNC_WORD_LORAWAN, "private": SYNC_WORD_PRIVATE}
 GPIO_BACKENDS: Final = ("gpiod", "lgpio", "rpi-gpio", "polling")
 
 
@@ -41,6 +42,7 @@ class ModuleConfig:
     kind: str = "sx127x"  # or "rn2483"
     port: str = ""  # device file of an RN2483
     baud: int = DEFAULT_BAUD
+    sync_word: str = "lorawan"  # or "private": it hears simple nodes that are not LoRaWAN's
 
     def __post_init__(self) -> None:
         try:
@@ -52,6 +54,8 @@ class ModuleConfig:
             raise ValueError("SF6 has no explicit header: a gateway cannot receive it")
         if self.sweep_sfs:
             self._check_sweep()
+        if self.sync_word not in SYNC_WORDS:
+            raise ValueError(f"sync_word {self.sync_word!r} is not one of {', '.join(SYNC_WORDS)}")
         if self.kind not in MODULE_KINDS:
             raise ValueError(f"kind {self.kind!r} is not one of {', '.join(MODULE_KINDS)}")
         if self.kind == "rn2483":
@@ -90,6 +94,11 @@ class ModuleConfig:
         return LoRaModulation(min(self.sweep_sfs, default=self.sf), self.bw_hz)
 
     @property
+    def private(self) -> bool:
+        """Whether it hears other nodes than LoRaWAN's."""
+        return self.sync_word == "private"
+
+    @property
     def planned(self) -> PlannedModule:
         """What the region's rules want to know of it."""
         sfs = self.sweep_sfs or (self.sf,)
@@ -103,6 +112,7 @@ class ModuleConfig:
             weakest_dbm=POWER_DBM[0] if serial else weakest_dbm(self.wiring.pa_boost),
             bands_hz=BANDS_HZ if serial else (FREQUENCY_RANGE_HZ,),
             senses=not serial,
+            private=self.private,
         )
 
     @property
@@ -140,7 +150,7 @@ class RadioConfig:
     stat_interval_s: float = 30.0
     keepalive_s: float = 5.0
     forward_crc_errors: bool = True  # as rxpk with stat -1
-    sync_word: int = SYNC_WORD_LORAWAN
+    sync_word: int = SYNC_WORD_LORAWAN  # of the modules that are not private
     gpio: str = "auto"  # one of GPIO_BACKENDS, or "auto": the first of them that works
     state_dir: Path | None = None  # what must survive a restart; None: nothing does
     control_socket: Path | None = None  # where the process can be asked (radio.control); None: nowhere
@@ -192,6 +202,10 @@ class RadioConfig:
         for problem in problems(self._region, planned, *gain, any_channel=self.any_channel):
             raise ValueError(problem)
 
+    def sync_word_of(self, module: ModuleConfig) -> int:
+        """What a module listens for."""
+        return SYNC_WORDS[module.sync_word] if module.private else self.sync_word
+
     @property
     def doubts(self) -> tuple[str, ...]:
         """What is lawful and may not be what was meant, for a technician."""
@@ -210,5 +224,6 @@ def with_roles(modules: tuple[ModuleConfig, ...]) -> tuple[ModuleConfig, ...]:
         [module.role for module in modules],
         [(module.freq_hz, module.modulation) for module in modules],
         [bool(module.sweep_sfs) or module.kind == "rn2483" for module in modules],
+        [module.private for module in modules],
     )
     return tuple(replace(module, role=role) for module, role in zip(modules, roles, strict=True))

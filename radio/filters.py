@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from radio.gwmp import RxPacket
+from radio.lora import SYNC_WORD_LORAWAN
 
 ALL: Final = "*"
 MAX_ENTRIES: Final = 256  # of one list: a frame may be compared with all of them
@@ -163,6 +164,8 @@ class Filter:
         data = rx.data
         if rx.stat < 0:
             return Why.PASSES if self.crc_errors else Why.CRC
+        if rx.sync_word != SYNC_WORD_LORAWAN:  # whatever its bytes look like
+            return Why.PASSES if self.others else Why.PROPRIETARY
         mtype = data[0] >> 5 if data and data[0] & 0x03 == 0 else None  # of major version R1 only
         if mtype in DATA_UP and len(data) >= MIN_DATA_LEN:
             addr = int.from_bytes(data[1:5], "little")

@@ -15,7 +15,7 @@ import msgspec
 
 from radio import gwmp_wire as wire
 from radio.errors import GwmpError
-from radio.lora import LoRaModulation
+from radio.lora import SYNC_WORD_LORAWAN, LoRaModulation
 
 VERSION: Final = 2
 PUSH_DATA: Final = 0x00
@@ -66,6 +66,7 @@ class RxPacket(msgspec.Struct, frozen=True, gc=False):
     time_ns: int | None = None  # UTC
     foff_hz: int | None = None  # measured frequency minus nominal
     tmms: int | None = None  # GPS milliseconds (since 6 January 1980), where the gateway has GNSS time
+    sync_word: int = SYNC_WORD_LORAWAN  # another one: a frame that is not LoRaWAN's, whatever it looks like
 
 
 class TxPacket(msgspec.Struct, frozen=True, gc=False):
@@ -83,6 +84,7 @@ class TxPacket(msgspec.Struct, frozen=True, gc=False):
     preamble: int | None = None  # symbols; None is the usual 8
     tmms: int | None = None  # GPS milliseconds
     nhdr: bool = False  # implicit header: a class B beacon
+    sync_word: int = SYNC_WORD_LORAWAN
 
 
 class Stat(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -215,6 +217,7 @@ def _push_data(token: int, eui: bytes, body: bytes) -> PushData:
                 None if rx.time is None else _iso_ns(rx.time),
                 rx.foff,
                 rx.tmms,
+                SYNC_WORD_LORAWAN if rx.sync is None else rx.sync,
             )
         )
     if damaged and not packets and not skipped and push.stat is None:
@@ -254,6 +257,7 @@ def _pull_resp(token: int, body: bytes) -> PullResp:
             preamble=tx.prea,
             tmms=tx.tmms,
             nhdr=tx.nhdr,
+            sync_word=SYNC_WORD_LORAWAN if tx.sync is None else tx.sync,
         ),
     )
 
@@ -381,6 +385,8 @@ def _rx_json(rx: RxPacket) -> dict[str, object]:
         out["foff"] = rx.foff_hz
     if rx.tmms is not None:
         out["tmms"] = rx.tmms
+    if rx.sync_word != SYNC_WORD_LORAWAN:
+        out["sync"] = rx.sync_word
     return out
 
 
@@ -399,6 +405,8 @@ def _tx_json(tx: TxPacket) -> dict[str, object]:
         "ncrc": tx.ncrc,
     }
     optional = {"tmst": tx.tmst, "tmms": tx.tmms, "prea": tx.preamble, "nhdr": tx.nhdr or None}
+    if tx.sync_word != SYNC_WORD_LORAWAN:
+        optional["sync"] = tx.sync_word
     return out | {name: value for name, value in optional.items() if value is not None}
 
 

@@ -38,6 +38,7 @@ class Rx(msgspec.Struct, gc=False):
     time: str | None = None
     foff: Annotated[int, msgspec.Meta(ge=-10_000_000, le=10_000_000)] | None = None
     tmms: _GpsMs | None = None
+    sync: _Small | None = None  # ours: the sync word, where it is not LoRaWAN's
 
 
 class StatWire(msgspec.Struct, gc=False):
@@ -75,6 +76,7 @@ class Tx(msgspec.Struct, gc=False):
     prea: Annotated[int, msgspec.Meta(ge=0, le=65_535)] | None = None
     nhdr: bool = False
     size: _Size | None = None
+    sync: _Small | None = None  # ours, as in rxpk
 
 
 class Resp(msgspec.Struct, gc=False):

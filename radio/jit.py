@@ -38,6 +38,7 @@ class Transmission:
     payload: bytes
     lbt: Lbt | None = None  # to be listened for before it
     implicit_header: bool = False  # a class B beacon
+    sync_word: int | None = None  # None: the module's own
 
     @property
     def airtime_us(self) -> int:

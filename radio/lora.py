@@ -25,6 +25,10 @@ BANDWIDTH_DIVIDER: Final[dict[int, int]] = {
 }
 CRYSTAL_HZ: Final = 32_000_000
 
+# What keeps networks on one channel apart: the same for all of LoRaWAN, and the one most other systems use.
+SYNC_WORD_LORAWAN: Final = 0x34
+SYNC_WORD_PRIVATE: Final = 0x12
+
 # Lowest signal-to-noise ratio a receiver demodulates, by spreading factor (SX1276 datasheet, table 13).
 REQUIRED_SNR_DB: Final[dict[int, float]] = {
     6: -5.0,

@@ -29,6 +29,7 @@ class PlannedModule:
     weakest_dbm: int
     bands_hz: tuple[tuple[int, int], ...] = (FREQUENCY_RANGE_HZ,)
     senses: bool = True
+    private: bool = False  # it hears nodes that are not LoRaWAN's: the region has no say in their channels
 
     def tunes_to(self, freq_hz: int) -> bool:
         """Whether its hardware reaches this frequency."""
@@ -64,8 +65,8 @@ def doubts(region: Region, modules: Sequence[PlannedModule], *, limit_dwell: boo
     """What may well be meant, and often is not."""
     if not any(module.transmits for module in modules):
         yield "no module has the role tx or rxtx: this gateway will never answer a device, and none can join"
-    yield from _twice(modules)
-    receiving = [module for module in modules if module.receives]
+    yield from _twice([module for module in modules if not module.private])
+    receiving = [module for module in modules if module.receives and not module.private]
     if region.fixed_plan:
         yield from _groups(region, receiving)
     else:
@@ -99,6 +100,8 @@ def _deaf(region: Region, module: PlannedModule) -> Iterator[str]:
     mhz = f"{module.freq_hz / 1e6:.10g} MHz"
     if not module.tunes_to(module.freq_hz):
         yield f"module {module.name} cannot be tuned to {mhz}: set freq_hz to a frequency its hardware reaches"
+    elif module.private:
+        return
     elif not _is_uplink_channel(region, module.freq_hz):
         yield (
             f"module {module.name} listens at {mhz}, where no device of {region.name} sends: set its freq_hz to "

@@ -243,6 +243,7 @@ def rn2483_transmitter(owner: Rn2483Owner, receives: bool) -> TxModule:
         timed=False,
         senses=False,
         omits_header=False,
+        any_sync_word=False,
     )
 
 

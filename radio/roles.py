@@ -24,15 +24,21 @@ class Role(StrEnum):
 
 
 def default_roles(
-    roles: Sequence[Role], channels: Sequence[Hashable] = (), must_listen: Sequence[bool] = ()
+    roles: Sequence[Role],
+    channels: Sequence[Hashable] = (),
+    must_listen: Sequence[bool] = (),
+    private: Sequence[bool] = (),
 ) -> tuple[Role, ...]:
     """The roles with every AUTO replaced.
 
     A lone module does everything. Of several, one sends for all and the others listen, so that a downlink deafens
     no receiver; a module whose role is given and that sends is this one already. The sender is the last module that
     would have listened where another one listens as well (`channels`: where each would), or else the last of all.
-    Modules that `must_listen` come last; one of these sends and listens.
+    Modules that `must_listen` come last; one of these sends and listens. Those that are `private` hear another kind
+    of nodes, so they listen beside the others, which are seen for themselves; any of them sends to any node.
     """
+    if any(private):
+        return _beside_private(roles, channels, must_listen, private)
     plan = list(roles)
     unsaid = [i for i, role in enumerate(roles) if role is Role.AUTO]
     for i in unsaid:
@@ -47,4 +53,26 @@ def default_roles(
 
     sender = max(unsaid, key=suits)
     plan[sender] = Role.TX if suits(sender)[0] and len(roles) > 1 else Role.RXTX
+    return tuple(plan)
+
+
+def _beside_private(
+    roles: Sequence[Role],
+    channels: Sequence[Hashable],
+    must_listen: Sequence[bool],
+    private: Sequence[bool],
+) -> tuple[Role, ...]:
+    ordinary = [i for i in range(len(roles)) if not (i < len(private) and private[i])]
+    plan: list[Role] = [Role.RX if role is Role.AUTO else role for role in roles]
+    found = default_roles(
+        [roles[i] for i in ordinary],
+        [channels[i] for i in ordinary if i < len(channels)],
+        [must_listen[i] for i in ordinary if i < len(must_listen)],
+    )
+    for i, role in zip(ordinary, found, strict=True):
+        plan[i] = role
+    if not any(role.transmits for role in plan):
+        unsaid = [i for i, role in enumerate(roles) if role is Role.AUTO]
+        if unsaid:
+            plan[unsaid[-1]] = Role.RXTX
     return tuple(plan)

@@ -131,6 +131,8 @@ class Radio:
             gps_ms=self.place.time.gps_ms,
             mono_of_gps_ms=self.place.time.mono_of_gps_ms,
             forward_crc_errors=config.forward_crc_errors,
+            private=[module.private for module in config.modules],
+            sync_word=config.sync_word,
         )
 
     def start(self) -> None:
@@ -286,12 +288,13 @@ class Radio:
         clock = self._platform.clock(module.name)
         lines = self._platform.lines(board, wiring, clock)
         self._buses.append(self._platform.bus(board, wiring))
+        sync_word = self.config.sync_word_of(module)
         modem = RoamingModem(
             chip=Chip(self._buses[-1]),
-            receive=Settings(module.freq_hz, module.modulation, sync_word=self.config.sync_word)
+            receive=Settings(module.freq_hz, module.modulation, sync_word=sync_word)
             if module.role.receives
             else None,
-            sync_word=self.config.sync_word,
+            sync_word=sync_word,
             pa_boost=wiring.pa_boost,
             calibrate_at_hz=module.freq_hz,
             rx_done_latency_ns=self.calibration.rx_done_latency_ns,
@@ -317,7 +320,8 @@ class Radio:
         if self._platform.serial is None:
             raise RadioError(f"module {module.name}: there are no serial ports here")
         receive = Tuning(module.freq_hz, module.modulation, iq_inverted=False, crc=True)
-        modem = Rn2483(receive if module.role.receives else None, self.config.sync_word, module.baud)
+        sync_word = self.config.sync_word_of(module)
+        modem = Rn2483(receive if module.role.receives else None, sync_word, module.baud)
         return Rn2483Owner(
             module.name,
             modem,

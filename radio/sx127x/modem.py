@@ -290,7 +290,7 @@ class Modem:
             modulation=tx.modulation,
             iq_inverted=tx.iq_inverted,
             crc=tx.crc,
-            sync_word=self.sync_word,
+            sync_word=self.sync_word if tx.sync_word is None else tx.sync_word,
             preamble=tx.preamble,
             implicit_header=tx.implicit_header,
         )

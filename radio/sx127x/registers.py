@@ -9,6 +9,8 @@ from enum import IntEnum, IntFlag
 from typing import Final
 
 from radio.lora import CRYSTAL_HZ, LoRaModulation
+from radio.lora import SYNC_WORD_LORAWAN as SYNC_WORD_LORAWAN
+from radio.lora import SYNC_WORD_PRIVATE as SYNC_WORD_PRIVATE
 
 REG_FIFO: Final = 0x00
 REG_OP_MODE: Final = 0x01
@@ -68,8 +70,6 @@ IMAGE_CAL_START: Final = 0x40
 IMAGE_CAL_RUNNING: Final = 0x20
 
 VERSIONS: Final = {0x12: "SX1276/77/78/79", 0x13: "SX1276 clone", 0x11: "SX1276 clone"}
-SYNC_WORD_LORAWAN: Final = 0x34
-SYNC_WORD_PRIVATE: Final = 0x12
 HF_PORT_FROM_HZ: Final = 525_000_000  # datasheet 4.1: band 1 is the HF port, 2 and 3 the LF port
 FREQUENCY_RANGE_HZ: Final = (137_000_000, 1_020_000_000)
 
