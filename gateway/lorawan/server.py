@@ -17,6 +17,7 @@ from random import Random, SystemRandom
 
 from gateway.lorawan import store
 from gateway.lorawan.answering import Answerer
+from gateway.lorawan.classb.network import ClassB, ClassBStatus
 from gateway.lorawan.classc import ClassC
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.counters import Counters
@@ -32,8 +33,10 @@ from gateway.lorawan.outcome import Downlink, Due, Joined, Outcome, Reason, Reje
 from gateway.lorawan.profile import DEFAULT, DEFAULT_NAME, Profile
 from gateway.lorawan.registry import NOBODYS, Registry, sessions_of
 from gateway.lorawan.settings import Settings
+from gateway.lorawan.transfer import ExportedDevice, exported, imported
 from gateway.lorawan.types import DevEUI, NetID
 from gateway.lorawan.uplinking import DataFrames
+from radio.gnss.leap import BUILT_IN, LeapSeconds
 from radio.gwmp import RxPacket, TxError
 from radio.regions import Region
 
@@ -61,8 +64,9 @@ class NetworkServer:
         stored: store.Stored | None = None,
         rng: Random | None = None,
         profiles: Mapping[str, Profile] | None = None,
+        leap: LeapSeconds = BUILT_IN,
     ) -> None:
-        """`stored` is what `writer.load` found, `profiles` all there are beside `DEFAULT`.
+        """`stored` is what `writer.load` found, `profiles` all there are beside `DEFAULT`, `leap` GPS time less UTC.
 
         Raises ValueError for settings the region cannot have.
         """
@@ -77,11 +81,13 @@ class NetworkServer:
         self._answerer = Answerer(region, self.settings, self._mac, self._orders, rng)
         self._class_c = ClassC(region, self.settings, self._orders, self._answerer)
         self._orders.watchers.append(self._class_c.touch)
+        self.class_b = ClassB(region, self.settings, net_id, self._orders, self._answerer, rng, leap)
         self._new_sessions = Sessions(region, self.net_id, self.settings, rng)
         self._counters = Counters()
         self._registry = Registry(stored.last_session)
         self._devices = self._registry.devices
         self.groups = Groups(region, self.settings, self._store.groups, self._devices, stored.groups)
+        self.groups.slots = self.class_b.slots_of_groups
         self._registry.groups = self.groups.by_addr
         self._join_server = LocalJoinServer(self._devices, stored.join_nonce)
         self._joins = Joins(
@@ -118,6 +124,8 @@ class NetworkServer:
 
     def handle(self, rx: RxPacket, gateway_eui: bytes, now: Instant) -> Outcome:
         """Take one frame as a gateway heard it. Never raises because of the frame."""
+        if rx.tmms is not None:
+            self.class_b.gateways.heard(gateway_eui, rx.tmms, now)
         if rx.stat < 0:
             return self._counters.reject(Reason.CRC_ERROR, "heard with errors (CRC)", rx)
         try:
@@ -187,6 +195,9 @@ class NetworkServer:
 
     def sent(self, downlink: Downlink, window: int, now: Instant) -> Due:
         """A gateway has taken this downlink for sending, for its window of that number (from 1)."""
+        if self.class_b.is_beacon(downlink):
+            self.class_b.reported(downlink, TxError.NONE, now)
+            return Due()
         self._counters.downlinks_sent += 1
         if downlink.group:
             return self.groups.sent(downlink, now)
@@ -194,6 +205,9 @@ class NetworkServer:
 
     def failed(self, downlink: Downlink, error: TxError, now: Instant) -> Due:
         """No gateway could send this downlink; an order in it waits for another time."""
+        self.class_b.reported(downlink, error, now)
+        if self.class_b.is_beacon(downlink):
+            return Due()
         self._counters.downlinks_failed += 1
         if downlink.group:
             return self.groups.failed(downlink, error, now)
@@ -205,14 +219,19 @@ class NetworkServer:
         To be called when `next_due_ns` says, which changes with each order, uplink and report. There may be more to
         do at once, then `next_due_ns` says so.
         """
-        due = self._orders.due(now) or self._class_c.due(now) or self.groups.due(now)
-        self._counters.downlinks += len(due.downlinks)
+        due = self._orders.due(now) or self.class_b.due(now) or self._class_c.due(now) or self.groups.due(now)
+        self._counters.downlinks += sum(not self.class_b.is_beacon(downlink) for downlink in due.downlinks)
         return due
 
     def next_due_ns(self, now: Instant) -> int:
         """When `due` wants to be called, in monotonic time; NEVER_NS where nothing waits for its time."""
         orders, groups = self._orders, self.groups
-        return min(orders.next_due_ns(now), self._class_c.next_due_ns(), groups.next_due_ns(now))
+        return min(
+            orders.next_due_ns(now),
+            self.class_b.next_due_ns(now),
+            self._class_c.next_due_ns(),
+            groups.next_due_ns(now),
+        )
 
     # Devices
 
@@ -282,6 +301,83 @@ class NetworkServer:
 
         return writes, apply
 
+    def allow_nonce_restart(self, dev_eui: int, until_ns: int) -> Writes:
+        """Until then (UTC) a join of this device may begin its DevNonces anew: it was reset, or has a new board.
+
+        A time that is past takes the leave back. Raises UnknownDevice.
+        """
+        device = self._device(dev_eui)
+        device.nonce_restart_ns = until_ns
+        return [store.nonce_restart(device)]
+
+    # Devices that move between gateways
+
+    def export_session(self, dev_eui: int) -> ExportedDevice:
+        """All that another gateway needs to go on with a device, keys in clear. Raises UnknownDevice."""
+        return exported(self._device(dev_eui), self.region.name, self._join_server.next_join_nonce)
+
+    def move_away(self, dev_eui: int, now: Instant) -> Due:
+        """Another gateway serves this device from now on: it is not answered here any more. Raises UnknownDevice."""
+        device = self._device(dev_eui)
+        due = self._orders.cancel(device, None, now, "the device was moved to another gateway")
+        if not device.moved:
+            self._registry.remove(device)
+            device.moved = True
+            self._registry.add(device)
+            due.writes.append(store.moved(device))
+        return due
+
+    def take_back(self, dev_eui: int) -> Writes:
+        """A device that was moved away is served here again. What it did elsewhere meanwhile is not known here:
+        `import_session` of what the other gateway exports is better. Raises UnknownDevice."""
+        device = self._device(dev_eui)
+        if not device.moved:
+            return []
+        self._registry.remove(device)
+        device.moved = False
+        self._registry.add(device)
+        writes: Writes = [store.moved(device)]
+        for session in sessions_of(device):
+            for counter in filter(None, (session.fcnt_down, session.fcnt_down_app)):
+                counter.next = counter.ceiling = counter.ceiling + store.JUMP_AFTER_COPY
+            writes.append(store.fcnt_down(session))
+        return writes
+
+    def import_session(
+        self, value: ExportedDevice, *, thing_id: str, channel_id: str, profile: str | None = None
+    ) -> tuple[Writes, Callable[[], None]]:
+        """As `new_device`: go on with a device that another gateway has exported.
+
+        `profile` is the one it is to have here; None: the one of the same name. One that was moved away from here may
+        come back. Raises DeviceExists, or OrderError where region or profile are others.
+        """
+        before = self._devices.get(int(value.dev_eui, 16))
+        if before is not None and not before.moved:
+            raise DeviceExists(f"{value.dev_eui} is registered and served here already")
+        if before is None and len(self._devices) >= self.settings.max_devices:
+            raise OrderError(f"{self.settings.max_devices} devices are registered, and no more fit")
+        if value.region != self.region.name:
+            raise OrderError(
+                f"{value.dev_eui} works in {value.region}; this gateway is one of {self.region.name}"
+            )
+        name = value.profile if profile is None else profile
+        self._check_profile(name)
+        device = imported(value, self._profiles[name], thing_id, channel_id, self._registry.next_session())
+        writes = self._store.device_added(device)
+        writes += [store.dev_nonce(device.dev_eui, high, used) for high, used in device.dev_nonces.pages()]
+        writes += [store.rj_count1(device), store.dev_status(device)]
+        if device.session is not None:
+            writes += self._store.session_added(device.session, pending=False)
+            if device.session.fcnt_up is not None:
+                writes.append(store.uplink(device.session, device.last_seen_ns or 0))
+
+        def apply() -> None:
+            if before is not None and self._devices.get(before.dev_eui) is before:
+                self._registry.remove(before)
+            self._adopt(device)
+
+        return [*writes, *self._join_server.skip_join_nonces(value.join_nonce)], apply
+
     def remove_device(self, dev_eui: int) -> Writes:
         """Forget a device with its sessions, nonces and orders. Raises UnknownDevice."""
         device = self._device(dev_eui)
@@ -320,6 +416,9 @@ class NetworkServer:
     @property
     def device_count(self) -> int:
         return len(self._devices)
+
+    def class_b_status(self, now: Instant) -> ClassBStatus:
+        return self.class_b.status(self._devices, now)
 
     def device(self, dev_eui: int) -> DeviceStatus:
         """Raises UnknownDevice."""

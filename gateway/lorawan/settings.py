@@ -41,6 +41,11 @@ class Settings:
     adr_margin_db: float = 10.0  # installation margin
     adr_max_dr: int | None = None  # highest that the gateway's radios listen to; None: the region's
     status_interval_s: int = STATUS_INTERVAL_S  # between DevStatusReq; 0 never asks
+    class_b: bool = False  # downlinks in ping slots, and the beacon for them
+    beacon: bool = True  # with class_b: order the beacon; False: gateways send it by themselves
+    beacon_gateways: tuple[bytes, ...] = ()  # EUIs that are to send it; none: the radio of this machine
+    beacon_hz: int | None = None  # None: the region's; devices learn another one by BeaconFreqReq
+    beacon_share: float = 1.0  # of its beacons that each gateway sends, drawn by lot
     max_devices: int = 10_000  # about 4 KB of memory each
     max_downlinks: int = 16  # waiting for one device: hours of a class A device's windows
 
@@ -62,5 +67,7 @@ class Settings:
             raise ValueError("a CFList holds five channels")
         if self.uplink_channels is not None and not self.uplink_channels:
             raise ValueError("uplink_channels needs at least one channel")
+        if not 0 < self.beacon_share <= 1:
+            raise ValueError("beacon_share is a share of 1, and not 0")
         if not 1 <= self.max_downlinks <= 256:
             raise ValueError("max_downlinks is 1 to 256")
