@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gateway.lorawan.crypto import SessionCrypto, SessionKeys
@@ -114,6 +115,10 @@ class DevNonces:
         high = max(self._pages)
         return (high << 8) + int.from_bytes(self._pages[high], "little").bit_length() - 1
 
+    def pages(self) -> Iterator[tuple[int, bytes]]:
+        """All that is remembered, as `restore` takes it."""
+        return ((high, bytes(page)) for high, page in sorted(self._pages.items()))
+
     def clear(self) -> None:
         """Begin anew: every value may be used again."""
         self._pages.clear()
@@ -178,6 +183,9 @@ class Session:
     last_heard_ns: int = 0  # monotonic; 0 after a restart, as the next one
     answered_ns: int = 0  # when an uplink was answered last
     repeats: int = 0  # how often the last uplink was heard again
+    refused_fcnt: int = (
+        -1
+    )  # of the last frame that was refused as used before; -1: none since the last good one
     _crypto: SessionCrypto | None = field(default=None, repr=False)
 
     @property

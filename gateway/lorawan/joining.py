@@ -190,6 +190,7 @@ class Joins:
         writes = [*(writes or ()), *answer.writes]
         if before is not None and question.request_type is JoinReqType.REJOIN_2:
             session.rx2_freq_hz = before.rx2_freq_hz
+            session.mac.restore(before.mac.export())
         writes += self._store.session_added(session, pending=True)
         device.pending.append(session)
         self._registry.know(session)
@@ -231,6 +232,8 @@ class Joins:
             JOIN_ACCEPT_DELAY_S,
             before.rx1_dr_offset,
             before.rx2_dr,
+            rx1_freq_hz=before.mac.channels.rx1_hz(rx.freq_hz),
+            rx2_freq_hz=before.rx2_freq_hz,
         )
 
     # Rejoin-requests

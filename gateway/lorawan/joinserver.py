@@ -2,8 +2,8 @@
 
 The network server asks it a `JoinQuestion`, everything it has settled itself about a join or rejoin, and gets a
 `JoinGrant`, the sealed join-accept with the session's keys, or a `JoinRefusal` in words. `LocalJoinServer` is the one
-inside this gateway. Another one behind the same `JoinServer`, a vendor's on the internet say, needs no change elsewhere:
-see docs/lorawan.md. Sections are those of LoRaWAN 1.1.
+inside this gateway. One elsewhere, a vendor's on the internet say, would stand behind the same `JoinServer`: see
+docs/lorawan.md. Sections are those of LoRaWAN 1.1.
 """
 
 from __future__ import annotations
@@ -242,8 +242,8 @@ def _root(device: Device, request: JoinRequest) -> _Root | None:
     if wants_1_1 and config.nwk_key is not None and verify_join(config.nwk_key, request):
         if config.nwk_key == config.app_key and len(device.pending) >= UNANSWERED:
             note = (
-                f"{device.dev_eui} has not taken the last {len(device.pending)} join-accepts of LoRaWAN 1.1, and its two"
-                " keys are the same: answered as to a 1.0.x device; if it works now, choose a 1.0.x profile"
+                f"{device.dev_eui} has not taken the last {len(device.pending)} join-accepts of LoRaWAN 1.1, and its"
+                " two keys are the same: answered as to a 1.0.x device; if it works now, choose a 1.0.x profile"
             )
             return _Root(config.nwk_key, v1_1=False, note=note)
         return _Root(config.nwk_key, v1_1=True)

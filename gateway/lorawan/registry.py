@@ -18,6 +18,7 @@ class Registry:
         self.devices: dict[int, Device] = {}  # by DevEUI; at most settings.max_devices
         self.sessions: dict[int, tuple[Session, ...]] = {}  # by DevAddr: those of registered devices
         self.groups: Mapping[int, Group] = {}  # by McAddr: multicast groups, under whose address nobody sends
+        self.moved: dict[int, Device] = {}  # by DevAddr: those that another gateway serves now
         self._last_session = last_session
 
     def next_session(self) -> int:
@@ -27,12 +28,18 @@ class Registry:
     def add(self, device: Device) -> None:
         self.devices[device.dev_eui] = device
         for session in sessions_of(device):
-            self.know(session)
+            if device.moved:
+                self.moved[session.dev_addr] = device
+            else:
+                self.know(session)
 
     def remove(self, device: Device) -> None:
         del self.devices[device.dev_eui]
         for session in sessions_of(device):
-            self.forget(session)
+            if device.moved:
+                self.moved.pop(session.dev_addr, None)
+            else:
+                self.forget(session)
 
     def know(self, session: Session) -> None:
         self.sessions[session.dev_addr] = (*self.sessions.get(session.dev_addr, NOBODYS), session)

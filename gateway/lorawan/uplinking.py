@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hmac
 
+import msgspec
+
 from gateway.lorawan import macstore, orderstore, store
 from gateway.lorawan.answering import Answer, Answerer
 from gateway.lorawan.clock import Instant
@@ -30,6 +32,7 @@ CONF_FCNT_BACK = (
     128  # FCntDowns that an ACK may mean whose number a restart has forgotten: a block and a half
 )
 _ROLL_OVER = 1 << 16
+_LATE_COPY_NS = 10 * 10**9  # a copy by way of a slow gateway comes sooner, a device that starts up later
 _FIRST_ROLL_OVERS = 16  # about a million frames: 20 years at one each ten minutes
 
 
@@ -69,8 +72,13 @@ class DataFrames:
             return self._not_next(sessions, frame, rx, gateway_eui, now)
         addr = DevAddr(frame.dev_addr)
         if (group := self._registry.groups.get(addr)) is not None:
-            words = f"DevAddr {addr} is that of multicast group {group.config.name}, under which no device sends"
+            words = (
+                f"DevAddr {addr} is that of multicast group {group.config.name}, under which no device sends"
+            )
             return self._counters.reject(Reason.MULTICAST_ADDRESS, words, rx, frame=frame)
+        if (moved := self._registry.moved.get(addr)) is not None:
+            words = f"{moved.dev_eui} was moved to another gateway, which answers it"
+            return self._counters.reject(Reason.MOVED_AWAY, words, rx, frame=frame, dev_eui=moved.dev_eui)
         whose = "no device here has it" if self._net_id.owns(addr) else "it belongs to another network"
         words = f"DevAddr {addr} is unknown: {whose}"
         return self._counters.reject(Reason.UNKNOWN_DEV_ADDR, words, rx, frame=frame)
@@ -94,6 +102,8 @@ class DataFrames:
     def _verifies_1_1(self, session: Session, fcnt: int, frame: DataFrame, rx: RxPacket) -> bool:
         """In 1.1 the code covers also where the device sent, and which downlink an ACK is for (1.1, 4.4)."""
         tx_dr, tx_ch = self._region.dr_of(rx.modulation), session.mac.channels.index(rx.freq_hz)
+        if tx_ch is None:  # a channel it was just given: the frame that says so may be the first one there
+            tx_ch = next((i for i, hz in self._mac.plan.wanted.items() if hz == rx.freq_hz), None)
         if tx_dr is None or tx_ch is None:
             return False
         uplink_mic = session.crypto.uplink_mic
@@ -126,8 +136,10 @@ class DataFrames:
         session.last_mic = frame.mic
         session.last_heard_ns = now.mono_ns
         session.repeats = 0
-        session.mac.snr_db.append(rx.lsnr_db)
-        session.mac.uplinks_since_adr += 1
+        session.refused_fcnt = -1
+        mac_state = session.mac
+        mac_state.snr_db.append(rx.lsnr_db)
+        mac_state.uplinks_since_adr += 1
         device.uplinks += 1
         device.heard.add(before, fcnt)
         device.last_rx = rx
@@ -137,6 +149,9 @@ class DataFrames:
         device.last_seen_ns = now.wall_ns
         device.problem = ""
         writes: Writes = [store.uplink(session, now.wall_ns)]
+        if frame.class_b is not mac_state.class_b:
+            mac_state.class_b = frame.class_b
+            writes.append(macstore.agreed(session))
         if session is not device.session:
             writes += self._registry.promote(session)
         if device.gateways is not gateways and device_class(device) is not DeviceClass.A:
@@ -211,8 +226,14 @@ class DataFrames:
                     return self._accept(session, frame, later, rx, gateway_eui, now)
         for session in sessions:
             earlier = next_fcnt(session.fcnt_up, frame.fcnt) - _ROLL_OVER
-            if earlier >= 0 and self._verifies(session, earlier, frame, rx):
-                return self._heard_before(session, earlier, frame, rx, now)
+            for fcnt in {earlier, frame.fcnt}:  # counting began anew, where the 16 bits are all
+                if 0 <= fcnt <= earlier and self._verifies(session, fcnt, frame, rx):
+                    return self._heard_before(session, fcnt, frame, rx, gateway_eui, now)
+        for session in sessions:
+            if session.v1_1 and self._elsewhere(session, frame):
+                return self._counters.reject(
+                    Reason.UNKNOWN_CHANNEL, self._where(session, rx), rx, session.device, frame=frame
+                )
         words = (
             f"no session of DevAddr {DevAddr(frame.dev_addr)} verifies this frame: wrong NwkSKey, or another"
             " network's device with the same address"
@@ -220,11 +241,28 @@ class DataFrames:
         device = sessions[0].device if len(sessions) == 1 else None
         return self._counters.reject(Reason.BAD_MIC, words, rx, device, frame=frame)
 
+    def _elsewhere(self, session: Session, frame: DataFrame) -> bool:
+        """Is the half of the code right that does not cover where the device sent? One forged in 65536 is."""
+        fcnt = next_fcnt(session.fcnt_up, frame.fcnt)
+        return session.crypto.uplink_mic(fcnt, frame.message)[2:] == frame.mic[2:]
+
+    def _where(self, session: Session, rx: RxPacket) -> str:
+        index, eui = session.mac.channels.index(rx.freq_hz), session.device.dev_eui
+        channel = f"{rx.freq_hz / 1e6:.3f} MHz"
+        here = "is no channel of it here" if index is None else f"is its channel {index} here"
+        return (
+            f"uplink of {eui} signed for another channel or data rate than it was heard on: {channel} {here}, and the"
+            " device numbers its channels otherwise"
+        )
+
     def _heard_before(
-        self, session: Session, fcnt: int, frame: DataFrame, rx: RxPacket, now: Instant
-    ) -> Rejected:
-        """A genuine frame with a used counter: heard by two gateways, repeated by its device, or replayed."""
+        self, session: Session, fcnt: int, frame: DataFrame, rx: RxPacket, gateway_eui: bytes, now: Instant
+    ) -> Outcome:
+        """A genuine frame with a used counter: heard by two gateways, repeated by its device, replayed, or of a
+        device that has lost its counter."""
         device = session.device
+        last = session.fcnt_up
+        assert last is not None
         if fcnt == session.fcnt_up and _same_frame(session, frame):
             if session.last_mic and now.mono_ns - session.last_heard_ns < SAME_MOMENT_NS:
                 history = session.mac.snr_db
@@ -238,11 +276,35 @@ class DataFrames:
                 limit = max(limit, CONFIRMED_REPEATS)
             if session.repeats <= limit:
                 return self._repeat(session, fcnt, frame, rx, now)
+        elif device.config.activation is Activation.ABP and fcnt < last:
+            if device.profile.may_reset_counter and now.mono_ns - session.last_heard_ns >= _LATE_COPY_NS:
+                return self._begin_anew(session, frame, fcnt, rx, gateway_eui, now)
+            if 0 <= session.refused_fcnt < fcnt:
+                words = (
+                    f"{device.dev_eui} counts its frames anew (FCnt {fcnt} after {last}): it has lost its counter."
+                    " Let its profile allow that, or add it again"
+                )
+                session.refused_fcnt = fcnt
+                return self._counters.reject(Reason.COUNTER_RESET, words, rx, device, frame=frame)
+            session.refused_fcnt = fcnt
         words = (
-            f"FCnt {fcnt} was used before (the last is {session.fcnt_up}): somebody repeats an old frame, or"
+            f"FCnt {fcnt} was used before (the last is {last}): somebody repeats an old frame, or"
             " the device has lost its counter and must join again"
         )
         return self._counters.reject(Reason.REPLAY, words, rx, device, frame=frame)
+
+    def _begin_anew(
+        self, session: Session, frame: DataFrame, fcnt: int, rx: RxPacket, gateway_eui: bytes, now: Instant
+    ) -> Uplink:
+        """An ABP device whose profile allows it has lost its counter, and with it what MAC commands had settled."""
+        last = session.fcnt_up
+        session.fcnt_up = fcnt
+        self._mac.forget(session)
+        session.fcnt_up = last
+        uplink = self._accept(session, frame, fcnt, rx, gateway_eui, now)
+        uplink.writes.append(macstore.agreed(session))
+        note = f"the device counts its frames anew, at {fcnt} after {last}, as its profile allows"
+        return msgspec.structs.replace(uplink, notes=(note, *uplink.notes))
 
     def _repeat(self, session: Session, fcnt: int, frame: DataFrame, rx: RxPacket, now: Instant) -> Rejected:
         """The device did not hear our answer: the ACK goes out again, under a new FCntDown."""
