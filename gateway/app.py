@@ -26,7 +26,7 @@ import uvloop
 from gateway import __version__, codec_parts, doors, logs, nats_parts
 from gateway.api import Api
 from gateway.clock import SystemClock
-from gateway.commands import Commands
+from gateway.commands import Commands, Orderly
 from gateway.copies import Copies, CopiesReceiver
 from gateway.devices import parts as device_parts
 from gateway.devices.profiles import ProfileLibrary
@@ -229,7 +229,8 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         downlink_clock = DownlinkClock(server, uplinks.downlinks, clock.now)
         uplinks.downlinks.changed = downlink_clock.wake
         diagnosis_clock = DiagnosisClock(uplinks.diagnoser, hub.log, clock.now)
-        commands = Commands(server, hub.log, live, uplinks.downlinks, clock.now)
+        orderly = Orderly(server, codecs.codecs)
+        commands = Commands(server, hub.log, live, uplinks.downlinks, orderly, clock.now)
         stack.callback(commands.close)
         eui = gateway_eui(config.gateway.eui)
         relays, sources = _beyond(config, hub, eui.hex())
@@ -272,7 +273,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
                     *devices.endpoints(),
                     *codecs.endpoints(),
                     *DiagnosisApi(uplinks.diagnoser).endpoints(),
-                    *DownlinkApi(server, uplinks.downlinks, clock.now).endpoints(),
+                    *DownlinkApi(hub, server, uplinks.downlinks, orderly, clock.now).endpoints(),
                     *MacApi(hub, server).endpoints(),
                     *OscoreApi(coap_door.contexts).endpoints(),
                     *RadioApi(radio).endpoints(),
@@ -310,6 +311,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             asyncio.create_task(radio.run(), name="radio process"),
             asyncio.create_task(link.expire(), name="unanswered downlinks"),
             asyncio.create_task(downlink_clock.run(), name="downlinks due"),
+            asyncio.create_task(commands.run(), name="commands"),
             asyncio.create_task(diagnosis_clock.run(), name="diagnosis"),
             *(asyncio.create_task(door.failed(), name="http door") for door in opened.listeners),
         ]
@@ -420,6 +422,11 @@ def _server(
                 adr_margin_db=settings.adr_margin_db,
                 adr_max_dr=_adr_max_dr(config, region),
                 status_interval_s=settings.status_interval_s,
+                class_b=settings.class_b,
+                beacon=settings.beacon,
+                beacon_gateways=tuple(bytes.fromhex(eui) for eui in settings.beacon_gateways),
+                beacon_hz=settings.beacon_hz,
+                beacon_share=settings.beacon_share,
             ),
             writer=writer,
             stored=stored,
@@ -436,7 +443,7 @@ def _listeners(config: Config) -> tuple[Listener, ...]:
     return tuple(
         Listener(module.freq_hz, module.sweep_sfs or (module.sf,), module.bw_hz)
         for module in with_roles(config.radio.module)
-        if module.role != "tx"
+        if module.role != "tx" and module.sync_word == "lorawan"
     )
 
 
@@ -450,7 +457,7 @@ def _adr_max_dr(config: Config, region: Region) -> int | None:
     heard = [
         rate
         for module in with_roles(config.radio.module)
-        if module.role != "tx"
+        if module.role != "tx" and module.sync_word == "lorawan"
         for sf in module.sweep_sfs or (module.sf,)
         if (rate := region.dr_of(LoRaModulation(sf, module.bw_hz))) is not None
     ]

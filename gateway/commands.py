@@ -1,69 +1,33 @@
 """Downlink orders that arrive as messages: an application publishes to `commands/<DevEUI>` on the device's channel.
 
-The body is JSON, `{"fport": 10, "payload": "01ff", "confirmed": true}`. The right to order is the right to publish
-on that channel, which `hub.access` has checked. An order is taken once its message is durable, and only from
-the device's own channel. This is a reader of the log with a cursor: a command that was acknowledged before a
-crash is carried out after it.
+The right to order is the right to publish on that channel, which `hub.access` has checked; what is said and how is
+`gateway.wanted`. An order is taken once its message is durable, and only from the device's or group's own channel;
+one that cannot be carried out leaves a receipt that says why. This is a reader of the log with a cursor: a command
+that was acknowledged before a crash is carried out after it, and never twice.
 """
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
-import msgspec
-
+from gateway.codecs import CODECS, CodecError, Codecs
 from gateway.downlinks import Downlinks
 from gateway.live import LiveFrames
+from gateway.lorawan import orderstore
 from gateway.lorawan.clock import Instant
-from gateway.lorawan.errors import LorawanError
+from gateway.lorawan.errors import LorawanError, OrderError
 from gateway.lorawan.server import NetworkServer, Queued
 from gateway.lorawan.types import DevEUI
+from gateway.wanted import PREFIX, CommandError, Wanted, parse
 from hub.errors import HubError
 from hub.log import Log
 from hub.message import Message
 
-log = logging.getLogger(__name__)
-
-PREFIX = "commands."
 CURSOR = "commands"
-BACKLOG_STEP = 100  # commands taken at a time at start
+BACKLOG_STEP = 100  # commands taken at a time
 MAX_LAG = 10_000  # messages read again at start; moving the cursor at every commit would cost a commit each
-
-
-class CommandError(Exception):
-    """A command that cannot be carried out; the text says why."""
-
-
-class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a command."""
-
-    fport: int
-    payload: str = ""  # hex
-    confirmed: bool = False
-
-
-def order(server: NetworkServer, dev_eui: str, command: Command, now: Instant) -> Queued:
-    """Queue a downlink. Raises CommandError; UnknownDevice, QueueFull and OrderError of the server."""
-    try:
-        eui = DevEUI.parse(dev_eui)
-    except ValueError as error:
-        raise CommandError(str(error)) from None
-    try:
-        payload = bytes.fromhex(command.payload)
-    except ValueError:
-        raise CommandError('payload is not hex: two digits a byte, such as "0a1f"') from None
-    return server.queue_downlink(eui, command.fport, payload, command.confirmed, now=now)
-
-
-def _read(payload: bytes) -> Command:
-    """Raises CommandError saying what does not fit."""
-    try:
-        return msgspec.json.decode(payload, type=Command)
-    except msgspec.ValidationError as error:
-        raise CommandError(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CommandError(f"not JSON: {error}") from None
 
 
 def is_command(message: Message) -> bool:
@@ -71,8 +35,68 @@ def is_command(message: Message) -> bool:
     return message.protocol != "lora" and message.subtopic.startswith(PREFIX)
 
 
+class Orderly:
+    """Takes what was wanted to the server, from whichever door it came."""
+
+    def __init__(self, server: NetworkServer, codecs: Codecs) -> None:
+        self._server = server
+        self._codecs = codecs
+
+    def queue_now(self, wanted: Wanted, now: Instant, order_id: str = "") -> Queued | None:
+        """As `queue`; None where the device's codec has to be waited for."""
+        if wanted.value is None or wanted.dev_eui is None:
+            return self._queue(wanted, now, order_id, wanted.fport, wanted.payload)
+        name = self._server.device(wanted.dev_eui).codec
+        codec = CODECS.get(name)
+        if codec is None:
+            if name in self._codecs.later:
+                return None
+            raise CodecError(
+                f"there is no codec {name!r}: give the payload in hex, or the device another codec"
+            )
+        return self._queue(wanted, now, order_id, *codec.encode(wanted.fport, wanted.value))
+
+    async def queue(self, wanted: Wanted, now: Instant, order_id: str = "") -> Queued:
+        """Raises CommandError, CodecError; UnknownDevice, QueueFull, OrderError of the server."""
+        queued = self.queue_now(wanted, now, order_id)
+        if queued is None:
+            assert wanted.dev_eui is not None
+            assert wanted.value is not None
+            name = self._server.device(wanted.dev_eui).codec
+            fport, payload = await self._codecs.encode(name, wanted.fport, wanted.value)
+            queued = self._queue(wanted, now, order_id, fport, payload)
+        return queued
+
+    def _queue(
+        self, wanted: Wanted, now: Instant, order_id: str, fport: int | None, payload: bytes | None
+    ) -> Queued:
+        if wanted.value is not None and payload is None:
+            raise CommandError("a group has no codec: give the payload as bytes, in hex")
+        if fport is None:
+            raise CommandError('no port is named: say "fport", or publish to commands/<DevEUI>/<port>')
+        order_id = wanted.id or order_id
+        if self._server.knows_order(order_id):
+            raise CommandError(f"downlink {order_id} waits already")
+        if wanted.group:
+            return self._server.queue_group_downlink(
+                *(wanted.group, fport, payload or b""),
+                now=now,
+                priority=wanted.priority,
+                ttl_s=wanted.ttl_s,
+                order_id=order_id,
+            )
+        assert wanted.dev_eui is not None
+        return self._server.queue_downlink(
+            *(wanted.dev_eui, fport, payload or b"", wanted.confirmed),
+            now=now,
+            priority=wanted.priority,
+            ttl_s=wanted.ttl_s,
+            order_id=order_id,
+        )
+
+
 class Commands:
-    """Follows the log for commands."""
+    """Follows the log for commands; `run` is its task."""
 
     def __init__(
         self,
@@ -80,45 +104,158 @@ class Commands:
         hub_log: Log,
         live: LiveFrames,
         downlinks: Downlinks,
+        orderly: Orderly,
         clock: Callable[[], Instant],
     ) -> None:
-        self._downlinks = downlinks
+        self.accepted = 0
+        self.refused = 0
+        self.repeated = 0  # the same order again: after a crash, or by a careful publisher
         self._server = server
         self._log = hub_log
         self._live = live
+        self._downlinks = downlinks
+        self._orderly = orderly
         self._clock = clock
-        self.accepted = 0
-        self.refused = 0
-        after = hub_log.cursor(CURSOR, start=hub_log.committed_seq)
-        while backlog := hub_log.read(after, is_command, BACKLOG_STEP):
-            for message in backlog:
-                self._take(message)
-            after = backlog[-1].seq
-        hub_log.move_cursor(CURSOR, hub_log.committed_seq)
+        self._position = hub_log.cursor(CURSOR, start=hub_log.committed_seq)
+        self._behind = True  # `run` takes what comes, and `_committed` only wakes it
+        self._woken = asyncio.Event()
+        self._woken.set()
+        self._unstored: set[int] = set()  # commands whose orders are not durable yet
+        self._first_new = (
+            hub_log.committed_seq + 1
+        )  # what is before may have been carried out in another life
         self.close = hub_log.on_commit(self._committed)
 
-    def _committed(self, messages: Sequence[Message]) -> None:
-        commands = [message for message in messages if is_command(message)]
-        for message in commands:
-            self._take(message)
-        last = messages[-1].seq
-        if commands or last - self._log.cursor(CURSOR) > MAX_LAG:
-            self._log.move_cursor(CURSOR, last)
+    async def run(self) -> None:
+        """Carry out what the doors have no time to wait for; runs until cancelled."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            while backlog := self._log.read(self._position, is_command, BACKLOG_STEP):
+                for message in backlog:
+                    with contextlib.suppress(HubError):
+                        await self._take(message)
+                    self._position = message.seq
+                self._move()
+            self._position = max(self._position, self._log.committed_seq)
+            self._behind = False
+            self._move()
 
-    def _take(self, message: Message) -> None:
-        dev_eui = message.subtopic[len(PREFIX) :]
+    def _committed(self, messages: Sequence[Message]) -> None:
+        """Most commands need nothing that is waited for, and are carried out here and now."""
+        if self._behind:
+            self._woken.set()
+            return
+        commands = False
+        for message in messages:
+            if is_command(message):
+                commands = True
+                if not self._take_now(message):
+                    self._position = message.seq - 1
+                    self._behind = True
+                    self._woken.set()
+                    return
+        self._position = messages[-1].seq
+        if commands or self._position - self._log.cursor(CURSOR) > MAX_LAG:
+            self._move()
+
+    def _take_now(self, message: Message) -> bool:
+        """False where it has to wait for its codec."""
         try:
-            command = _read(message.payload)
-            if self._server.device(DevEUI.parse(dev_eui)).channel_id != message.channel:
-                raise CommandError("the device belongs to another channel")
-            self._downlinks.take(order(self._server, dev_eui, command, self._clock()))
-        except (CommandError, LorawanError, HubError, ValueError) as error:
-            self.refused += 1
-            detail = f"command refused: {error}"
-            self._live.add(
-                "rejected",
-                self._clock().wall_ns / 1e9,
-                lambda: {"dev_eui": dev_eui, "reason": "command", "detail": detail},
-            )
+            wanted = self._read(message)
+            queued = self._orderly.queue_now(wanted, self._clock(), _order_id(message))
+            if queued is None:
+                return False
+            self._store(message, queued)
+        except (CommandError, CodecError, LorawanError, ValueError) as error:
+            self._refuse(message, error)
+        return True
+
+    async def _take(self, message: Message) -> None:
+        try:
+            wanted = self._read(message)
+            if message.seq < self._first_new and self._done_before(wanted, wanted.id or _order_id(message)):
+                self.repeated += 1
+                return
+            self._store(message, await self._orderly.queue(wanted, self._clock(), _order_id(message)))
+        except (CommandError, CodecError, LorawanError, ValueError) as error:
+            self._refuse(message, error)
+
+    def _read(self, message: Message) -> Wanted:
+        """Raises CommandError; UnknownDevice and OrderError for who is not there."""
+        now = self._clock()
+        wanted = parse(message.subtopic, message.content_type, message.payload, now.wall_ns / 1e9)
+        if wanted.dev_eui is not None:
+            owner, channel = "device", self._server.device(wanted.dev_eui).channel_id
         else:
-            self.accepted += 1
+            owner, channel = "group", self._server.groups.get(wanted.group).config.channel_id
+        if channel != message.channel:
+            raise CommandError(f"the {owner} belongs to another channel: publish there")
+        if wanted.ttl_s is None and message.properties is not None and message.properties.expiry_s:
+            wanted = wanted.within(float(message.properties.expiry_s))
+        if wanted.ttl_s is not None and message.seq < self._first_new:
+            left_s = wanted.ttl_s - (now.wall_ns - message.created_ns) / 1e9
+            if left_s <= 0:
+                raise CommandError("expired while the gateway was off: order it again")
+            wanted = wanted.within(min(left_s, wanted.ttl_s))
+        return wanted
+
+    def _store(self, message: Message, queued: Queued) -> None:
+        self.accepted += 1
+        seq = message.seq
+        self._unstored.add(seq)
+
+        def stored(_error: HubError | None) -> None:  # what could not be stored is told by `Downlinks`
+            self._unstored.discard(seq)
+            self._move()
+
+        self._downlinks.take(queued, stored)
+
+    def _move(self) -> None:
+        """Move the cursor behind what is carried out and durable."""
+        done = min(self._unstored, default=self._position + 1) - 1
+        if done > self._log.cursor(CURSOR):
+            self._log.move_cursor(CURSOR, done)
+
+    def _done_before(self, wanted: Wanted, order_id: str) -> bool:
+        """Whether this order was taken in an earlier life: the crash came before the cursor had moved."""
+        if self._server.knows_order(order_id):
+            return True
+        about = wanted.group or str(wanted.dev_eui)
+        with contextlib.closing(self._log.reader()) as reader:
+            return any(row[0] == order_id for row in orderstore.history(reader.connection, about))
+
+    def _refuse(self, message: Message, error: Exception) -> None:
+        """Leave a receipt: on the channel of the device or group, or where nobody is known, where it was ordered."""
+        self.refused += 1
+        now, reason = self._clock(), str(error)
+        target = message.subtopic[len(PREFIX) :]
+        order_id = _order_id(message)
+        dev_eui, group = self._target(target, message.channel)
+        if dev_eui is None and not group:
+            self._downlinks.refuse_stranger(message, target, order_id, reason, now)
+        else:
+            self._downlinks.refuse(dev_eui, group, order_id, reason, now)
+        detail = f"command refused: {reason}"
+        self._live.add(
+            "rejected",
+            now.wall_ns / 1e9,
+            lambda: {"dev_eui": target.split(".")[0], "reason": "command", "detail": detail},
+        )
+
+    def _target(self, target: str, channel: str) -> tuple[DevEUI | None, str]:
+        """The device or group that a refused command is about, where it is one of that channel."""
+        first, *rest = target.split(".")
+        try:
+            if first == "groups" and rest:
+                found = self._server.groups.get(rest[0]).config
+                return None, found.name if found.channel_id == channel else ""
+            dev_eui = DevEUI.parse(first)
+            return (dev_eui if self._server.device(dev_eui).channel_id == channel else None), ""
+        except (OrderError, ValueError):
+            return None, ""
+
+
+def _order_id(message: Message) -> str:
+    """Named after the message, so that the same command is the same order after a crash."""
+    return f"m{message.seq}"

@@ -6,6 +6,7 @@ it tells, and a downlink that acknowledges or uses a counter not yet reserved le
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -17,10 +18,11 @@ from gateway.copies import Heard
 from gateway.live import LiveFrames, spoken
 from gateway.lorawan import orderstore, receipts
 from gateway.lorawan.clock import Instant
-from gateway.lorawan.errors import UnknownDevice
+from gateway.lorawan.errors import OrderError, UnknownDevice
 from gateway.lorawan.outcome import Downlink, Due, Elsewhere, OrderFate, Receipt, Writes
 from gateway.lorawan.receipts import TX_ERROR_WORDS
 from gateway.lorawan.server import NetworkServer, Queued
+from gateway.lorawan.types import DevEUI
 from gateway.turns import Turns
 from hub.access import Access, Action, Principal, Resource
 from hub.errors import HubError
@@ -108,9 +110,44 @@ class Downlinks:
 
     def take(self, queued: Queued, done: Done | None = None) -> None:
         """Keep an order that the server has accepted. `done` is told when it is durable, or why it is not."""
-        self.carry_out(
-            Due(queued.receipts[0].dev_eui or 0, writes=queued.writes, receipts=queued.receipts), done
+        (receipt,) = queued.receipts
+
+        def stored(error: HubError | None) -> None:
+            if error is not None:  # it was promised to nobody
+                with contextlib.suppress(OrderError):
+                    if receipt.dev_eui is None:
+                        self._server.groups.cancel(receipt.group, queued.id, receipt.at)
+                    else:
+                        self._server.cancel_downlink(receipt.dev_eui, queued.id, receipt.at)
+            if done is not None:
+                done(error)
+
+        due = Due(receipt.dev_eui or 0, writes=list(queued.writes), receipts=[receipt])
+        self.carry_out(due, stored)
+
+    def refuse(self, dev_eui: DevEUI | None, group: str, order_id: str, reason: str, now: Instant) -> None:
+        """Leave a receipt for an order that was not taken."""
+        receipt = Receipt(order_id, dev_eui, OrderFate.FAILED, reason, now, group=group)
+        self.carry_out(Due(dev_eui or 0, receipts=[receipt]))
+
+    def refuse_stranger(
+        self, message: Message, target: str, order_id: str, reason: str, now: Instant
+    ) -> None:
+        """As `refuse`, for nobody who is known on that channel: the receipt goes where the order came from."""
+        receipt = Receipt(order_id, None, OrderFate.FAILED, reason, now)
+        told = receipts.message(
+            receipt,
+            topic=target,
+            base_name="",
+            thing_id=message.publisher,
+            channel_id=message.channel,
+            boot=self._boot,
         )
+        try:
+            self._log.post([told])
+        except HubError as error:
+            self.lost += 1
+            log.error("a refused command is not answered: %s", error)
 
     def told(self, told: list[Receipt] | tuple[Receipt, ...]) -> tuple[list[Message], Writes]:
         """Receipts as messages to append and rows to keep; they are shown to live viewers at once."""
@@ -190,23 +227,30 @@ class Downlinks:
     # Receipts
 
     def _message(self, receipt: Receipt) -> Message | None:
-        if receipt.dev_eui is None:
-            return None
+        """None where there is nobody to publish as, or no right to."""
         try:
-            device = self._server.device(receipt.dev_eui)
-        except UnknownDevice:
+            if receipt.dev_eui is not None:
+                device = self._server.device(receipt.dev_eui)
+                topic = str(receipt.dev_eui)
+                base_name, thing_id, channel_id = f"urn:dev:mac:{topic}:", device.thing_id, device.channel_id
+            else:
+                group = self._server.groups.get(receipt.group).config
+                topic = f"groups.{group.name}"
+                base_name, thing_id, channel_id = f"{group.name}:", group.thing_id, group.channel_id
+        except OrderError:  # removed meanwhile
             return None
-        principal, resource = _asked(device.thing_id, device.channel_id)
+        if not channel_id:  # a group without a channel tells its API and page only
+            return None
+        principal, resource = _asked(thing_id, channel_id)
         if not self._access.decide(principal, Action.PUBLISH, resource).allowed:
             self.denied += 1
             return None
-        topic = str(receipt.dev_eui)
         return receipts.message(
             receipt,
             topic=topic,
-            base_name=f"urn:dev:mac:{topic}:",
-            thing_id=device.thing_id,
-            channel_id=device.channel_id,
+            base_name=base_name,
+            thing_id=thing_id,
+            channel_id=channel_id,
             boot=self._boot,
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from typing import Any
 
 from gateway.lorawan.device import Device, Order, OrderState
 from gateway.lorawan.outcome import Receipt, Writes
@@ -173,7 +174,7 @@ def load(conn: sqlite3.Connection, devices: Mapping[str, Device]) -> None:
         )
 
 
-def history(conn: sqlite3.Connection, about: str) -> list[tuple[object, ...]]:
+def history(conn: sqlite3.Connection, about: str) -> list[tuple[Any, ...]]:
     """(order id, state, reason, UTC ns, window, FCntDown, gateway, attempt), the newest first."""
     return conn.execute(
         "SELECT order_id, state, reason, at_ns, sent_in, fcnt, gateway, attempt FROM lorawan_receipt"

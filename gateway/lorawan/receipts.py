@@ -46,7 +46,7 @@ def message(
 
 def pack(receipt: Receipt, base_name: str) -> bytes:
     """The SenML records; a clock that is not set leaves the time out, which means "now"."""
-    first: dict[str, object] = {"bn": base_name}
+    first: dict[str, object] = {"bn": base_name} if base_name else {}
     if receipt.at.quality in TRUSTED:
         first["bt"] = receipt.at.wall_ns / 1e9
     records = [
