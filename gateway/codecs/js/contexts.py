@@ -158,6 +158,8 @@ class Contexts:
             answer = context.run(ask, text, log)
         except _quickjs.JSException as error:
             raise _cause(error) from None
+        except (TypeError, ValueError) as error:  # what the border between the languages does not know
+            raise Refused(f"its answer cannot be read: {error}") from None
         if answer.startswith(_SPENT):
             raise Spent
         return answer
@@ -220,8 +222,11 @@ def _checked(source: str) -> str:
 
 
 def _parse(context: Any, source: str) -> None:
-    for form in (_AS_METHOD, _AS_EXPRESSION):
-        _evaluated(context, form.format(source))
+    try:
+        for form in (_AS_METHOD, _AS_EXPRESSION):
+            _evaluated(context, form.format(source))
+    except Refused as error:  # what is missing at the end is found below it
+        raise Refused(error.words, min(error.line, source.count("\n") + 1)) from None
 
 
 def _evaluated(context: Any, code: str) -> Any:

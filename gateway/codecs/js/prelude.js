@@ -218,7 +218,8 @@ var fluxgate = (function () {
       if (wantsLog && log.length) rest += ',"l":' + stringify(log);
       if (notes.length) rest += ',"n":' + stringify(notes);
       if (!clean) rest += ',"x":1';
-      return '{"r":' + answer + rest + "}";
+      const whole = '{"r":' + answer + rest + "}";
+      return whole.length < 256 ? whole : [whole].join(""); // in one piece: long sums of strings are not
     };
   }
 

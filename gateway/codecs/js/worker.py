@@ -30,6 +30,7 @@ MAX_WAITING = 8_192  # calls of all kinds; frames are bounded before, in gateway
 PATIENCE_S = 0.28  # without an answer, then the process is killed: it missed its own, shorter limit
 START_S = 15.0  # for the process to come up on a machine that is busy
 START_TRIES = 3  # in a row, then the calls that wait are answered and the next start waits
+KILLED_STARTS = 12  # the same of processes that were killed from outside, say for want of memory
 START_AGAIN_S = 10.0
 TRIES = 4  # of a call whose process died and that is not to blame
 IDLE_S = 900.0  # without a call, then the process is let go
@@ -101,7 +102,7 @@ class CodecWorker:
         self._unwritten = bytearray()
         self._loaded: set[int] = set()
         self._served = 0  # calls of this process
-        self._failed_starts = 0
+        self._failed_starts = 0.0  # 1: enough
         self._not_before_s = 0.0  # loop time
         self._watch: asyncio.TimerHandle | None = None
         self._last_sign_s = 0.0  # loop time
@@ -242,7 +243,7 @@ class CodecWorker:
 
     def _answered(self, frame: Frame) -> None:
         if frame.kind == Kind.READY:
-            self._ready, self._failed_starts = True, 0
+            self._ready, self._failed_starts = True, 0.0
             self.work_s, self.holds = frame.number / 1e6, frame.text.splitlines()
             return
         call = self._sent.get(frame.id)
@@ -335,11 +336,11 @@ class CodecWorker:
                 again.append(call)
         self._waiting.extendleft(reversed(again))
         if not was_ready:
-            self._failed_starts += 1
+            self._failed_starts += 1 / KILLED_STARTS if ending.signal else 1 / START_TRIES
             log.error("the codec process ended before it was ready (%s)", _how(ending))
-            if self._failed_starts >= START_TRIES:
+            if self._failed_starts > 0.99:
                 self._not_before_s = asyncio.get_running_loop().time() + START_AGAIN_S
-                self._failed_starts = 0
+                self._failed_starts = 0.0
                 self._answer_all(f"the codec process does not start ({_how(ending)})")
                 return
         if self._waiting:
