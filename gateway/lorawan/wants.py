@@ -111,7 +111,9 @@ class Context:
         return min(MAX_FOPTS, self._longest(slowest))
 
     def _longest(self, rate: int) -> int:
-        return self.region.max_payload(rate, dwell=self.settings.limit_dwell)
+        # A device that was told nothing of dwell time yet keeps its uplinks short (RP002, AS923 and AU915).
+        untold = self.region.tx_param_setup and self.state.tx_param is None
+        return self.region.max_payload(rate, dwell=self.settings.limit_dwell or untold)
 
 
 def wanted(context: Context) -> dict[str, Value]:
