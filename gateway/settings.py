@@ -263,6 +263,25 @@ class LorawanSection(Section, frozen=True, kw_only=True):
     status_interval_s: Annotated[
         int, Meta(ge=0, description="between questions for battery and margin; 0: never")
     ] = 86400
+    class_b: Annotated[
+        bool, Meta(description="downlinks in ping slots and the beacon for them: needs GNSS time to 1 ms")
+    ] = False
+    beacon: Annotated[
+        bool, Meta(description="with class_b: order the beacon; false: gateways send it by themselves")
+    ] = True
+    beacon_gateways: Annotated[
+        tuple[Annotated[str, Meta(pattern="^[0-9a-fA-F]{16}$")], ...],
+        Meta(max_length=64, description="EUIs that are to send the beacon; empty: this machine's radio"),
+    ] = ()
+    beacon_hz: Annotated[
+        int | None, Meta(description="of the beacon; unset: the region's", examples=[869_525_000])
+    ] = None
+    beacon_share: Annotated[
+        float,
+        Meta(
+            gt=0, le=1, description="of its beacons that each gateway sends; below 1 where several are heard"
+        ),
+    ] = 1.0
 
 
 class StationGatewaySection(Section, frozen=True, kw_only=True):
