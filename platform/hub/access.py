@@ -1,16 +1,22 @@
 """The one seam that says who may do what; every door asks it, none decides for itself.
 
-In: a principal that was authenticated, an action, a resource. Out: allowed or not, and why. Whatever is not
-allowed here is denied. It is asked at publish, at subscribe and again at each delivery; decisions are
-remembered until the registry changes, so a right that is taken away is gone with the next question.
+In: a principal that was authenticated, an action, a resource, and what the door knows besides. Out: allowed or not,
+and why. First what always holds: a thing that is gone or has a new key may nothing, and its connections give it its
+channels. Then the policies: a denial outranks everything, a permission adds to what connections give. Whatever is not
+allowed by either is denied. It is asked at publish, at subscribe and again at each delivery; decisions are remembered
+until the registry changes, so a right that is taken away is gone with the next question.
 """
 
 from __future__ import annotations
 
 import enum
+import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from .policy.engine import Explanation, PolicySet
+from .policy.request import Request, Value
+from .policy.statement import Effect
 from .registry import Change, ChangeKind, Registry, Thing, User
 from .topics import ANY_CHANNEL
 
@@ -57,11 +63,21 @@ class Resource(NamedTuple):
     subtopic: str = ""
 
 
+class Circumstances(NamedTuple):
+    """What a door knows of a question beside who, what and where; policies may ask for it."""
+
+    protocol: str = ""
+    source_ip: str = ""
+    payload_size: int | None = None  # bytes; None where there is no message yet
+    content_type: str = ""
+
+
 class Decision(NamedTuple):
-    """`reason` is a sentence for a technician, also where it is allowed."""
+    """`reason` is a sentence for a technician, also where it is allowed. `final`: no policy changes it."""
 
     allowed: bool
     reason: str
+    final: bool = False
 
 
 # What the gateway's own parts need, and no more.
@@ -72,17 +88,22 @@ INTERNAL: Mapping[str, frozenset[Action]] = {
     "gateway": frozenset(Action),
 }
 
+NOTHING_KNOWN = Circumstances()
 _USER_ACTIONS = frozenset({Action.CONNECT, Action.SUBSCRIBE, Action.DELIVER, Action.MANAGE})
 _CONNECTED = Decision(True, "the thing is connected to the channel")
 
 
 class Access:
-    """Decides from the registry. Belongs to the event loop's thread."""
+    """Decides from the registry and its policies. Belongs to the event loop's thread."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, now_s: Callable[[], float] = time.time) -> None:
+        """`now_s` gives UTC seconds, for policies that hold at certain times only."""
         self._registry = registry
+        self._now_s = now_s
         self._epoch = 0
-        self._decisions: dict[tuple[Principal, Action, str], Decision] = {}
+        self._policies = registry.policy_set
+        self._take_policies()
+        self._decisions: dict[tuple[Principal, Action, str | Resource], Decision] = {}
         self._on_revoke: list[Callable[[], None]] = []
         self.denied = 0
         registry.on_change(self._registry_changed)
@@ -92,27 +113,78 @@ class Access:
         principal: Principal,
         action: Action,
         resource: Resource,
-        context: Mapping[str, Any] | None = None,
-        now: float = 0,
+        context: Circumstances = NOTHING_KNOWN,
     ) -> Decision:
-        """Whether `principal` may do `action` to `resource`.
-
-        `context` (address, protocol) and `now` (UTC seconds) are for rules that ask for them; today none
-        does.
-        """
+        """Whether `principal` may do `action` to `resource`."""
         epoch = self._registry.epoch
         if epoch != self._epoch or len(self._decisions) >= MAX_CACHED:
             self._decisions.clear()
             self._epoch = epoch
-        key = (principal, action, resource.channel)
+            self._take_policies()
+        # Without policies the channel alone decides.
+        key = (principal, action, resource if self._policies else resource.channel)
         decision = self._decisions.get(key)
         if decision is None:
-            decision = self._decisions[key] = self._decide(principal, action, resource.channel)
+            decision = self._decide(principal, action, resource.channel)
+            lasting = True
+            if self._policies and not decision.final:
+                request = self._request(principal, action, resource, context)
+                decision, lasting = by_policies(self._policies, request, decision)
+            if lasting:
+                self._decisions[key] = decision
         if not decision.allowed:
             self.denied += 1
         return decision
 
+    @property
+    def passing(self) -> int:
+        """A number that changes whenever answers that were right may have become wrong by time alone."""
+        return int(self._now_s()) if self._timed else 0
+
+    @property
+    def lasting(self) -> bool:
+        """Whether answers stay right until the registry changes: no policy asks for more than who, what and where."""
+        return not self._registry.policy_set.conditional
+
+    def _take_policies(self) -> None:
+        self._policies = self._registry.policy_set
+        self._timed = "current_time" in self._policies.keys
+
+    def explain(
+        self, principal: Principal, action: Action, resource: Resource, context: Circumstances = NOTHING_KNOWN
+    ) -> tuple[Decision, Explanation]:
+        """The decision, and what the policies have to do with it."""
+        base = self._decide(principal, action, resource.channel)
+        policies = self._registry.policy_set
+        request = self._request(principal, action, resource, context)
+        decision = base if base.final or not policies else by_policies(policies, request, base)[0]
+        return decision, policies.explain(request)
+
+    def _request(
+        self, principal: Principal, action: Action, resource: Resource, context: Circumstances
+    ) -> Request:
+        known: dict[str, Value] = {"current_time": self._now_s()}
+        if resource.channel:
+            known |= {"channel": resource.channel, "subtopic": resource.subtopic}
+        if context.protocol:
+            known["protocol"] = context.protocol
+        if context.source_ip:
+            known["source_ip"] = context.source_ip
+        if context.payload_size is not None:
+            known["payload_size"] = context.payload_size
+        if context.content_type:
+            known["content_type"] = context.content_type
+        channel = self._registry.channel(resource.channel)
+        if channel is not None and isinstance(owner := channel.metadata.get("owner"), str):
+            known["owner"] = owner
+        if principal.kind == "thing" and (thing := self._registry.thing(principal.id)):
+            known["subject_name"] = thing.name
+        if principal.kind == "user" and (user := self._registry.user(principal.id)):
+            known |= {"subject_name": user.email, "role": user.role}
+        return Request(f"{principal.kind}s/{principal.id}", action.value, resource_name(resource), known)
+
     def _decide(self, principal: Principal, action: Action, channel: str) -> Decision:
+        """What holds without policies."""
         match principal.kind:
             case "thing":
                 return self._decide_thing(principal, action, channel)
@@ -120,35 +192,38 @@ class Access:
                 return self._decide_user(principal, action, channel)
             case "internal":
                 if action in INTERNAL.get(principal.id, frozenset()):
-                    return self._existing(channel, f"{principal.id} is a part of the gateway")
-                return Decision(False, f"no part of the gateway {principal.id!r} may {action}")
-        return Decision(False, f"unknown kind of principal {principal.kind!r}")
+                    return self._existing(channel, f"{principal.id} is a part of the gateway")._replace(
+                        final=True
+                    )
+                return Decision(False, f"no part of the gateway {principal.id!r} may {action}", final=True)
+        return Decision(False, f"unknown kind of principal {principal.kind!r}", final=True)
 
     def _decide_thing(self, principal: Principal, action: Action, channel: str) -> Decision:
         thing = self._registry.thing(principal.id)
         if thing is None:
-            return Decision(False, "there is no such thing")
+            return Decision(False, "there is no such thing", final=True)
         if principal.version is not None and principal.version != thing.key_version:
-            return Decision(False, "the thing has a new key")
+            return Decision(False, "the thing has a new key", final=True)
         if action is Action.MANAGE:
-            return Decision(False, "things do not manage the gateway")
+            return Decision(False, "things do not manage the gateway", final=True)
         if action is Action.CONNECT and not channel:
             return Decision(True, "the thing is known")
         if not self._registry.connected(channel, thing.id):
-            return Decision(False, "the thing is not connected to the channel")
+            unknown = channel != ANY_CHANNEL and self._registry.channel(channel) is None
+            return Decision(False, "the thing is not connected to the channel", final=unknown)
         return _CONNECTED
 
     def _decide_user(self, principal: Principal, action: Action, channel: str) -> Decision:
         if self._registry.user(principal.id) is None:
-            return Decision(False, "there is no such user")
+            return Decision(False, "there is no such user", final=True)
         if action not in _USER_ACTIONS:
-            return Decision(False, "messages are published by things")
+            return Decision(False, "messages are published by things", final=True)
         return self._existing(channel, "the user administers the gateway")
 
     def _existing(self, channel: str, reason: str) -> Decision:
         if channel in ("", ANY_CHANNEL) or self._registry.channel(channel):
             return Decision(True, reason)
-        return Decision(False, "there is no such channel")
+        return Decision(False, "there is no such channel", final=True)
 
     def on_revoke(self, fn: Callable[[], None]) -> Callable[[], None]:
         """Have `fn` called on the loop whenever a right was taken away, so that live sessions are asked for
@@ -165,6 +240,25 @@ class Access:
         return unsubscribe
 
     def _registry_changed(self, change: Change) -> None:
+        self._take_policies()
         if change.kind is ChangeKind.REVOKED:
             for fn in list(self._on_revoke):
                 fn()
+
+
+def resource_name(resource: Resource) -> str:
+    """What policies call it: `gateway`, or `channels/<id>/messages[/<subtopic>]` as an MQTT topic."""
+    if not resource.channel:
+        return "gateway"
+    below = f"/{resource.subtopic.replace('.', '/')}" if resource.subtopic else ""
+    return f"channels/{resource.channel}/messages{below}"
+
+
+def by_policies(policies: PolicySet, request: Request, base: Decision) -> tuple[Decision, bool]:
+    """What the policies make of `base`, and whether the same question always gets the same answer."""
+    (effect, statement), lasting = policies.decide(request)
+    if statement is None:
+        return base, lasting
+    if effect is Effect.DENY:
+        return Decision(False, f"policy {statement.name} denies it"), lasting
+    return (base if base.allowed else Decision(True, f"policy {statement.name} allows it")), lasting

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import content, senml
-from .access import Access, Action, Principal, Resource
+from .access import Access, Action, Circumstances, Principal, Resource
 from .database import Migration
 from .errors import AccessDenied, HubError, LogFailed, TooLarge
 from .history import History
@@ -74,7 +74,7 @@ class Hub:
         self.log = log
         self.registry = registry
         self.history = history
-        self.access = Access(registry)
+        self.access = Access(registry, lambda: clock()[0] / 1e9)
         self.router: Router[object] = Router()
         self.settings = settings
         self.counters = HubCounters()
@@ -161,12 +161,13 @@ class Hub:
         *,
         also: Sequence[Write] = (),
         qos: int = 2,
+        source_ip: str = "",
     ) -> int:
         """Take a message in; returns its number once it is durable.
 
         Raises AccessDenied, BadMessage (TooLarge, UnsupportedType), TopicError, LogFailed, WriteRefused.
         """
-        message = self.admit(principal, protocol, channel, subtopic, content_type, payload, qos)
+        message = self.admit(principal, protocol, channel, subtopic, content_type, payload, qos, source_ip)
         return (await self.log.append((message,), also))[0]
 
     def submit(
@@ -181,13 +182,14 @@ class Hub:
         *,
         also: Sequence[Write] = (),
         qos: int = 2,
+        source_ip: str = "",
     ) -> int:
         """As `publish`, for a door that has no task per message: `done` is called on the loop when it is
         durable.
 
         Raises what `publish` raises, and Busy.
         """
-        message = self.admit(principal, protocol, channel, subtopic, content_type, payload, qos)
+        message = self.admit(principal, protocol, channel, subtopic, content_type, payload, qos, source_ip)
         return self.log.submit((message,), also, done)[0]
 
     def post(
@@ -201,12 +203,13 @@ class Hub:
         *,
         also: Sequence[Write] = (),
         qos: int = 2,
+        source_ip: str = "",
     ) -> int:
         """As `publish`, promising nothing.
 
         Durable with the next commit. Raises what `publish` raises, and Busy.
         """
-        message = self.admit(principal, protocol, channel, subtopic, content_type, payload, qos)
+        message = self.admit(principal, protocol, channel, subtopic, content_type, payload, qos, source_ip)
         return self.log.post((message,), also)[0]
 
     def admit(
@@ -218,12 +221,14 @@ class Hub:
         content_type: str,
         payload: bytes,
         qos: int = 2,
+        source_ip: str = "",
     ) -> Message:
         """The message to give to the log, or the refusal: access first, so that a stranger learns nothing else.
 
         Raises AccessDenied, BadMessage (TooLarge, UnsupportedType), TopicError.
         """
-        decision = self.access.decide(principal, Action.PUBLISH, Resource(channel, subtopic))
+        context = Circumstances(protocol, source_ip, len(payload), content_type)
+        decision = self.access.decide(principal, Action.PUBLISH, Resource(channel, subtopic), context)
         if not decision.allowed:
             self.counters.denied += 1
             raise AccessDenied(decision.reason)

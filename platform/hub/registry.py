@@ -11,7 +11,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,6 +19,9 @@ import msgspec
 from .errors import Conflict, Invalid, NotFound
 from .keys import ServerKey, new_secret
 from .passwords import check_password, hash_password
+from .policy.engine import PolicySet
+from .policy.errors import PolicyError
+from .policy.statement import Statement as PolicyStatement
 from .registry_file import RegistryFailed, RegistryFile
 from .registry_items import (
     MAX_KEY,
@@ -38,9 +41,10 @@ from .registry_items import (
     page,
     to_json,
 )
+from .registry_policies import Policies, Policy
 from .users import User, Users
 
-__all__ = ["Change", "ChangeKind", "Channel", "Metadata", "Page", "Registry", "Thing", "User"]
+__all__ = ["Change", "ChangeKind", "Channel", "Metadata", "Page", "Policy", "Registry", "Thing", "User"]
 
 log = logging.getLogger("hub.registry")
 
@@ -382,6 +386,42 @@ class Registry:
                 self._changed(Change(ChangeKind.REVOKED))
             return revoked
 
+    # Policies
+
+    @property
+    def policy_set(self) -> PolicySet:
+        """The statements in force."""
+        return self._policies.set
+
+    def policies(self) -> list[Policy]:
+        """All documents, by name."""
+        return self._policies.all()
+
+    def policy(self, name: str) -> Policy | None:
+        return self._policies.get(name)
+
+    def policy_statements(self, name: str) -> tuple[PolicyStatement, ...]:
+        """What a document says; nothing for one that is not there."""
+        return self._policies.statements(name)
+
+    def change_policies(
+        self, changes: Mapping[str, str | None], now_s: float, *, whole: bool = False
+    ) -> list[Policy]:
+        """Put documents, or with None remove them; `whole`: these and no others. All or nothing.
+
+        Takes some ms a hundred statements: call it in a thread. Raises NotFound for one that is to be removed and is
+        not there, PolicyError with line and reason, Invalid.
+        """
+        with self._lock:
+            for name, document in changes.items():
+                if document is None and self._policies.get(name) is None:
+                    raise NotFound("no such policy")
+            after = self._policies.checked(changes, now_s, whole=whole)
+            self._file.write(self._policies.writes(after))
+            self._policies.take(after)
+            self._changed(Change(ChangeKind.REVOKED))
+            return self._policies.all()
+
     # Changes
 
     def on_change(self, fn: Callable[[Change], None]) -> Callable[[], None]:
@@ -417,6 +457,7 @@ class Registry:
         self._channels_of: dict[str, dict[str, None]] = {}  # by thing; ordered as connected
         self._things_of: dict[str, dict[str, None]] = {}  # by channel
         self._connections = 0
+        self._policies = Policies()
         self._users = Users(self._key, lambda statements: self._file.write(statements))
         try:
             for thing_id, name, metadata, digest, version in conn.execute(
@@ -430,6 +471,10 @@ class Registry:
         for channel_id, thing_id in conn.execute("SELECT channel, thing FROM connection"):
             self._keep_connection(channel_id, thing_id)
         self._users.load(conn)
+        try:
+            self._policies.load(conn)
+        except PolicyError as error:
+            raise sqlite3.DatabaseError(f"policies: {error}") from error
 
     def _keep_thing(self, thing: Thing, digest: bytes) -> None:
         self._things[thing.id] = thing

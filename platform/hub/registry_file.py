@@ -58,6 +58,13 @@ _MIGRATIONS = (
             "CREATE TABLE claim(id INTEGER PRIMARY KEY, code BLOB NOT NULL, tries INTEGER NOT NULL)",
         ),
     ),
+    Migration(
+        "registry/2",
+        (
+            """CREATE TABLE policy(
+                name TEXT PRIMARY KEY, document TEXT NOT NULL, updated_s REAL NOT NULL) WITHOUT ROWID""",
+        ),
+    ),
 )
 
 

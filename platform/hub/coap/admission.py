@@ -43,6 +43,11 @@ class Address(NamedTuple):
     local: bytes = b""
 
     @property
+    def ip(self) -> str:
+        """The client's IP address."""
+        return self.remote[0]
+
+    @property
     def text(self) -> str:
         host = self.remote[0]
         return f"[{host}]:{self.remote[1]}" if ":" in host else f"{host}:{self.remote[1]}"

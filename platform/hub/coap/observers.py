@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
-from hub.access import Access, Action, Decision, Principal, Resource
+from hub.access import Access, Action, Circumstances, Decision, Principal, Resource
 from hub.coap.admission import Address
 from hub.coap.blocks import MAX_SZX, Block, Downloads, Shown
 from hub.coap.endpoint import MAX_PAYLOAD, Endpoint, Exchange, Response
@@ -250,7 +250,8 @@ class Observers:
     def _decide(self, observer: Observer, channel: str, subtopic: str) -> Decision:
         if observer.secured is not None and not self._valid(observer.secured):
             return Decision(False, "the OSCORE context was removed")
-        return self._access.decide(observer.principal, Action.DELIVER, Resource(channel, subtopic))
+        context = Circumstances("coap", observer.address.ip)
+        return self._access.decide(observer.principal, Action.DELIVER, Resource(channel, subtopic), context)
 
     @staticmethod
     def _frame(observer: Observer, kind: int, mid: int, response: Response) -> bytes | None:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 
 from hub import content
-from hub.access import Action, Principal, Resource
+from hub.access import Action, Circumstances, Principal, Resource
 from hub.coap.admission import MAX_HEADS, Rates
 from hub.coap.blocks import MAX_SZX, Block, Downloads, Shown, UploadFault, Uploads, szx_for
 from hub.coap.endpoint import Endpoint, Exchange, Response
@@ -242,6 +242,7 @@ class Messages:
                 payload,
                 done,
                 also=(also,),
+                source_ip=exchange.address.ip,
             )
         except HubError as error:
             raise self._passing(exchange, refusal_of(error, self._max_payload)) from None
@@ -261,7 +262,10 @@ class Messages:
         """One block of an upload (RFC 7959, 2.5); the body with the last. Raises Refusal."""
         principal = _principal(exchange)
         decision = self._hub.access.decide(
-            principal, Action.PUBLISH, Resource(wanted.channel, wanted.subtopic)
+            principal,
+            Action.PUBLISH,
+            Resource(wanted.channel, wanted.subtopic),
+            Circumstances(PROTOCOL, exchange.address.ip),
         )
         if not decision.allowed:
             raise Refusal(Code.FORBIDDEN, decision.reason, "refused_rights")
@@ -302,7 +306,10 @@ class Messages:
     def _read(self, exchange: Exchange, request: Request, wanted: Filter) -> None:
         principal = _principal(exchange)
         decision = self._hub.access.decide(
-            principal, Action.SUBSCRIBE, Resource(wanted.channel, wanted.subtopic)
+            principal,
+            Action.SUBSCRIBE,
+            Resource(wanted.channel, wanted.subtopic),
+            Circumstances(PROTOCOL, exchange.address.ip),
         )
         if not decision.allowed:
             self._counters["refused_rights"] += 1

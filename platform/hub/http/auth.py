@@ -14,7 +14,7 @@ from typing import cast
 from starlette.requests import HTTPConnection, Request
 from starlette.types import Scope
 
-from hub.access import Action, Principal, Resource
+from hub.access import Action, Circumstances, Principal, Resource
 from hub.http.problem import Problem
 from hub.hub import Hub
 from hub.registry import User
@@ -162,9 +162,16 @@ def require_manager(request: Request) -> User:
 
 def demand(request: Request, principal: Principal, action: Action, resource: Resource) -> None:
     """Ask the access seam. Raises Problem 403 with its reason."""
-    decision = hub_of(request).access.decide(principal, action, resource)
+    context = Circumstances("http", address_of(request.scope))
+    decision = hub_of(request).access.decide(principal, action, resource, context)
     if not decision.allowed:
         raise Problem(403, f"denied: {decision.reason}")
+
+
+def address_of(scope: Scope) -> str:
+    """The client's address; "" where the door does not know it."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def token_of(request: Request) -> str:

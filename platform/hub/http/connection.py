@@ -173,7 +173,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._under_way = True
         self.wire.direct += 1
         try:
-            self._seq = self._publisher.direct(head, payload, self._stored)
+            self._seq = self._publisher.direct(head, payload, self._stored, self._address)
         except Exception as error:
             self._under_way = False
             self._fail(error)

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from hub.access import Principal
 from hub.errors import HubError, TopicError
-from hub.http.auth import Credentials, certified_thing
+from hub.http.auth import Credentials, address_of, certified_thing
 from hub.http.body import ClientGone, read_rest
 from hub.http.idempotency import Done, Keys, digest_of, parse_key
 from hub.http.limits import Limits, Rates
@@ -112,7 +112,9 @@ class Publisher:
             self._heads.clear()
         self._heads[head] = Head(authorization, address.channel, address.subtopic, named, int(length))
 
-    def direct(self, head: Head, payload: bytes, done: Callable[[HubError | None], None]) -> int:
+    def direct(
+        self, head: Head, payload: bytes, done: Callable[[HubError | None], None], source_ip: str
+    ) -> int:
         """Publish one message whose head is known; returns its number, `done` is called when it is durable.
 
         Raises Problem, HubError.
@@ -122,7 +124,14 @@ class Publisher:
             raise Credentials.refusal(head.authorization)
         self._limit(principal)
         return self._hub.submit(
-            principal, PROTOCOL, head.channel, head.subtopic, head.content_type, payload, done
+            principal,
+            PROTOCOL,
+            head.channel,
+            head.subtopic,
+            head.content_type,
+            payload,
+            done,
+            source_ip=source_ip,
         )
 
     def refusal(self, error: Exception) -> Problem:
@@ -186,7 +195,7 @@ class Publisher:
                 durable.set_exception(error)
 
         where = Address(address.channel, address.subtopic, named)
-        self.store(principal, PROTOCOL, where, payload, done, key=key)
+        self.store(principal, PROTOCOL, where, payload, done, key=key, source_ip=address_of(scope))
         return await durable
 
     def store(
@@ -198,6 +207,7 @@ class Publisher:
         done: Done,
         *,
         key: str = "",
+        source_ip: str = "",
     ) -> None:
         """Give one message to the log; `done` is called with its number when it is durable, or with the error.
 
@@ -206,7 +216,7 @@ class Publisher:
         """
         self._limit(principal)
         if key:
-            self._store_once(principal, protocol, where, payload, done, key)
+            self._store_once(principal, protocol, where, payload, done, key, source_ip)
             return
         seq = self._hub.submit(
             principal,
@@ -216,10 +226,18 @@ class Publisher:
             where.content_type or "",
             payload,
             lambda error: done(seq, error),
+            source_ip=source_ip,
         )
 
     def _store_once(
-        self, principal: Principal, protocol: str, where: Address, payload: bytes, done: Done, key: str
+        self,
+        principal: Principal,
+        protocol: str,
+        where: Address,
+        payload: bytes,
+        done: Done,
+        key: str,
+        source_ip: str,
     ) -> None:
         hub, keys, now_s = self._hub, self.keys, self._credentials.now_s()
         channel, subtopic, content_type = where.channel, where.subtopic, where.content_type or ""
@@ -234,7 +252,17 @@ class Publisher:
 
         also = keys.row(principal.id, key, digest, seq, now_s)
         try:
-            hub.submit(principal, protocol, channel, subtopic, content_type, payload, committed, also=also)
+            hub.submit(
+                principal,
+                protocol,
+                channel,
+                subtopic,
+                content_type,
+                payload,
+                committed,
+                also=also,
+                source_ip=source_ip,
+            )
         except HubError as error:
             keys.end(principal.id, key, seq, error)
             raise

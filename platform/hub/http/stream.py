@@ -15,9 +15,9 @@ from typing import cast
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from hub.access import Action, Principal, Resource
+from hub.access import Action, Circumstances, Principal, Resource
 from hub.errors import TopicError
-from hub.http.auth import Credentials, authorization, certified_thing
+from hub.http.auth import Credentials, address_of, authorization, certified_thing
 from hub.http.envelope import Shown, as_text, envelope, gap, show
 from hub.http.follow import Follower, Followers, Gap
 from hub.http.problem import Problem
@@ -63,7 +63,11 @@ class Listener:
         self.enveloped = flag(given, "envelope")
         self.accept = given.get("accept") or self.wanted.content_type or ""
         self.after = _after(last_event_id or given.get("after", ""), shared.hub.log.committed_seq)
-        decision = shared.hub.access.decide(principal, Action.SUBSCRIBE, Resource(self.wanted.channel))
+        self._resource = Resource(self.wanted.channel, self.wanted.subtopic)
+        self.source_ip = address_of(connection.scope)
+        protocol = "ws" if connection.scope["type"] == "websocket" else "http"
+        self._context = Circumstances(protocol, self.source_ip)
+        decision = shared.hub.access.decide(principal, Action.SUBSCRIBE, self._resource, self._context)
         if not decision.allowed:
             raise Problem(403, f"denied: {decision.reason}")
 
@@ -76,13 +80,14 @@ class Listener:
         principal = self._principal()
         if principal is None:
             return False
-        resource = Resource(self.wanted.channel)
-        return self.shared.hub.access.decide(principal, Action.SUBSCRIBE, resource).allowed
+        return self.shared.hub.access.decide(
+            principal, Action.SUBSCRIBE, self._resource, self._context
+        ).allowed
 
     def may_see(self, message: Message) -> bool:
         """Whether this message may be delivered, asked for each."""
         resource = Resource(message.channel, message.subtopic)
-        return self.shared.hub.access.decide(self.principal, Action.DELIVER, resource).allowed
+        return self.shared.hub.access.decide(self.principal, Action.DELIVER, resource, self._context).allowed
 
     def envelope(self, message: Message, shown: Shown) -> bytes:
         """The envelope of one message, with the time it should have been stamped with."""

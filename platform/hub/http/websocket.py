@@ -232,7 +232,15 @@ class _Socket:
 
         self._under_way += 1
         try:
-            self._publisher.store(self._listener.principal, PROTOCOL, where, payload, done, key=key)
+            self._publisher.store(
+                self._listener.principal,
+                PROTOCOL,
+                where,
+                payload,
+                done,
+                key=key,
+                source_ip=self._listener.source_ip,
+            )
         except (Problem, HubError):
             self._under_way -= 1
             raise

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
-from hub.access import Principal
+from hub.access import Circumstances, Principal
 from hub.errors import HubError, LogFull
 from hub.message import Message, TimeQuality
 from hub.mqtt import packets as mqtt
@@ -20,7 +20,7 @@ from hub.mqtt import replies
 from hub.mqtt.decoder import Decoder
 from hub.mqtt.outbox import Outbox
 from hub.mqtt.properties import Properties
-from hub.mqtt.publishing import Place
+from hub.mqtt.publishing import PROTOCOL, Place
 from hub.mqtt.reasons import CONNECT_CODES, LEVEL_5_0, ConnectCode, PacketError, Reason
 from hub.mqtt.routes import Interest
 from hub.mqtt.session import Session
@@ -77,6 +77,7 @@ class Connection(Outbox, asyncio.Protocol):
         self._stamp = (0, TimeQuality.UNSET)  # time of this read
         self.subscribing = Subscribing(door, self)
         self.peer = ""
+        self.circumstances = Circumstances(PROTOCOL)
         self.certificate: str | None = None  # thing that a verified client certificate names
         self.accepted_s = 0.0  # monotonic
         self.heard_s = 0.0  # monotonic time of the last bytes
@@ -100,6 +101,7 @@ class Connection(Outbox, asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self.limit_buffer(self._door.buffer_share())
         self.peer = str((transport.get_extra_info("peername") or ("?",))[0])
+        self.circumstances = Circumstances(PROTOCOL, self.peer)
         self.certificate = thing_id_of(transport.get_extra_info("peercert"))
         self.accepted_s = self.heard_s = self._door.clock()
         if not self._door.admit(self):
@@ -303,7 +305,7 @@ class Connection(Outbox, asyncio.Protocol):
 
         None where a QoS 2 message came again. Raises HubError where it is refused.
         """
-        place = self._places.get(packet.topic) or self._place(packet.topic)
+        place = self._places.get(packet.topic) or self._place(packet.topic, len(packet.payload))
         session = self.session
         client = session.client_id if session.no_local else ""
         message = self._door.publishing.message(self.principal, place, packet, self._stamp, client)
@@ -373,12 +375,13 @@ class Connection(Outbox, asyncio.Protocol):
         wire = replies.encode_answer_5(first, packet_id, reason, why)
         return wire if self.fits(wire) else replies.encode_answer_5(first, packet_id, reason)
 
-    def _place(self, topic: str) -> Place:
-        """Parse a topic and ask whether this client may publish there. Raises TopicError, AccessDenied."""
-        place = self._door.publishing.place(self.principal, topic)
-        if len(self._places) >= MAX_PLACES:
-            self._places.clear()
-        self._places[topic] = place
+    def _place(self, topic: str, size: int) -> Place:
+        """Parse a topic and ask whether this client may publish `size` bytes there. Raises TopicError, AccessDenied."""
+        place = self._door.publishing.place(self.principal, topic, size, self.peer)
+        if self._door.access.lasting:
+            if len(self._places) >= MAX_PLACES:
+                self._places.clear()
+            self._places[topic] = place
         return place
 
     def _pubrec(self, packet: mqtt.PubRec) -> None:

@@ -364,9 +364,7 @@ class Delivery:
                 if interest.group is not None and interest.group.key == flight.group:
                     return Receiver([interest], message.channel, message.subtopic)
         receiver = self._routes.of(message).receiver(connection, message)
-        if receiver is None and self._routes.may_receive(
-            connection.principal, message.channel, message.subtopic
-        ):
+        if receiver is None and self._routes.may_receive(connection, message.channel, message.subtopic):
             text = format_topic(message.channel, message.subtopic)  # unsubscribed meanwhile
             wanted = Filter(message.channel, message.subtopic)
             interest = Interest(connection, text, wanted, Subscription(flight.qos, 0))
@@ -409,9 +407,8 @@ class Delivery:
         """How a retained message is shown to one subscription; None where it is not."""
         if self.expired(message):
             return None
-        principal = interest.connection.principal
         if not self._routes.may_publish(message) or not self._routes.may_receive(
-            principal, message.channel, message.subtopic
+            interest.connection, message.channel, message.subtopic
         ):
             return None
         return Receiver([interest], message.channel, message.subtopic)

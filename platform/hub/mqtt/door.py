@@ -162,7 +162,7 @@ class MqttDoor:
 
     def connect(self, connection: Connection, packet: Connect) -> None:
         """Answer a CONNECT (3.1.4): authenticate, then look for the session."""
-        login = entry.authenticate(self._hub, packet, connection.certificate)
+        login = entry.authenticate(self._hub, packet, connection.certificate, connection.peer)
         if isinstance(login, entry.Refusal):
             self.counters["refused_credentials"] += 1
             self._refuse(connection, packet, login)
@@ -172,7 +172,7 @@ class MqttDoor:
         if not packet.client_id and packet.level == LEVEL_5_0:
             assigned = entry.new_client_id()
         key = (login.principal.id, assigned or packet.client_id)
-        refusal = self._may_connect(login.principal, packet, key)
+        refusal = self._may_connect(connection, packet, key)
         if refusal is not None:
             self._refuse(connection, packet, refusal)
             return
@@ -184,15 +184,15 @@ class MqttDoor:
         log.info("mqtt %s: CONNECT as %.64r refused: %s", connection.peer, packet.username, refusal.why)
         connection.refuse(packet.level, refusal.reason, refusal.why, packet)
 
-    def _may_connect(self, principal: Principal, packet: Connect, key: SessionKey) -> entry.Refusal | None:
-        refusal = entry.check_will(self.publishing, principal, packet)
+    def _may_connect(self, connection: Connection, packet: Connect, key: SessionKey) -> entry.Refusal | None:
+        refusal = entry.check_will(self.publishing, connection.principal, packet, connection.peer)
         if refusal is not None:
             self.counters["refused_publishes"] += 1
             return refusal
         takes_over = key in self._live
         if not takes_over and (
             len(self._live) >= self.limits.connections
-            or self._per_identity[principal.id] >= self.limits.connections_per_thing
+            or self._per_identity[connection.principal.id] >= self.limits.connections_per_thing
         ):
             self.counters["refused_connections"] += 1
             return entry.TOO_MANY_CONNECTIONS
@@ -428,7 +428,9 @@ class MqttDoor:
         connection.close(Reason.ADMINISTRATIVE_ACTION, "rights were revoked")
 
     def _still_allowed(self, connection: Connection) -> bool:
-        if not self.access.decide(connection.principal, Action.CONNECT, Resource()).allowed:
+        if not self.access.decide(
+            connection.principal, Action.CONNECT, Resource(), connection.circumstances
+        ).allowed:
             return False
         if connection.token and not self._token_lives(connection):
             return False

@@ -6,13 +6,13 @@ import logging
 import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
-from hub.access import Action, Principal, Resource
+from hub.access import Action, Circumstances, Principal, Resource
 from hub.errors import HubError
 from hub.hub import Hub
 from hub.mqtt.limits import Limits
 from hub.mqtt.packets import Connect
 from hub.mqtt.properties import Properties
-from hub.mqtt.publishing import Publishing
+from hub.mqtt.publishing import PROTOCOL, Publishing
 from hub.mqtt.reasons import LEVEL_5_0, Reason
 from hub.mqtt.session import NEVER
 
@@ -49,7 +49,7 @@ class Login(NamedTuple):
     token: str = ""
 
 
-def authenticate(hub: Hub, packet: Connect, certificate: str | None) -> Login | Refusal:
+def authenticate(hub: Hub, packet: Connect, certificate: str | None, peer: str) -> Login | Refusal:
     """A thing by its key or by a verified certificate that names it, a user by e-mail address and token.
 
     A thing may leave the user name empty. Where there is a certificate, what else is shown must agree.
@@ -66,7 +66,9 @@ def authenticate(hub: Hub, packet: Connect, certificate: str | None) -> Login | 
     if found is None:
         return NO_CREDENTIALS
     if isinstance(found, Login):
-        decision = hub.access.decide(found.principal, Action.CONNECT, Resource())
+        decision = hub.access.decide(
+            found.principal, Action.CONNECT, Resource(), Circumstances(PROTOCOL, peer)
+        )
         if not decision.allowed:
             return Refusal(Reason.NOT_AUTHORIZED, decision.reason)
     return found
@@ -88,12 +90,12 @@ def _credentials(hub: Hub, packet: Connect) -> Login | Refusal:
     return BAD_CREDENTIALS
 
 
-def check_will(publishing: Publishing, principal: Principal, packet: Connect) -> Refusal | None:
+def check_will(publishing: Publishing, principal: Principal, packet: Connect, peer: str) -> Refusal | None:
     """A will that could not be published is refused here (3.1.2.5)."""
     if packet.will is None:
         return None
     try:
-        publishing.check_will(principal, packet.will)
+        publishing.check_will(principal, packet.will, peer)
     except HubError as error:
         return Refusal(Reason(error.mqtt_reason), f"will refused: {error.reason}")
     return None

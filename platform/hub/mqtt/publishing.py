@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from hub import content
-from hub.access import Access, Action, Principal, Resource
+from hub.access import Access, Action, Circumstances, Principal, Resource
 from hub.errors import AccessDenied, BadMessage, TooLarge
 from hub.message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON, Message, TimeQuality
 from hub.mqtt.intake import Intake
@@ -49,18 +49,22 @@ class Publishing:
         self._boot = boot
         self._max_payload = max_payload
 
-    def place(self, principal: Principal, topic: str) -> Place:
-        """Parse a topic and ask whether `principal` may publish there. Raises TopicError, AccessDenied."""
+    def place(self, principal: Principal, topic: str, size: int, peer: str) -> Place:
+        """Parse a topic and ask whether `principal` may publish `size` bytes there from the address `peer`.
+
+        Raises TopicError, AccessDenied.
+        """
         address = parse_topic(topic)
         where = Resource(address.channel, address.subtopic)
-        decision = self._access.decide(principal, Action.PUBLISH, where)
+        context = Circumstances(PROTOCOL, peer, size, address.content_type or "")
+        decision = self._access.decide(principal, Action.PUBLISH, where, context)
         if not decision.allowed:
             raise AccessDenied(decision.reason)
         return Place(address.channel, address.subtopic, address.content_type)
 
-    def check_will(self, principal: Principal, will: Will) -> None:
+    def check_will(self, principal: Principal, will: Will, peer: str) -> None:
         """A will is refused at CONNECT where it could not be published. Raises HubError."""
-        self.place(principal, will.topic)
+        self.place(principal, will.topic, len(will.payload), peer)
         self._check_payload(will.payload, will.properties)
 
     def _check_payload(self, payload: bytes, properties: Properties | None) -> None:
@@ -95,7 +99,7 @@ class Publishing:
             place.channel,
             place.subtopic,
             principal.id,
-            "mqtt",
+            PROTOCOL,
             content_type,
             payload,
             now_ns,
@@ -122,7 +126,8 @@ class Publishing:
 
     def will(self, principal: Principal, will: Will, stamp: Stamp) -> Message:
         """The message of a will. Asked for again: the right to publish may be gone by now. Raises HubError."""
-        message = self.message(principal, self.place(principal, will.topic), will, stamp)
+        place = self.place(principal, will.topic, len(will.payload), "")
+        message = self.message(principal, place, will, stamp)
         if will.retain:
             self.retain(message)
         return message
@@ -139,6 +144,8 @@ def _content_type(named: str | None, payload: bytes, now_s: float) -> str:
 
 
 # Content types of MQTT 5 that are taken at their word; any other is a label that is forwarded.
+PROTOCOL = "mqtt"
+
 _NAMED = {name: name for name in (SENML_JSON, SENML_CBOR)}
 _JSON_STARTS = frozenset((b"[", b"{", b" ", b"\t", b"\r", b"\n"))
 _RECEIVED = ("received_qos0", "received_qos1", "received_qos2")

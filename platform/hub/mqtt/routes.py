@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hub.access import Access, Action, Principal, Resource
+from hub.access import Access, Action, Circumstances, Principal, Resource
 from hub.message import Message
 from hub.mqtt.fields import encode_length
 from hub.mqtt.reasons import LEVEL_3_1_1
@@ -123,6 +123,7 @@ class Routes:
         self._groups: Router[Group] = Router()
         self.absent: Router[tuple[str, str, str]] = Router()  # identity, client id, filter
         self.known: dict[tuple[str, str, str], Route] = {}
+        self._passing = access.passing
 
     def __len__(self) -> int:
         return len(self._interests) + len(self.absent)
@@ -149,6 +150,9 @@ class Routes:
 
     def of(self, message: Message) -> Route:
         """Who gets a message like this one."""
+        if self._access.passing != self._passing:
+            self._passing = self._access.passing
+            self.known.clear()
         key = (message.channel, message.subtopic, message.content_type)
         route = self.known.get(key)
         if route is None:
@@ -173,15 +177,19 @@ class Routes:
         receivers = {
             connection: Receiver(found, channel, subtopic)
             for connection, found in interests.items()
-            if self.may_receive(connection.principal, channel, subtopic)
+            if self.may_receive(connection, channel, subtopic)
         }
         return Route(receivers, self._groups.match(channel, subtopic, content_type))
 
-    def may_receive(self, principal: Principal, channel: str, subtopic: str) -> bool:
-        return self._access.decide(principal, Action.DELIVER, Resource(channel, subtopic)).allowed
+    def may_receive(self, connection: Connection, channel: str, subtopic: str) -> bool:
+        where = Resource(channel, subtopic)
+        return self._access.decide(
+            connection.principal, Action.DELIVER, where, connection.circumstances
+        ).allowed
 
     def may_publish(self, message: Message) -> bool:
         """Whether the publisher of a retained message is still allowed to publish it (CVE-2018-12546)."""
         principal = Principal("thing", message.publisher)
         where = Resource(message.channel, message.subtopic)
-        return self._access.decide(principal, Action.PUBLISH, where).allowed
+        context = Circumstances(message.protocol, "", len(message.payload), message.content_type)
+        return self._access.decide(principal, Action.PUBLISH, where, context).allowed

@@ -114,7 +114,7 @@ class SharedDelivery:
         return True
 
     def _may(self, interest: Interest, message: Message) -> bool:
-        return self._routes.may_receive(interest.connection.principal, message.channel, message.subtopic)
+        return self._routes.may_receive(interest.connection, message.channel, message.subtopic)
 
     def pump(self, group: Group) -> bool:
         """Give out what waits; True where there is more to look at in another turn."""

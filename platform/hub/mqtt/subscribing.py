@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hub.access import Access, Action, Principal, Resource
+from hub.access import Access, Action, Resource
 from hub.errors import TopicError
 from hub.mqtt import system
 from hub.mqtt.fields import shared
@@ -40,7 +40,7 @@ class Refused(Exception):
         self.reason = reason
 
 
-def allowed_filter(access: Access, principal: Principal, text: str) -> Filter | None:
+def allowed_filter(access: Access, connection: Connection, text: str) -> Filter | None:
     """Parse a filter and ask for it; None for `$SYS`. Raises Refused.
 
     Wildcards stand only below one channel's `messages`.
@@ -48,7 +48,7 @@ def allowed_filter(access: Access, principal: Principal, text: str) -> Filter | 
     if len(text) > MAX_FILTER:
         raise Refused(Reason.TOPIC_FILTER_INVALID, f"a filter has at most {MAX_FILTER} characters")
     if system.is_system(text):
-        if principal.kind != "user":
+        if connection.principal.kind != "user":
             raise Refused(Reason.NOT_AUTHORIZED, "$SYS is for administrators")
         return None
     try:
@@ -62,7 +62,7 @@ def allowed_filter(access: Access, principal: Principal, text: str) -> Filter | 
     ):
         raise Refused(Reason.TOPIC_FILTER_INVALID, "wildcards stand below channels/<id>/messages")
     where = Resource(wanted.channel, wanted.subtopic)
-    decision = access.decide(principal, Action.SUBSCRIBE, where)
+    decision = access.decide(connection.principal, Action.SUBSCRIBE, where, connection.circumstances)
     if not decision.allowed:
         raise Refused(Reason.NOT_AUTHORIZED, decision.reason)
     return wanted
@@ -113,7 +113,7 @@ class Subscribing:
     def _wanted(self, asked: Asked) -> Filter | None:
         """The filter that is granted, None for `$SYS`. Raises Refused."""
         held = self._connection.session.subscriptions
-        wanted = allowed_filter(self._door.access, self._connection.principal, asked.filter)
+        wanted = allowed_filter(self._door.access, self._connection, asked.filter)
         if asked.filter not in held and len(held) >= self._door.limits.subscriptions:
             raise Refused(Reason.QUOTA_EXCEEDED, f"a session has at most {len(held)} subscriptions")
         if wanted is not None and not self._door.sessions.may_share(asked.filter):
@@ -172,7 +172,7 @@ class Subscribing:
         session = self._connection.session
         for text in list(session.subscriptions):
             try:
-                wanted = allowed_filter(self._door.access, self._connection.principal, text)
+                wanted = allowed_filter(self._door.access, self._connection, text)
             except Refused:
                 del session.subscriptions[text]
                 self._door.sessions.unshare(session, text)
@@ -222,7 +222,10 @@ class Subscribing:
         access, principal = self._door.access, self._connection.principal
         return all(
             access.decide(
-                principal, Action.SUBSCRIBE, Resource(interest.wanted.channel, interest.wanted.subtopic)
+                principal,
+                Action.SUBSCRIBE,
+                Resource(interest.wanted.channel, interest.wanted.subtopic),
+                self._connection.circumstances,
             ).allowed
             for interest in self._connection.interests.values()
         )

@@ -46,6 +46,7 @@ def filled(site: Any, path: str) -> str:
         "thing_id": site.thing_id,
         "device_id": site.thing_id,
         "subtopic": "a/b",
+        "name": "night",
     }
     return re.sub(r"{(\w+)(:path)?}", lambda match: values[match[1]], path)
 

@@ -282,7 +282,7 @@ def test_a_certificate_is_enough_and_what_else_is_shown_has_to_agree(
             shown = password.format(**names).encode() if password is not None else None
             packet = Connect(5, True, 60, "c", None, user and user.format(**names), shown)
             thing = certificate.format(**names)
-            login = authenticate(world.hub, packet, thing)
+            login = authenticate(world.hub, packet, thing, "127.0.0.1")
             if accepted:
                 assert isinstance(login, Login)
                 assert login.principal.id == thing
