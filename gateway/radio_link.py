@@ -35,6 +35,7 @@ class RadioLink:
     ) -> None:
         """`told` hears of each moment that a GNSS receiver vouches for, as monotonic time and UTC in ns."""
         self._socket, self._mono_ns, self._ask, self._told = socket, mono_ns, ask, told
+        self.seen: Callable[[dict[str, Any]], None] = _nobody  # hears the status after each look
         self._last: dict[str, Any] = {}
         self._at_ns: int | None = None
         self._problem = NOT_ASKED if socket else NONE
@@ -57,6 +58,7 @@ class RadioLink:
             self._at_ns, self._problem = self._mono_ns(), ""
             if self._told is not None and (moment := self._moment(self._at_ns)) is not None:
                 self._told(*moment)
+        self.seen(self.status())
 
     def status(self) -> dict[str, Any]:
         """The radio's own status while it is fresh, with `reachable` and, where it is not, `problem`."""
@@ -106,6 +108,9 @@ class RadioLink:
                 if isinstance(value, int):
                     flat[f"fluxgate_radio_server_{key}{{{name}}}"] = int(value)
         return flat
+
+
+def _nobody(status: dict[str, Any]) -> None: ...
 
 
 def _kinds(metric: str, label: str, counts: object) -> dict[str, float]:

@@ -248,6 +248,9 @@ class Lns:
             self._order(downlink, session, now)
 
     def _order(self, downlink: Downlink, session: Session, now: Instant) -> None:
+        if downlink.windows[0].nhdr:  # LNS has no word for a beacon
+            self._refuse(downlink, "no_data_rate", TxError.TX_FREQ)
+            return
         windows = [self._pair(packet) for packet in downlink.windows]
         if None in windows:
             self._refuse(downlink, "no_data_rate", TxError.TX_FREQ)
