@@ -145,6 +145,8 @@ def wanted(context: Context) -> dict[str, Value]:
             values["ping_slot"] = (hz, rate)
         if "beacon_freq_hz" in context.state.orders:
             values["beacon"] = (context.state.orders["beacon_freq_hz"],)
+        elif settings.class_b and settings.beacon_hz is not None:
+            values["beacon"] = (settings.beacon_hz,)
     values.update((f"channel {index}", value) for index, value in _channels_wanted(context).items())
     values.update((f"RX1 of channel {index}", (hz,)) for index, hz in _dl_wanted(context).items())
     return values

@@ -486,6 +486,20 @@ def test_what_gateways_answer_is_told(make_network) -> None:
     assert beacons(network, PERIOD)
 
 
+def test_a_beacon_elsewhere_is_told_to_devices_of_class_b(make_network, node) -> None:
+    network = make_network(class_b=True, beacon_gateways=(EUI,), beacon_hz=868_300_000)
+    assert {downlink.windows[0].freq_hz for downlink in beacons(network, 3 * PERIOD)} == {868_300_000}
+    network.server.use_profiles({"rover": ROVER})
+    network.add(replace(node.config, profile="rover"))
+    network.join(node)
+    asked = []
+    for _ in range(4):
+        answer = network.hear(node.uplink(confirmed=True))
+        asked += [c for c in node.commands(answer.downlink) if isinstance(c, mac.BeaconFreqReq)]
+    assert asked
+    assert asked[0] == mac.BeaconFreqReq(868_300_000)
+
+
 def test_a_share_of_the_beacons_is_drawn_by_lot(make_network) -> None:
     network = make_network(class_b=True, beacon_gateways=(EUI,), beacon_share=0.5)
     assert 25 <= len(beacons(network, 80 * PERIOD)) <= 55
