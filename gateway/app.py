@@ -25,7 +25,9 @@ import uvloop
 
 from gateway import __version__, codec_parts, doors, logs, nats_parts
 from gateway.api import Api
+from gateway.classb_api import ClassBApi
 from gateway.clock import SystemClock
+from gateway.codecs import Codecs
 from gateway.commands import Commands, Orderly
 from gateway.copies import Copies, CopiesReceiver
 from gateway.devices import parts as device_parts
@@ -37,12 +39,12 @@ from gateway.doors import Doors
 from gateway.downlink_api import DownlinkApi
 from gateway.downlink_clock import DownlinkClock
 from gateway.errors import StartFailed
+from gateway.keyring import opened_sealer, seal_anew
 from gateway.link import UdpLink
 from gateway.links import Links
 from gateway.live import LiveFrames
 from gateway.lorawan import store
 from gateway.lorawan.publish import Publisher
-from gateway.lorawan.seal import SEAL_KEY_SIZE, Sealer
 from gateway.lorawan.server import NetworkServer
 from gateway.lorawan.settings import Listener, Settings
 from gateway.mac_api import MacApi
@@ -54,6 +56,10 @@ from gateway.radio_api import RadioApi
 from gateway.radio_link import RadioLink
 from gateway.radio_roles import with_roles
 from gateway.radio_servers import answering_elsewhere
+from gateway.rawlora import store as raw_store
+from gateway.rawlora.receiver import Receiver as RawReceiver
+from gateway.rawlora.service import RawLora
+from gateway.rawlora_api import RawLoraApi
 from gateway.region import region_of
 from gateway.settings import Config, UpstreamSection
 from gateway.station.door import StationDoor
@@ -70,17 +76,16 @@ from hub.http.door import HttpDoor
 from hub.http.limits import Limits
 from hub.http.table import routes
 from hub.hub import Hub, HubSettings
-from hub.keys import load_secret
 from hub.log_copy import copied_rows
 from hub.message import TimeQuality
 from hub.mqtt import websocket
+from radio.gnss.leap import fixed, system_leap_seconds
 from radio.lora import LoRaModulation
 from radio.regions import Region
 
 log = logging.getLogger(__name__)
 
 DAY_S = 86_400
-SEAL_KEY_FILE = "lorawan.key"
 LOCK_FILE = "lock"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")  # nobody else's forwarder reaches a GWMP server there
 UMASK = 0o077  # what we write is for this user alone: databases hold messages and names, the rest secrets
@@ -166,7 +171,7 @@ async def opened_core(config: Config) -> AsyncIterator[Core]:
             )
             stack.push_async_callback(hub.close)
             clock.follow(hub.log, hub.boot)
-            sealer = Sealer(load_secret(folder / SEAL_KEY_FILE, SEAL_KEY_SIZE, "register every device again"))
+            sealer = await opened_sealer(folder, hub)
         except (OSError, sqlite3.Error) as error:
             raise StartFailed(
                 f"data directory {folder} cannot be used: {error}; "
@@ -174,6 +179,7 @@ async def opened_core(config: Config) -> AsyncIterator[Core]:
             ) from error
         writer = store.Store(sealer.seal, sealer.unseal)
         stored = await _stored(hub, writer)
+        await seal_anew(hub, sealer)
         with contextlib.closing(hub.log.reader()) as reader:
             profiles, records = ProfileLibrary.load(reader.connection), Records.load(reader.connection)
         server = _server(config, writer, stored, profiles)
@@ -225,6 +231,9 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         link = UdpLink(copies, clock.mono_ns, [bytes.fromhex(each) for each in config.lorawan.gateways])
         station = station_door(config, server.region, copies, clock.now)
         links.use(*(each for each in (station, link) if each is not None))
+        uplinks.raw = raw = _raw_lora(hub, live, clock, uplinks.publisher.codecs)
+        raw.transmit = links.transmit
+        stack.callback(raw.close)
         uplinks.downlinks.transmitter = links
         downlink_clock = DownlinkClock(server, uplinks.downlinks, clock.now)
         uplinks.downlinks.changed = downlink_clock.wake
@@ -259,7 +268,15 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             clock.now,
         )
         source.devices = devices.fleet
-        source.warnings = lambda: [*uplinks.warnings(), *devices.fleet.warnings()]
+        class_b = ClassBApi(server, clock.now)
+        source.warnings = lambda: [*uplinks.warnings(), *devices.fleet.warnings(), *class_b.warnings()]
+        if config.lorawan.class_b:
+
+            def radio_seen(status: dict[str, Any]) -> None:
+                server.class_b.told(eui, status, clock.now())
+                downlink_clock.wake()  # a beacon may be due from now on
+
+            radio.seen = radio_seen
         source.copies = copies.copies.counters
         mqtt_door = mqtt.MqttDoor(
             hub, config.mqtt.host, config.mqtt.port, gateway=eui.hex(), version=__version__
@@ -270,9 +287,11 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             routes(
                 [
                     *Api(source, live).endpoints(),
+                    *class_b.endpoints(),
                     *devices.endpoints(),
                     *codecs.endpoints(),
                     *DiagnosisApi(uplinks.diagnoser).endpoints(),
+                    *RawLoraApi(raw).endpoints(),
                     *DownlinkApi(hub, server, uplinks.downlinks, orderly, clock.now).endpoints(),
                     *MacApi(hub, server).endpoints(),
                     *OscoreApi(coap_door.contexts).endpoints(),
@@ -288,6 +307,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         app.add_counters(devices.fleet.metrics)
         app.add_counters(codecs.metrics)
         app.add_counters(radio.metrics)
+        app.add_counters(lambda: {f"fluxgate_rawlora_{name}_total": n for name, n in raw.counters().items()})
         app.add_counters(lambda: {f"fluxgate_mqtt_{name}": n for name, n in mqtt_door.counters.items()})
         app.add_counters(lambda: {f"fluxgate_coap_{name}": n for name, n in coap_door.counters.items()})
         opened = await stack.enter_async_context(doors.opened(config, hub, app, mqtt_door, coap_door))
@@ -431,6 +451,9 @@ def _server(
             writer=writer,
             stored=stored,
             profiles=profiles.all,
+            leap=system_leap_seconds()
+            if config.gnss.leap_seconds is None
+            else fixed(config.gnss.leap_seconds),
         )
     except (KeyError, ValueError) as error:
         raise StartFailed(f"gateway.region, [lorawan]: {error}") from error
@@ -462,6 +485,13 @@ def _adr_max_dr(config: Config, region: Region) -> int | None:
         if (rate := region.dr_of(LoRaModulation(sf, module.bw_hz))) is not None
     ]
     return max(heard, default=None)
+
+
+def _raw_lora(hub: Hub, live: LiveFrames, clock: SystemClock, codecs: Codecs) -> RawLora:
+    """The simple nodes that are not LoRaWAN, as they are registered."""
+    with contextlib.closing(hub.log.reader()) as reader:
+        nodes = raw_store.load(reader.connection)
+    return RawLora(hub, live, clock.now, codecs, RawReceiver(nodes))
 
 
 def _radio_socket(config: Config) -> Path | None:

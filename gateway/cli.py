@@ -115,6 +115,26 @@ def claim_code(config: ConfigOption = None) -> None:
         fail(f"{path} may only be read by root: try `sudo fluxgate claim-code`")
 
 
+@app.command("new-host-key")
+def new_host_key(config: ConfigOption = None) -> None:
+    """Replace the key that guards the stored keys of devices on this machine. Stop the gateway first."""
+    from gateway import keyring
+    from gateway.app import opened_core
+
+    settings = load(config)
+    folder = Path(settings.gateway.data_dir)
+
+    async def replace() -> None:
+        async with opened_core(settings) as core:
+            await keyring.replace_host_key(folder, core.hub, await keyring.opened_sealer(folder, core.hub))
+
+    try:
+        asyncio.run(replace())
+    except StartFailed as error:
+        fail(str(error))
+    typer.echo(f"the host key {folder / keyring.HOST_KEY_FILE} is new; keep no copy of the old one")
+
+
 @app.command()
 def status(config: ConfigOption = None) -> None:
     """Print the state of the running gateway as JSON."""

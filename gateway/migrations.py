@@ -4,7 +4,8 @@ from gateway import nats_source
 from gateway.codecs import library
 from gateway.devices import profiles, records
 from gateway.diagnosis import store as findings
-from gateway.lorawan import groupstore, macstore, orderstore, store
+from gateway.lorawan import groupstore, macstore, orderstore, seal, store
+from gateway.rawlora import store as raw_nodes
 from gateway.upstream import refusals
 from hub import coap, mqtt
 from hub.http import MIGRATIONS as HTTP_MIGRATIONS
@@ -23,4 +24,6 @@ MIGRATIONS = (
     *macstore.MIGRATIONS,
     *groupstore.MIGRATIONS,
     *library.MIGRATIONS,
+    *seal.MIGRATIONS,
+    *raw_nodes.MIGRATIONS,
 )

@@ -126,8 +126,8 @@ class GroupStore:
             (
                 config.name,
                 int(config.mc_addr),
-                self._seal(config.nwk_s_key.value, _context(config.name, "nwk_s_key")),
-                self._seal(config.app_s_key.value, _context(config.name, "app_s_key")),
+                self._seal(config.nwk_s_key.value, context(config.name, "nwk_s_key")),
+                self._seal(config.app_s_key.value, context(config.name, "app_s_key")),
                 config.device_class.value,
                 config.freq_hz,
                 config.dr,
@@ -152,8 +152,8 @@ class GroupStore:
                 config = GroupConfig(
                     name=name,
                     mc_addr=DevAddr(addr),
-                    nwk_s_key=AES128Key(self._unseal(nwk_s_key, _context(name, "nwk_s_key"))),
-                    app_s_key=AES128Key(self._unseal(app_s_key, _context(name, "app_s_key"))),
+                    nwk_s_key=AES128Key(self._unseal(nwk_s_key, context(name, "nwk_s_key"))),
+                    app_s_key=AES128Key(self._unseal(app_s_key, context(name, "app_s_key"))),
                     device_class=DeviceClass(device_class),
                     freq_hz=freq_hz,
                     dr=dr,
@@ -186,7 +186,7 @@ class GroupStore:
                 groups[name].orders.append(order)
 
 
-def _context(name: str, what: str) -> bytes:
+def context(name: str, what: str) -> bytes:
     return f"lorawan/group/{name}/{what}".encode()
 
 

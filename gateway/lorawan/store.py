@@ -442,13 +442,13 @@ class Store:
         return None if sealed is None else self._opened(sealed, dev_eui, what)
 
     def _sealed(self, key: AES128Key | None, dev_eui: DevEUI, what: str) -> bytes | None:
-        return None if key is None else self._seal(key.value, _context(dev_eui, what))
+        return None if key is None else self._seal(key.value, context(dev_eui, what))
 
     def _opened(self, sealed: object, dev_eui: DevEUI, what: str) -> AES128Key:
         """Raises ValueError where the bytes are not what was sealed for this device and purpose."""
         if not isinstance(sealed, bytes):
             raise ValueError(f"no {what} is stored for {dev_eui}")
-        return AES128Key(self._unseal(sealed, _context(dev_eui, what)))
+        return AES128Key(self._unseal(sealed, context(dev_eui, what)))
 
 
 def _rows(conn: sqlite3.Connection, query: str) -> Iterator[dict[str, Any]]:
@@ -458,10 +458,10 @@ def _rows(conn: sqlite3.Connection, query: str) -> Iterator[dict[str, Any]]:
         yield dict(zip(names, values, strict=True))
 
 
-def _context(dev_eui: DevEUI, what: str) -> bytes:
+def context(dev_eui: DevEUI, what: str) -> bytes:
     """Bound to the sealed key, so that a row copied to another device or column does not open."""
     return f"lorawan/{dev_eui}/{what}".encode()
 
 
-def _as_it_is(data: bytes, _context: bytes) -> bytes:
+def _as_it_is(data: bytes, _: bytes) -> bytes:
     return data

@@ -60,18 +60,16 @@ def test_a_device_without_the_keys_of_its_activation_is_refused():
 
 
 def test_a_sealed_key_opens_for_its_own_purpose_only():
-    sealer = Sealer(bytes(32))
+    sealer = Sealer({1: bytes(32)})
     sealed = sealer.seal(b"secret", b"here")
     assert b"secret" not in sealed
     assert sealer.unseal(sealed, b"here") == b"secret"
     assert sealer.seal(b"secret", b"here") != sealed
     for opener, data, context in (
         (sealer, sealed, b"there"),
-        (Sealer(b"\1" * 32), sealed, b"here"),
+        (Sealer({1: b"\1" * 32}), sealed, b"here"),
         (sealer, sealed[:-1] + bytes((sealed[-1] ^ 1,)), b"here"),
         (sealer, b"", b"here"),
     ):
-        with pytest.raises(ValueError, match="sealed under another key"):
+        with pytest.raises(ValueError, match="sealed under"):
             opener.unseal(data, context)
-    with pytest.raises(ValueError, match="32 bytes"):
-        Sealer(b"short")

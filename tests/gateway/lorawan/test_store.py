@@ -26,7 +26,7 @@ def dump(db: sqlite3.Connection) -> str:
 
 
 def test_keys_are_unreadable_at_rest_and_open_again(make_network, node, make_node):
-    sealer = Sealer(b"k" * 32)
+    sealer = Sealer({1: b"k" * 32})
     network = make_network(writer=store.Store(sealer.seal, sealer.unseal))
     abp = make_node(2)
     network.add(abp.abp(0x01000001))
@@ -42,21 +42,21 @@ def test_keys_are_unreadable_at_rest_and_open_again(make_network, node, make_nod
 
 
 def test_keys_sealed_for_another_gateway_leave_the_device_out_and_say_so(make_network, node):
-    network = make_network(writer=store.Store(Sealer(b"a" * 32).seal, Sealer(b"a" * 32).unseal))
+    network = make_network(writer=store.Store(Sealer({1: b"a" * 32}).seal, Sealer({1: b"a" * 32}).unseal))
     network.add(node.config)
-    stored = store.Store(unseal=Sealer(b"b" * 32).unseal).load(network.db)
+    stored = store.Store(unseal=Sealer({1: b"b" * 32}).unseal).load(network.db)
     assert stored.devices == []
     assert stored.unreadable == [str(node.dev_eui)]
 
 
 def test_a_device_left_out_can_be_registered_anew(make_network, make_node):
     first, second = make_node(1), make_node(2)
-    network = make_network(writer=store.Store(Sealer(b"a" * 32).seal, Sealer(b"a" * 32).unseal))
+    network = make_network(writer=store.Store(Sealer({1: b"a" * 32}).seal, Sealer({1: b"a" * 32}).unseal))
     for node in (first, second):
         network.add(node.config)
         network.join(node)
         network.hear(node.uplink())
-    other = Sealer(b"b" * 32)
+    other = Sealer({1: b"b" * 32})
     network.writer = store.Store(other.seal, other.unseal)
     network.server = NetworkServer(
         network.region, writer=network.writer, stored=network.writer.load(network.db), rng=random.Random(1)
@@ -191,11 +191,11 @@ def test_rows_of_the_first_schema_are_read_after_the_second(make_node):
         )
         db.execute("INSERT INTO lorawan_uplink VALUES (7, 41, 5, 42)")
         for migration in (
-                *later,
-                *orderstore.MIGRATIONS,
-                *macstore.MIGRATIONS,
-                *groupstore.MIGRATIONS,
-            ):
+            *later,
+            *orderstore.MIGRATIONS,
+            *macstore.MIGRATIONS,
+            *groupstore.MIGRATIONS,
+        ):
             for statement in migration.statements:
                 db.execute(statement)
         (device,) = store.Store().load(db).devices
