@@ -147,6 +147,10 @@ class History:
 
     # Asking
 
+    def subtopics(self, channel: str) -> set[str]:
+        """The subtopics of a channel of which there are records, dotted."""
+        return self._tail.subtopics(channel)
+
     async def query(self, query: Query) -> HistoryPage:
         """The page asked for, of all that is committed. Raises Invalid, Busy where the file cannot be read."""
         return await self._ask(self._reader.page, query)

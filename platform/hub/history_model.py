@@ -102,6 +102,7 @@ class Query:
     before: str | None = None  # `HistoryPage.previous`: only what comes before it, newer; the nearest of it
     aggregation: str | None = None  # one of AGGREGATIONS, of the numbers of each series in each interval
     interval_s: float | None = None  # counted from 1970
+    shown: frozenset[str] | None = None  # subtopics that may be seen, dotted; None: all
 
     @property
     def filters_values(self) -> bool:

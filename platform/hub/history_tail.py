@@ -120,12 +120,17 @@ class Tail:
             if (
                 key.format == wanted_format
                 and (subtopic is None or key.subtopic == subtopic)
+                and (query.shown is None or key.subtopic in query.shown)
                 and (query.publisher is None or key.publisher == query.publisher)
                 and (query.protocol is None or key.protocol == query.protocol)
                 and (query.name is None or wanted_format or key.name == query.name)
             ):
                 found.append(series)
         return found
+
+    def subtopics(self, channel: str) -> set[str]:
+        """Those of which there are records."""
+        return {series.key.subtopic for series in list(self.channels.get(channel, ()))}
 
     # Taking in
 

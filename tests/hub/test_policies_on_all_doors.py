@@ -200,3 +200,45 @@ def test_a_policy_about_delivery_hides_part_of_a_channel(tmp_path: Path) -> None
                     assert str((await anext(client.messages)).topic).endswith("/open")
 
     asyncio.run(main())
+
+
+def test_reading_hides_what_would_not_be_delivered(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as w:
+            document = {
+                "Statement": {
+                    "Effect": "Deny",
+                    "Principal": f"things/{w.thing}",
+                    "Action": "Receive",
+                    "Resource": f"channels/{w.channel}/messages/secret*",
+                }
+            }
+            headers = {"authorization": f"Thing {w.key}", "content-type": "application/senml+json"}
+            path = f"/channels/{w.channel}/messages"
+            async with httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{w.http.port}", headers=headers
+            ) as client:
+                for below in ("/open", "/secret"):
+                    assert (await client.post(path + below, content=PACK)).status_code == 202
+
+                async def seen(**more: str) -> set[str]:
+                    answer = (await client.get(path, params=more)).json()
+                    return {each["subtopic"] for each in answer["messages"]}
+
+                assert await seen() == {"open", "secret"}
+                w.hub.registry.change_policies({"p": json.dumps(document)}, 0)
+                assert await seen() == {"open"}
+                assert await seen(subtopic="secret") == set()
+                exported = await client.get(path, params={"export": "csv"})
+                assert "open" in exported.text
+                assert "secret" not in exported.text
+            context = await aiocoap.Context.create_client_context()
+            try:
+                for below, code in (("open", aiocoap.CONTENT), ("secret", aiocoap.NOT_FOUND)):
+                    uri = f"coap://127.0.0.1:{w.coap.port}{path}/{below}?auth={w.key}"
+                    response = context.request(aiocoap.Message(code=aiocoap.GET, uri=uri)).response
+                    assert (await asyncio.wait_for(response, PATIENCE_S)).code == code
+            finally:
+                await context.shutdown()
+
+    asyncio.run(main())

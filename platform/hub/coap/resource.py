@@ -341,9 +341,17 @@ class Messages:
             log.exception("looking for the last value failed")
             self._refuse(exchange, Refusal(Code.INTERNAL, "this is our fault"))
 
+    def _may_see(self, exchange: Exchange, message: Message) -> bool:
+        """A filter may have found what only a part of its subscribers is given."""
+        context = Circumstances(PROTOCOL, exchange.address.ip)
+        where = Resource(message.channel, message.subtopic)
+        return self._hub.access.decide(_principal(exchange), Action.DELIVER, where, context).allowed
+
     def _show(self, exchange: Exchange, request: Request, wanted: Filter, message: Message | None) -> None:
         """Answer a GET with the last value (RFC 7252, 5.8.1), and begin to observe where that is asked for."""
         accept = request.accept
+        if message is not None and not self._may_see(exchange, message):
+            message = None
         shown = show(message, accept) if message is not None else None
         observer = self._observer(exchange, request, wanted, accept)
         if shown is None:

@@ -5,6 +5,7 @@ In: a thing's key or a user's token and a query. Out: records, newest first, str
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
@@ -12,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from hub.access import Action, Resource
+from hub.access import Action, Circumstances, Resource
 from hub.errors import Busy
 from hub.history import HistoryPage, Query
-from hub.http.auth import demand, hub_of, require
+from hub.http.auth import address_of, demand, hub_of, require
 from hub.http.export import export, wanted_type
 from hub.http.problem import Problem
 from hub.http.publish import Publisher
@@ -37,7 +38,7 @@ async def read(request: Request) -> Response:
     query, echo = read_query(request)
     media_type = wanted_type(request)
     if media_type is not None:
-        _demand(request, query)
+        query = _demand(request, query)
         return await export(
             request, hub_of(request).history, query, media_type, lambda: _allowed(request, query)
         )
@@ -77,7 +78,7 @@ async def read_2017(request: Request) -> Response:
 
 async def _ask(request: Request, query: Query) -> HistoryPage:
     """Ask access, then the history. Raises Problem 403 or 404, Busy, Invalid."""
-    _demand(request, query)
+    query = _demand(request, query)
     state = request.app.state
     if state.reads >= MAX_READS:
         raise Busy("too many queries are being answered")
@@ -88,20 +89,34 @@ async def _ask(request: Request, query: Query) -> HistoryPage:
         state.reads -= 1
 
 
-def _demand(request: Request, query: Query) -> None:
-    """Raises Problem 401, 403 or 404."""
-    principal = require(request)
-    if principal.kind == "user" and hub_of(request).registry.channel(query.channel) is None:
+def _demand(request: Request, query: Query) -> Query:
+    """The query, narrowed to the subtopics that may be seen where policies tell them apart.
+
+    Raises Problem 401, 403 or 404.
+    """
+    hub, principal = hub_of(request), require(request)
+    channel = query.channel
+    if principal.kind == "user" and hub.registry.channel(channel) is None:
         raise Problem(404, "no such channel")
-    demand(request, principal, Action.SUBSCRIBE, Resource(query.channel, query.subtopic or ""))
+    demand(request, principal, Action.SUBSCRIBE, Resource(channel, query.subtopic or ""))
+    if not hub.registry.policy_set:
+        return query
+    context = Circumstances("http", address_of(request.scope))
+    shown = frozenset(
+        subtopic
+        for subtopic in hub.history.subtopics(channel)
+        if hub.access.decide(principal, Action.DELIVER, Resource(channel, subtopic), context).allowed
+    )
+    return replace(query, shown=shown)
 
 
 def _allowed(request: Request, query: Query) -> bool:
+    """Whether as much may still be seen as when the query began."""
     try:
-        _demand(request, query)
+        now = _demand(request, query)
     except Problem:
         return False
-    return True
+    return now.shown is None or (query.shown is not None and query.shown <= now.shown)
 
 
 class Published(Response):
