@@ -180,9 +180,9 @@ class _Walk:
         if isinstance(value, bool):
             self.records.append(Record(name, "", time_s, bool_value=value))
         elif isinstance(value, int | float):
-            number = float(value)
+            number = _double(value)
             if not math.isfinite(number):
-                self.note(f"{shown} is {value} and is left out")
+                self.note(f"{shown} is {number} and is left out")
                 return
             self.records.append(Record(name, unit or self._unit(path), time_s, number))
         elif isinstance(value, str) and len(value) <= MAX_TEXT:
@@ -197,6 +197,14 @@ class _Walk:
         if self.normalized:
             return units.NORMALIZED.get(named.removeprefix("normalized/"), "")
         return units.of_name(named)
+
+
+def _double(value: float) -> float:
+    """Whole numbers have no bound in JSON."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _own_time(item: object, received_s: float) -> float | None:
@@ -221,7 +229,7 @@ def time_of(value: object, received_s: float) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        at_s = float(value)
+        at_s = _double(value)
     elif isinstance(value, str) and 10 <= len(value) <= 40:
         try:
             read = datetime.fromisoformat(value)
