@@ -11,6 +11,7 @@ from gateway.lorawan import mac
 from gateway.lorawan.errors import FrameError, MacError
 from gateway.lorawan.frames import JoinReqType, MType
 from gateway.lorawan.profile import DeviceClass, Version
+from gateway.lorawan.types import DevAddr
 from hw_sim.kernel import Event, Kernel
 from hw_sim.node_channels import Channel
 from hw_sim.node_config import NodeConfig, NodeFault
@@ -108,6 +109,11 @@ class Node:
     def received(self) -> list[Received]:
         """The data downlinks received last."""
         return list(self._log.received)
+
+    @property
+    def given_up(self) -> list[tuple[DevAddr, int]]:
+        """DevAddr and FCntUp of the confirmed uplinks that nobody acknowledged, the last of them."""
+        return list(self._log.given_up)
 
     # -- power -------------------------------------------------------------------------------------------
 
@@ -262,6 +268,8 @@ class Node:
             self._timers.after_s(rest_s, self._exchange.send)
         else:
             self.counters.unacknowledged += uplink.confirmed
+            if uplink.confirmed and self._session is not None:
+                self._log.given_up.append((self._session.dev_addr, self._session.fcnt_up))
             self._finish()
 
     def _after_request(self, request: Request) -> None:

@@ -63,3 +63,4 @@ class NodeLog:
 
     starts: deque[DownlinkStart] = field(default_factory=lambda: deque(maxlen=KEPT))
     received: deque[Received] = field(default_factory=lambda: deque(maxlen=KEPT))
+    given_up: deque[tuple[DevAddr, int]] = field(default_factory=lambda: deque(maxlen=KEPT))

@@ -1,10 +1,13 @@
-"""What a network has to be told of simulated devices, so that they can join: registrations and profiles."""
+"""What a network has to be told of simulated devices and groups: registrations, profiles, members."""
 
 from collections.abc import Iterable
 
 from gateway.lorawan.device import Activation, DeviceConfig
+from gateway.lorawan.group import GroupConfig
+from gateway.lorawan.outcome import Writes
 from gateway.lorawan.profile import DEFAULT, DeviceClass, Profile, Version
-from hw_sim.node_config import NodeConfig
+from gateway.lorawan.server import NetworkServer
+from hw_sim.node_config import MulticastGroup, NodeConfig
 
 
 def profile_of(node: NodeConfig) -> Profile:
@@ -47,3 +50,30 @@ def registration(node: NodeConfig) -> DeviceConfig:
         s_nwk_s_int_key=node.s_nwk_s_int_key,
         nwk_s_enc_key=node.nwk_s_enc_key,
     )
+
+
+def set_up_groups(
+    server: NetworkServer,
+    groups: Iterable[MulticastGroup],
+    nodes: Iterable[NodeConfig],
+    rx2_dr: int | None = None,
+) -> Writes:
+    """Every group with its members, who are registered already. `rx2_dr` of class C; None: the region's."""
+    writes: Writes = []
+    members = list(nodes)
+    for group in groups:
+        writes += server.groups.set_up(
+            GroupConfig(
+                name=group.name,
+                mc_addr=group.dev_addr,
+                nwk_s_key=group.nwk_s_key,
+                app_s_key=group.app_s_key,
+                device_class=DeviceClass.C if group.periodicity is None else DeviceClass.B,
+                dr=rx2_dr,
+                ping_period=group.periodicity or 0,
+            )
+        )
+        for node in members:
+            if group in node.groups:
+                writes += server.groups.join(group.name, node.dev_eui)
+    return writes

@@ -17,7 +17,7 @@ from gateway.lorawan.clock import Instant
 from gateway.lorawan.errors import OrderError
 from gateway.lorawan.orders import NEVER_NS
 from gateway.lorawan.server import Downlink, NetworkServer
-from gateway.lorawan.settings import Settings
+from gateway.lorawan.settings import Listener, Settings
 from hw_sim.concentrator import ConcentratorPlan, SimConcentrator
 from hw_sim.errors import SimError
 from hw_sim.expect import Verdict
@@ -28,7 +28,7 @@ from hw_sim.node import Node
 from hw_sim.node_log import Received
 from hw_sim.platforms import lockstep
 from hw_sim.records import Fate, FrameRecord
-from hw_sim.registering import profiles_of, registration
+from hw_sim.registering import profiles_of, registration, set_up_groups
 from hw_sim.scenario import DownlinkPlan, Scenario
 from hw_sim.statistics import Statistics
 from hw_sim.trace_recorder import Recorder
@@ -86,18 +86,29 @@ class _SiteRadio(Radio):
 class Simulation:
     """One run. `start`, `run` as often as wanted, `close`."""
 
-    def __init__(self, scenario: Scenario, seed: int | None = None, *, record: bool = False) -> None:
-        """`record`: keep all that passes between radios and chips, in `recorders`."""
+    def __init__(
+        self,
+        scenario: Scenario,
+        seed: int | None = None,
+        *,
+        record: bool = False,
+        settings: Settings | None = None,
+    ) -> None:
+        """`record`: keep all that passes between radios and chips, in `recorders`. `settings`: of the network, in
+        place of those that fit the gateways."""
         self.scenario = scenario
         self.kernel = Kernel(scenario.seed if seed is None else seed)
         self.world: World = build(scenario, self.kernel)
         self.statistics = Statistics(self.world)
         self.server = NetworkServer(
-            get_region(scenario.region), settings=_settings(scenario), rng=random.Random(self.kernel.seed)
+            get_region(scenario.region),
+            settings=settings_of(scenario) if settings is None else settings,
+            rng=random.Random(self.kernel.seed),
         )
         self.server.use_profiles(profiles_of(scenario.nodes))
         for node in scenario.nodes:
             self.server.add_device(registration(node))
+        set_up_groups(self.server, scenario.groups, scenario.nodes)
         self.radios: list[Radio] = []
         self._radio_of: dict[bytes, Radio | SimConcentrator] = {}  # by the gateway's EUI
         self.recorders: list[Recorder] = []
@@ -242,9 +253,16 @@ class Simulation:
     def _order(self, plan: DownlinkPlan) -> None:
         """An application orders, now and again."""
         now_ns = self.kernel.now_ns
+        now = Instant(now_ns, now_ns)
+        if plan.group:
+            members = [
+                node for node in self.world.nodes if plan.group in {g.name for g in node.config.groups}
+            ]
+            self._tally.ordered += [_Ordered(node, now_ns, plan) for node in members]
+            with contextlib.suppress(OrderError):
+                self.server.queue_group_downlink(plan.group, plan.fport, plan.payload, now=now)
         for name in plan.nodes:
             node = self.world.node(name)
-            now = Instant(now_ns, now_ns)
             self._tally.ordered.append(_Ordered(node, now_ns, plan))
             with contextlib.suppress(OrderError):  # a full queue: it counts as one that never arrived
                 self.server.queue_downlink(
@@ -330,31 +348,31 @@ class Simulation:
         return [expectation.judge(counts) for expectation in self.scenario.expectations]
 
 
-def _settings(scenario: Scenario) -> Settings:
-    """Devices are kept to the channels that the gateways hear, where all hear the same spreading factor."""
+def settings_of(scenario: Scenario) -> Settings:
+    """How a network is set up for what the scenario's gateways hear, as a gateway sets it up for its modules."""
     region = get_region(scenario.region)
     concentrators = [plan.concentrator for plan in scenario.gateways if plan.concentrator is not None]
     if concentrators:
         return _wide_settings(region, concentrators)
-    heard = {
-        (module.freq_hz, module.modulation)
+    heard = [
+        Listener(module.freq_hz, module.sweep_sfs or (module.sf,), module.bw_hz)
         for plan in scenario.gateways
         for module in plan.modules
         if module.role.receives
-    }
-    heard |= {
-        (modem.freq_hz, LoRaModulation(modem.sf, modem.bw_hz))
+    ]
+    heard += [
+        Listener(modem.freq_hz, (modem.sf,), modem.bw_hz)
         for plan in scenario.gateways
         for modem in plan.rn2483
         if modem.role != "tx"
-    }
-    frequencies = {freq_hz for freq_hz, _ in heard}
-    channels = tuple(i for i, freq_hz in enumerate(region.uplink_channels()) if freq_hz in frequencies)
-    alike = len({modulation for _, modulation in heard}) == 1
-    rates = [rate for _, modulation in heard if (rate := region.dr_of(modulation)) is not None]
-    return Settings(
-        uplink_channels=(channels or None) if alike else None, adr_max_dr=max(rates, default=None)
-    )
+    ]
+    rates = [
+        rate
+        for each in heard
+        for sf in each.sfs
+        if (rate := region.dr_of(LoRaModulation(sf, each.bw_hz))) is not None
+    ]
+    return Settings(heard=tuple(dict.fromkeys(heard)), adr_max_dr=max(rates, default=None))
 
 
 def _wide_settings(region: Region, plans: Sequence[ConcentratorPlan]) -> Settings:
