@@ -20,6 +20,7 @@ from gateway.lorawan.clock import Instant
 from gateway.lorawan.errors import LorawanError, OrderError
 from gateway.lorawan.server import NetworkServer, Queued
 from gateway.lorawan.types import DevEUI
+from gateway.rawlora.service import COMMANDS
 from gateway.wanted import PREFIX, CommandError, Wanted, parse
 from hub.errors import HubError
 from hub.log import Log
@@ -32,7 +33,8 @@ MAX_LAG = 10_000  # messages read again at start; moving the cursor at every com
 
 def is_command(message: Message) -> bool:
     """Whether a message orders a downlink."""
-    return message.protocol != "lora" and message.subtopic.startswith(PREFIX)
+    subtopic = message.subtopic
+    return message.protocol != "lora" and subtopic.startswith(PREFIX) and not subtopic.startswith(COMMANDS)
 
 
 class Orderly:

@@ -21,12 +21,14 @@ from gateway.lorawan.clock import Instant
 from gateway.lorawan.outcome import Downlink, Joined, Rejected, Uplink
 from gateway.lorawan.publish import Published, Publisher
 from gateway.lorawan.server import NetworkServer
+from gateway.rawlora.service import KLASS, RawLora
 from gateway.turns import Turns
 from hub.access import Access, Action, Principal, Resource
 from hub.errors import Busy, HubError, LogFailed, LogFull
 from hub.log import Log
 from hub.senml import arrival_s
 from radio.gwmp import RxPacket, TxError
+from radio.lora import SYNC_WORD_LORAWAN
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ class Uplinks:
     turns: Turns = field(default_factory=Turns)
     downlinks: Downlinks = field(init=False)
     diagnoser: Diagnoser = field(init=False)
+    raw: RawLora | None = None  # what is not LoRaWAN goes there
     _of_two_sides: dict[int, str] = field(default_factory=dict)  # by DevEUI: a warning
 
     def __post_init__(self) -> None:
@@ -79,6 +82,10 @@ class Uplinks:
     def take(self, rx: RxPacket, eui: bytes, now: Instant, others: Sequence[Heard] = ()) -> None:
         """Take one frame, as the gateway `eui` heard it at `now`; `others`: its copies, best first."""
         self.counters.frames += 1
+        if rx.sync_word != SYNC_WORD_LORAWAN:
+            if self.raw is not None:
+                self.raw.take(rx, eui, now)
+            return
         outcome = self.server.handle(rx, eui, now)
         self.diagnoser.outcome(outcome, eui, now)
         if type(outcome) is Uplink:
@@ -94,11 +101,17 @@ class Uplinks:
 
     def sent(self, downlink: Downlink, window: int) -> None:
         """A gateway has taken a downlink for sending in that window, which counts from 1."""
+        if downlink.klass == KLASS and self.raw is not None:
+            self.raw.sent(downlink)
+            return
         self.diagnoser.sent(downlink, window, self.clock())
         self.downlinks.sent(downlink, window)
 
     def failed(self, downlink: Downlink, error: TxError) -> None:
         """No window could be used."""
+        if downlink.klass == KLASS and self.raw is not None:
+            self.raw.failed(downlink, error)
+            return
         self.diagnoser.failed(downlink, error, self.clock())
         self.downlinks.failed(downlink, error)
 
