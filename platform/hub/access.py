@@ -17,7 +17,7 @@ from typing import NamedTuple
 from .policy.engine import Explanation, PolicySet
 from .policy.request import Request, Value
 from .policy.statement import Effect
-from .registry import Change, ChangeKind, Registry, Thing, User
+from .registry import Change, ChangeKind, Registry, Rights, Thing, User
 from .topics import ANY_CHANNEL
 
 MAX_CACHED = 100_000  # decisions remembered; then the memory starts afresh
@@ -89,6 +89,12 @@ INTERNAL: Mapping[str, frozenset[Action]] = {
 }
 
 NOTHING_KNOWN = Circumstances()
+_NEEDED = {
+    Action.PUBLISH: Rights.PUBLISH,
+    Action.SUBSCRIBE: Rights.SUBSCRIBE,
+    Action.DELIVER: Rights.SUBSCRIBE,
+}
+_DOING = {Action.PUBLISH: "publishing", Action.SUBSCRIBE: "reading", Action.DELIVER: "reading"}
 _USER_ACTIONS = frozenset({Action.CONNECT, Action.SUBSCRIBE, Action.DELIVER, Action.MANAGE})
 _CONNECTED = Decision(True, "the thing is connected to the channel")
 
@@ -208,9 +214,12 @@ class Access:
             return Decision(False, "things do not manage the gateway", final=True)
         if action is Action.CONNECT and not channel:
             return Decision(True, "the thing is known")
-        if not self._registry.connected(channel, thing.id):
+        rights = self._registry.rights(channel, thing.id)
+        if not rights:
             unknown = channel != ANY_CHANNEL and self._registry.channel(channel) is None
             return Decision(False, "the thing is not connected to the channel", final=unknown)
+        if not rights & _NEEDED.get(action, Rights.BOTH):
+            return Decision(False, f"the thing's connection to the channel is not for {_DOING[action]}")
         return _CONNECTED
 
     def _decide_user(self, principal: Principal, action: Action, channel: str) -> Decision:

@@ -30,6 +30,7 @@ from .registry_items import (
     Channel,
     Metadata,
     Page,
+    Rights,
     Thing,
     checked_id,
     checked_key,
@@ -44,13 +45,25 @@ from .registry_items import (
 from .registry_policies import Policies, Policy
 from .users import User, Users
 
-__all__ = ["Change", "ChangeKind", "Channel", "Metadata", "Page", "Policy", "Registry", "Thing", "User"]
+__all__ = [
+    "Change",
+    "ChangeKind",
+    "Channel",
+    "Metadata",
+    "Page",
+    "Policy",
+    "Registry",
+    "Rights",
+    "Thing",
+    "User",
+]
 
 log = logging.getLogger("hub.registry")
 
 MAX_THINGS = 100_000
 MAX_CHANNELS = 100_000
 MAX_CONNECTIONS = 1_000_000
+_NO_RIGHTS = Rights(0)
 
 
 class Registry:
@@ -248,37 +261,60 @@ class Registry:
 
     # Connections
 
-    def connect(self, channel_ids: Iterable[str], thing_ids: Iterable[str]) -> None:
-        """Connect each thing to each channel.
+    def connect(
+        self, channel_ids: Iterable[str], thing_ids: Iterable[str], rights: Rights = Rights.BOTH
+    ) -> None:
+        """Connect each thing to each channel, with `rights` besides those it has there.
 
-        Connected ones stay so. All or nothing. Raises NotFound, Invalid.
+        All or nothing. Raises NotFound, Invalid.
         """
         with self._lock:
             pairs = self._pairs(channel_ids, thing_ids)
-            new = [pair for pair in pairs if not self.connected(*pair)]
-            if self._connections + len(new) > MAX_CONNECTIONS:
+            more = [(*pair, self.rights(*pair) | rights) for pair in pairs if rights & ~self.rights(*pair)]
+            new = sum(not self.rights(channel_id, thing_id) for channel_id, thing_id, _ in more)
+            if self._connections + new > MAX_CONNECTIONS:
                 raise Invalid(f"at most {MAX_CONNECTIONS} connections")
-            self._file.write([("INSERT INTO connection VALUES (?, ?)", pair) for pair in new])
-            for channel_id, thing_id in new:
-                self._keep_connection(channel_id, thing_id)
-            self._changed(_of_pairs(ChangeKind.GRANTED, new))
+            self._file.write(
+                [
+                    ("INSERT OR REPLACE INTO connection(channel, thing, rights) VALUES (?, ?, ?)", row)
+                    for row in more
+                ]
+            )
+            for row in more:
+                self._keep_connection(*row)
+            self._changed(_of_pairs(ChangeKind.GRANTED, [(channel, thing) for channel, thing, _ in more]))
 
-    def disconnect(self, channel_ids: Iterable[str], thing_ids: Iterable[str]) -> None:
-        """End the connection of each thing with each channel. Raises NotFound where one is not there."""
+    def disconnect(
+        self, channel_ids: Iterable[str], thing_ids: Iterable[str], rights: Rights = Rights.BOTH
+    ) -> None:
+        """Take `rights` from each thing's connection with each channel; without any left it ends.
+
+        All or nothing. Raises NotFound where one has none of them.
+        """
         with self._lock:
             pairs = self._pairs(channel_ids, thing_ids)
-            if not all(self.connected(*pair) for pair in pairs):
+            if not all(self.rights(*pair) & rights for pair in pairs):
                 raise NotFound("no such connection")
+            left = {pair: self.rights(*pair) & ~rights for pair in pairs}
+            gone = [pair for pair, rest in left.items() if not rest]
+            kept = [(rest, *pair) for pair, rest in left.items() if rest]
             self._file.write(
-                [("DELETE FROM connection WHERE channel = ? AND thing = ?", pair) for pair in pairs]
+                [("DELETE FROM connection WHERE channel = ? AND thing = ?", pair) for pair in gone]
+                + [("UPDATE connection SET rights = ? WHERE channel = ? AND thing = ?", row) for row in kept]
             )
-            for channel_id, thing_id in pairs:
+            for rest, channel_id, thing_id in kept:
+                self._keep_connection(channel_id, thing_id, rest)
+            for channel_id, thing_id in gone:
                 del self._channels_of[thing_id][channel_id], self._things_of[channel_id][thing_id]
                 self._connections -= 1
             self._changed(_of_pairs(ChangeKind.REVOKED, pairs))
 
     def connected(self, channel_id: str, thing_id: str) -> bool:
         return channel_id in self._channels_of.get(thing_id, ())
+
+    def rights(self, channel_id: str, thing_id: str) -> Rights:
+        """What the connection gives; nothing where there is none."""
+        return self._channels_of.get(thing_id, {}).get(channel_id, _NO_RIGHTS)
 
     def channels_of(self, thing_id: str) -> list[Channel]:
         """The channels a thing is connected to, in the order it was."""
@@ -454,7 +490,7 @@ class Registry:
         self._things_by_key: dict[bytes, str] = {}
         self._key_hashes: dict[str, bytes] = {}
         self._channels: dict[str, Channel] = {}
-        self._channels_of: dict[str, dict[str, None]] = {}  # by thing; ordered as connected
+        self._channels_of: dict[str, dict[str, Rights]] = {}  # by thing; ordered as connected
         self._things_of: dict[str, dict[str, None]] = {}  # by channel
         self._connections = 0
         self._policies = Policies()
@@ -468,8 +504,8 @@ class Registry:
                 self._channels[channel_id] = Channel(channel_id, name, from_json(metadata))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise sqlite3.DatabaseError(f"metadata: {error}") from error
-        for channel_id, thing_id in conn.execute("SELECT channel, thing FROM connection"):
-            self._keep_connection(channel_id, thing_id)
+        for channel_id, thing_id, rights in conn.execute("SELECT channel, thing, rights FROM connection"):
+            self._keep_connection(channel_id, thing_id, Rights(rights & Rights.BOTH))
         self._users.load(conn)
         try:
             self._policies.load(conn)
@@ -481,10 +517,11 @@ class Registry:
         self._things_by_key[digest] = thing.id
         self._key_hashes[thing.id] = digest
 
-    def _keep_connection(self, channel_id: str, thing_id: str) -> None:
-        self._channels_of.setdefault(thing_id, {})[channel_id] = None
+    def _keep_connection(self, channel_id: str, thing_id: str, rights: Rights = Rights.BOTH) -> None:
+        channels = self._channels_of.setdefault(thing_id, {})
+        self._connections += channel_id not in channels
+        channels[channel_id] = rights
         self._things_of.setdefault(channel_id, {})[thing_id] = None
-        self._connections += 1
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -65,7 +65,9 @@ def create_connected(registry: Registry, wanted: Sequence[Wanted]) -> list[Made]
                 channels[channel.id] = channel
                 channel_id = channel.id
                 statements.append(("INSERT INTO channel VALUES (?, ?, ?)", (channel.id, name, to_json({}))))
-            statements.append(("INSERT INTO connection VALUES (?, ?)", (channel_id, thing.id)))
+            statements.append(
+                ("INSERT INTO connection(channel, thing) VALUES (?, ?)", (channel_id, thing.id))
+            )
             made.append(Made(thing, key, channel_id, not each.channel_id))
         if len(registry._things) + len(made) > MAX_THINGS:
             raise Invalid(f"at most {MAX_THINGS} things")

@@ -65,6 +65,8 @@ _MIGRATIONS = (
                 name TEXT PRIMARY KEY, document TEXT NOT NULL, updated_s REAL NOT NULL) WITHOUT ROWID""",
         ),
     ),
+    # 1: publish, 2: subscribe, 3: both, as all connections were before.
+    Migration("registry/3", ("ALTER TABLE connection ADD COLUMN rights INTEGER NOT NULL DEFAULT 3",)),
 )
 
 

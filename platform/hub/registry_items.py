@@ -38,6 +38,14 @@ class Channel(msgspec.Struct, frozen=True):
     metadata: Metadata = {}
 
 
+class Rights(enum.IntFlag):
+    """What a connection lets a thing do on a channel."""
+
+    PUBLISH = 1
+    SUBSCRIBE = 2
+    BOTH = 3
+
+
 class ChangeKind(enum.StrEnum):
     GRANTED = "granted"  # something more exists or is allowed
     REVOKED = "revoked"  # something was removed, disconnected or given a new key

@@ -16,7 +16,7 @@ from hub import registry as registry_module
 from hub import registry_file, registry_items
 from hub.errors import Conflict, Invalid, NotFound
 from hub.keys import ServerKey, load_secret
-from hub.registry import Change, ChangeKind, Registry
+from hub.registry import Change, ChangeKind, Registry, Rights
 from hub.registry_file import RegistryFailed
 
 NOBODY = "6f2a1d52-6f2c-4b6a-a5a1-0a3d4be1c0ff"
@@ -424,3 +424,22 @@ def test_random_damage_never_keeps_the_registry_from_starting(tmp_path: Path) ->
         registry.create_thing("after")
         registry.close()
         path.with_name("registry.db.copy").write_bytes(whole)
+
+
+def test_rights_of_a_connection_are_added_taken_and_kept(tmp_path: Path) -> None:
+    registry = reopen(tmp_path)
+    thing, _ = registry.create_thing()
+    channel = registry.create_channel()
+    registry.connect([channel.id], [thing.id], Rights.PUBLISH)
+    assert registry.rights(channel.id, thing.id) == Rights.PUBLISH
+    registry.connect([channel.id], [thing.id], Rights.SUBSCRIBE)
+    registry.disconnect([channel.id], [thing.id], Rights.PUBLISH)
+    registry.close()
+    registry = reopen(tmp_path)
+    assert registry.rights(channel.id, thing.id) == Rights.SUBSCRIBE
+    with pytest.raises(NotFound):
+        registry.disconnect([channel.id], [thing.id], Rights.PUBLISH)
+    registry.disconnect([channel.id], [thing.id])
+    assert not registry.rights(channel.id, thing.id)
+    assert not registry.connected(channel.id, thing.id)
+    registry.close()

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
+import functools
+import operator
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, TypeVar
 
@@ -33,7 +36,7 @@ from hub.http.shapes import (
     ThingWithKey,
 )
 from hub.http.table import Endpoint, Needs, Parameter
-from hub.registry import Channel, Page, Registry, Thing
+from hub.registry import Channel, Page, Registry, Rights, Thing
 
 MAX_PAGE = 100  # Mainflux's limit of a list
 MAX_BULK = 1000  # items of one request: each is a transaction of its own, some seconds on a card
@@ -73,9 +76,19 @@ class NewKey(Struct):
     key: str | None = None
 
 
+class Right(enum.StrEnum):
+    """What a connection is for."""
+
+    PUBLISH = "publish"
+    SUBSCRIBE = "subscribe"
+
+
 class Pairs(Struct):
+    """Each thing with each channel; `types` left out is both."""
+
     channel_ids: list[str]
     thing_ids: list[str]
+    types: list[Right] = msgspec.field(default_factory=lambda: list(Right))
 
 
 class Search(Struct):
@@ -232,6 +245,23 @@ async def disconnect(request: Request) -> Response:
     return json_response({})
 
 
+class Joined(Struct):
+    """A connection, and what it is for."""
+
+    channel_id: str
+    thing_id: str
+    types: list[Right]
+
+
+async def get_connection(request: Request) -> Response:
+    """`GET /channels/<c>/things/<t>`: what the connection is for; 404 where there is none."""
+    channel_id, thing_id = request.path_params["channel_id"], request.path_params["thing_id"]
+    rights = registry_of(request).rights(channel_id, thing_id)
+    if not rights:
+        raise Problem(404, "no such connection")
+    return json_response(Joined(channel_id, thing_id, [each for each in Right if _RIGHTS[each] & rights]))
+
+
 async def connect_one(request: Request) -> Response:
     """`PUT /channels/<c>/things/<t>`."""
     channel_id, thing_id = request.path_params["channel_id"], request.path_params["thing_id"]
@@ -288,13 +318,19 @@ def _bulk(wanted: list[W]) -> list[W]:
     return wanted
 
 
-async def _join(request: Request, join: Callable[[Iterable[str], Iterable[str]], None]) -> None:
+async def _join(request: Request, join: Callable[[Iterable[str], Iterable[str], Rights], None]) -> None:
     pairs = await read_json(request, Pairs)
     if not pairs.channel_ids or not pairs.thing_ids:
         raise Problem(400, "name at least one channel in channel_ids and one thing in thing_ids")
+    if not pairs.types:
+        raise Problem(400, "types holds publish, subscribe or both; leave it out for both")
     if len(pairs.channel_ids) * len(pairs.thing_ids) > MAX_PAIRS:
         raise Problem(400, f"at most {MAX_PAIRS} connections in one request")
-    await asyncio.to_thread(join, pairs.channel_ids, pairs.thing_ids)
+    rights = functools.reduce(operator.or_, (_RIGHTS[each] for each in pairs.types))
+    await asyncio.to_thread(join, pairs.channel_ids, pairs.thing_ids, rights)
+
+
+_RIGHTS = {Right.PUBLISH: Rights.PUBLISH, Right.SUBSCRIBE: Rights.SUBSCRIBE}
 
 
 def _thing(request: Request) -> Thing:
@@ -455,6 +491,11 @@ ENDPOINTS = [
         Needs.MANAGER,
         answers={200: Things},
         parameters=_RELATED,
+    ),
+    Endpoint(
+        *("GET", "/channels/{channel_id}/things/{thing_id}", get_connection, Needs.USER),
+        answers={200: Joined},
+        refuses=(404,),
     ),
     Endpoint(
         "PUT", "/channels/{channel_id}/things/{thing_id}", connect_one, Needs.MANAGER, answers={200: Nothing}

@@ -204,3 +204,30 @@ def test_a_body_must_be_json_and_say_so(run: Run) -> None:
             assert answer.status_code == status, (content_type, body[:20], answer.text)
 
     run(scenario)
+
+
+def test_publish_and_subscribe_are_connected_apart(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        pair = {"channel_ids": [site.channel_id], "thing_ids": [site.thing_id]}
+        path = f"/channels/{site.channel_id}/things/{site.thing_id}"
+        assert (await site.get(path)).json()["types"] == ["publish", "subscribe"]
+        only_publish = {**pair, "types": ["subscribe"]}
+        assert (await site.client.put("/disconnect", json=only_publish, headers=site.user)).status_code == 200
+        assert (await site.get(path)).json()["types"] == ["publish"]
+        assert (await site.publish()).status_code == 202
+        refused = await site.client.get(site.messages, headers=site.thing)
+        assert refused.status_code == 403
+        assert "not for reading" in refused.json()["detail"]
+        assert (await site.client.put("/disconnect", json=only_publish, headers=site.user)).status_code == 404
+        assert (await site.post("/connect", only_publish)).status_code == 200
+        assert (await site.client.get(site.messages, headers=site.thing)).status_code == 200
+        await site.client.put("/disconnect", json={**pair, "types": ["publish"]}, headers=site.user)
+        refused = await site.publish()
+        assert refused.status_code == 403
+        assert "not for publishing" in refused.json()["detail"]
+        await site.client.put("/disconnect", json=pair, headers=site.user)
+        assert (await site.get(path)).status_code == 404
+        for types in ([], ["manage"]):
+            assert (await site.post("/connect", {**pair, "types": types})).status_code == 400
+
+    run(scenario)
