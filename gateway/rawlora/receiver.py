@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.rawlora.frames import (
     BROADCAST,
+    HEADER_SIZE,
     Datagram,
     RawFrameError,
     acknowledgement,
@@ -75,6 +76,7 @@ class RawCounters:
     unknown: int = 0  # of nobody who is registered
     too_many: int = 0  # beyond what one node may send
     damaged: int = 0  # CRC
+    own: int = 0  # sent by this gateway, and heard by another module of it
     not_for_us: int = 0  # RadioHead: sent to another address, or an ACK
 
 
@@ -169,6 +171,9 @@ class Receiver:
             self.counters.damaged += 1
             return Taken(None, why="heard with errors (CRC)")
         node, payload, datagram = self._whose(rx)
+        if node is None and self._our_own(rx):
+            self.counters.own += 1
+            return Taken(None, why="our own frame, heard by another module")
         if node is None:
             self.counters.unknown += 1
             self._note(rx, wall_ns)
@@ -231,6 +236,13 @@ class Receiver:
         if rx.data and (node := self._by_key.get((Header.SINGLE, 0, 0, rx.freq_hz))):
             return node, rx.data, None
         return overheard
+
+    def _our_own(self, rx: RxPacket) -> bool:
+        """With IQ that is not inverted the modules of a gateway hear each other."""
+        if len(rx.data) < HEADER_SIZE:
+            return False
+        node = self._find(Header.RADIOHEAD, 0, rx.data[0], rx.freq_hz)
+        return node is not None and rx.data[1] == node.own_address
 
     def _find(self, header: Header, place: int, address: int, freq_hz: int) -> Node | None:
         return self._by_key.get((header, place, address, freq_hz)) or self._by_key.get(
