@@ -17,7 +17,21 @@ from webui import assets, security, words
 from webui.client import Gateway
 from webui.config import WebuiConfig
 from webui.errors import GatewayDown, Refused, SignedOut
-from webui.pages import account, claim, devices, diagnosis, home, more, radio, upstream
+from webui.pages import (
+    account,
+    claim,
+    codecs,
+    device_heard,
+    device_import,
+    device_profiles,
+    devices,
+    diagnosis,
+    home,
+    mac,
+    more,
+    radio,
+    upstream,
+)
 from webui.sessions import Sessions
 from webui.throttle import Throttle
 
@@ -51,7 +65,10 @@ def create_app(config: WebuiConfig) -> Flask:
     files = assets.load()
     security.install(app, config)
     app.register_blueprint(assets.blueprint(files))
-    for pages in (account, claim, devices, diagnosis, home, more, radio, upstream):
+    for pages in (
+        *(account, claim, devices, diagnosis, home, mac, more, radio, upstream),
+        *(codecs, device_heard, device_import, device_profiles),
+    ):
         app.register_blueprint(pages.blueprint)
 
     app.context_processor(

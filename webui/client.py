@@ -16,6 +16,7 @@ import msgspec
 from webui.errors import GatewayDown, Refused, SignedOut
 from webui.findings import Finding, Findings
 from webui.hardware import Hardware, Scan
+from webui.macs import Done, Mac, Steering
 
 SCAN_S = 60.0  # a scan gives way to every frame that comes in
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # a thousand frames with values stay well below 1 MB
@@ -313,6 +314,18 @@ class Gateway:
             params["since"] = f"{since:.3f}"
         given = {name: value for name, value in params.items() if value}
         return decode(Findings, self._send("GET", "/lorawan/diagnosis", params=given)).findings
+
+    # -- MAC commands
+
+    def mac(self, dev_eui: str) -> Mac:
+        return self._ask(Mac, "GET", f"/lorawan/devices/{dev_eui}/mac")
+
+    def mac_action(self, dev_eui: str, body: dict[str, Any]) -> str:
+        """What it comes to, in words."""
+        return self._ask(Done, "POST", f"/lorawan/devices/{dev_eui}/mac", body).words
+
+    def steering(self) -> Steering:
+        return self._ask(Steering, "GET", "/lorawan/steering")
 
     # -- frames
 

@@ -12,7 +12,7 @@ from webui.client import Device, Gateway, NewDevice, decode
 
 IMPORT_S = 120.0  # ten thousand devices on a slow board
 SEAL_S = 60.0  # making a key of a passphrase, in line behind others
-_DISK = (503, 507)  # the gateway says in words what its disk will not take
+_DISK = (507,)  # the gateway says in words what its disk will not take
 TOTAL = "x-total-count"
 
 

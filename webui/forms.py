@@ -15,11 +15,6 @@ MAX_PASSPHRASE = 256
 MAX_NAME = 64
 MAX_EMAIL = 254
 MAX_DOWNLINK_BYTES = 242  # the largest FRMPayload of any data rate
-CODECS = {
-    "cayenne": "Cayenne LPP",
-    "senml": "SenML (JSON or CBOR)",
-    "raw": "None: keep the bytes as they are",
-}
 
 MAX_SCAN_STEPS = 200
 SCAN_STEP_HZ = 200_000  # between neighbouring LoRa channels of 125 kHz
@@ -111,31 +106,6 @@ def read_sign_in(posted: Mapping[str, str]) -> Form:
     return form
 
 
-def read_device(posted: Mapping[str, str]) -> Form:
-    """Fields of POST /lorawan/devices; only those the chosen way of activation needs are read."""
-    form = Form()
-    _read_hex(posted, form, "dev_eui", 8, "DevEUI")
-    name = " ".join(posted.get("name", "").split())
-    if not name:
-        form.errors["name"] = "Give it a name people on site will recognise."
-    elif len(name) > MAX_NAME or not name.isprintable():
-        form.errors["name"] = f"At most {MAX_NAME} printable characters."
-    form.values["name"] = name
-    activation = "abp" if posted.get("activation") == "abp" else "otaa"
-    form.values["activation"] = activation
-    if activation == "otaa":
-        _read_hex(posted, form, "join_eui", 8, "JoinEUI")
-        _read_hex(posted, form, "app_key", 16, "AppKey")
-    else:
-        _read_hex(posted, form, "dev_addr", 4, "DevAddr")
-        _read_hex(posted, form, "nwk_s_key", 16, "NwkSKey")
-        _read_hex(posted, form, "app_s_key", 16, "AppSKey")
-    form.values["codec"] = posted.get("codec", "cayenne")
-    if form.values["codec"] not in CODECS:
-        form.errors["codec"] = "Choose one of the list."
-    return form
-
-
 def read_downlink(posted: Mapping[str, str]) -> DownlinkForm:
     form = DownlinkForm(confirmed=posted.get("confirmed") == "yes")
     port = posted.get("fport", "").strip()
@@ -183,11 +153,3 @@ def _read_email(posted: Mapping[str, str], form: Form) -> None:
     if not (name and at and host) or len(email) > MAX_EMAIL or " " in email or not email.isprintable():
         form.errors["email"] = "Type an e-mail address, for example you@example.org."
     form.values["email"] = email[:MAX_EMAIL]
-
-
-def _read_hex(posted: Mapping[str, str], form: Form, name: str, octets: int, label: str) -> None:
-    typed = posted.get(name, "")
-    digits = maybe_hex(typed, octets)
-    if digits is None:
-        form.errors[name] = f"{label} is {2 * octets} hex digits ({octets} bytes); this is not."
-    form.values[name] = digits or typed.strip()[:80]

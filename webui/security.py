@@ -37,6 +37,33 @@ def open_page(view: View) -> View:
     return view
 
 
+def uses_camera(view: View) -> View:
+    """Mark a view whose page may ask for the camera, to read a code."""
+    view.uses_camera = True  # type: ignore[attr-defined]
+    return view
+
+
+def takes_file(limit: int) -> Callable[[View], View]:
+    """Mark a view whose form brings a file of at most `limit` bytes."""
+
+    def mark(view: View) -> View:
+        view.max_body = limit  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def takes_text(limit: int) -> Callable[[View], View]:
+    """Mark a view whose form brings long text, at most `limit` bytes of it in memory."""
+
+    def mark(view: View) -> View:
+        view.max_body = limit  # type: ignore[attr-defined]
+        view.max_text = limit  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
 def cookie_name(config: WebuiConfig) -> str:
     """`__Host-` ties the cookie to this host and to TLS; browsers take it over TLS only."""
     return "__Host-fluxgate" if config.secure_cookies else "fluxgate"
@@ -89,6 +116,10 @@ def install(app: Flask, config: WebuiConfig) -> None:
         g.visitor_id = cookie if is_id(cookie) else ""
         g.new_cookie = ""
         g.session = sessions().find(cookie, time.monotonic()) if g.visitor_id else None
+        if g.session is not None and (limit := _marked("max_body")):
+            request.max_content_length = limit  # for who is signed in, and for this form
+            if more := _marked("max_text"):
+                request.max_form_memory_size = more
         if request.method in _CHANGES:
             _refuse_forged()
         return None if g.session is not None or _is_open() else _to_sign_in()
@@ -96,6 +127,10 @@ def install(app: Flask, config: WebuiConfig) -> None:
     def after(response: Response) -> Response:
         for header, value in HEADERS.items():
             response.headers[header] = value
+        if _marked("uses_camera"):
+            response.headers["Permissions-Policy"] = HEADERS["Permissions-Policy"].replace(
+                "camera=()", "camera=(self)"
+            )
         response.headers.setdefault("Cache-Control", "no-store")
         if g.get("new_cookie"):
             response.set_cookie(
@@ -105,6 +140,12 @@ def install(app: Flask, config: WebuiConfig) -> None:
 
     app.before_request(before)
     app.after_request(after)
+
+
+def _marked(name: str) -> Any:
+    """What the view of this request is marked with; None where it is not."""
+    view = current_app.view_functions.get(request.endpoint or "")
+    return getattr(view, name, None)
 
 
 def _is_open() -> bool:

@@ -57,6 +57,25 @@ class GatewayDouble:
         self.scanned: dict[str, Any] | None = None  # None: refused
         self.scans: list[dict[str, Any]] = []
         self.set_aside: list[str] = []
+        self.profiles: dict[str, dict[str, Any]] = {
+            "default": {
+                "version": "1.0.3",
+                "device_class": "A",
+                "codec": "cayenne",
+                "description": "the usual",
+            },
+            "LoRaWAN-1.1-C": {"version": "1.1", "device_class": "C", "codec": "cayenne"},
+        }
+        self.labels: dict[str, dict[str, Any]] = {}
+        self.unknown: list[dict[str, Any]] = []  # senders that are heard and not registered
+        self.plans: dict[str, dict[str, Any]] = {}
+        self.imported: list[tuple[str, dict[str, str], bytes]] = []  # plan, query, file
+        self.asked: list[dict[str, str]] = []  # queries for devices
+        self.changes: list[dict[str, Any]] = []  # of devices
+        self.macs: dict[str, dict[str, Any]] = {}
+        self.mac_actions: list[dict[str, Any]] = []
+        self.mac_refusal = ""
+        self.steering: dict[str, Any] = {"mode": "off", "region": "EU868"}
         self.broken = False
         self.streams = 0
         self._followers: list[asyncio.Queue[None]] = []
@@ -82,6 +101,10 @@ class GatewayDouble:
             "uplinks": 0,
             "battery": None,
             "margin_db": None,
+            "profile": "default",
+            "version": "1.0.3",
+            "device_class": "A",
+            "state": "ok" if more.get("last_seen") else "never_heard",
             **more,
         }
         return self.devices[dev_eui]
@@ -118,8 +141,18 @@ class GatewayDouble:
                 route("/gateway/radio/scan", self._closed(self._scan), "POST"),
                 route("/upstream", self._closed(lambda request: JSONResponse(self.upstream))),
                 route("/lorawan/devices", self._closed(self._devices), "GET", "POST"),
-                route("/lorawan/devices/{eui}", self._closed(self._device), "GET", "DELETE"),
+                route("/lorawan/devices/qr", self._closed(self._label), "POST"),
+                route("/lorawan/devices/export", self._closed(lambda request: Response("dev_eui\r\n"))),
+                route("/lorawan/devices/import", self._closed(self._import), "POST"),
+                route("/lorawan/devices/import/{plan}", self._closed(self._planned), "GET", "POST", "DELETE"),
+                route("/lorawan/devices/{eui}", self._closed(self._device), "GET", "PUT", "DELETE"),
+                route("/lorawan/devices/{eui}/adopt", self._closed(self._adopt), "POST"),
+                route("/lorawan/heard", self._closed(lambda request: JSONResponse({"heard": self.unknown}))),
+                route("/lorawan/profiles", self._closed(self._profiles)),
+                route("/lorawan/profiles/{name}", self._closed(self._profile), "GET", "PUT", "DELETE"),
                 route("/lorawan/devices/{eui}/downlinks", self._closed(self._downlink), "POST"),
+                route("/lorawan/devices/{eui}/mac", self._closed(self._mac), "GET", "POST"),
+                route("/lorawan/steering", self._closed(lambda request: JSONResponse(self.steering))),
                 route("/lorawan/diagnosis", self._closed(self._diagnosis)),
                 route("/lorawan/frames", self._closed(self._frames)),
                 route("/lorawan/frames/stream", self._closed(self._stream)),
@@ -196,18 +229,93 @@ class GatewayDouble:
 
     async def _devices(self, request: Request) -> Response:
         if request.method == "GET":
-            return JSONResponse(list(self.devices.values()))
-        body = await request.json()
+            query = dict(request.query_params)
+            self.asked.append(query)
+            found = sorted(self.devices.values(), key=lambda each: -(each["last_seen"] or 0.0))
+            text = query.get("q", "").lower()
+            found = [each for each in found if text in each["name"].lower() or text in each["dev_eui"]]
+            if query.get("attention"):
+                found = [each for each in found if each["state"] != "ok"]
+            offset, limit = int(query.get("offset", 0)), int(query.get("limit", len(found)))
+            return JSONResponse(found[offset : offset + limit], headers={"x-total-count": str(len(found))})
+        return self._added(await request.json())
+
+    def _added(self, body: dict[str, Any]) -> Response:
         if body["dev_eui"] in self.devices:
             return problem(409, "A device with this DevEUI is registered already.")
-        made = self.add_device(body["dev_eui"], body["name"], activation=body["activation"])
+        made = self.add_device(body["dev_eui"], body["name"], activation=body.get("activation", "otaa"))
+        self.changes.append(body)
         found = {key: made[key] for key in ("dev_eui", "thing_id", "channel_id")}
         return JSONResponse({**found, "thing_key": "a-thing-key-shown-once"}, 201)
 
-    def _device(self, request: Request) -> Response:
+    async def _adopt(self, request: Request) -> Response:
+        body = await request.json()
+        if body["app_key"].startswith("00"):
+            return problem(400, "this AppKey does not fit the join-request heard 20 s ago: compare it")
+        return self._added({**body, "dev_eui": request.path_params["eui"]})
+
+    async def _label(self, request: Request) -> Response:
+        text = (await request.json())["text"]
+        if text not in self.labels:
+            return problem(400, "there is no DevEUI in it: 16 hex digits")
+        return JSONResponse(self.labels[text])
+
+    async def _import(self, request: Request) -> Response:
+        data = await request.body()
+        if b"dev_eui" not in data:
+            return problem(400, "no column is called dev_eui, DevEUI or the like")
+        self.imported.append(("", dict(request.query_params), data))
+        return JSONResponse(self.plans["plan-1"])
+
+    def _planned(self, request: Request) -> Response:
+        plan = self.plans.get(request.path_params["plan"])
+        if plan is None:
+            return problem(404, "this preview is too old: send the file again")
+        if request.method == "GET":
+            state = request.query_params.get("state", "")
+            lines = [line for line in plan["lines"] if not state or line["state"] == state]
+            return JSONResponse({**plan, "lines": lines, "total": len(lines)})
+        del self.plans[request.path_params["plan"]]
+        if request.method == "DELETE":
+            return Response(status_code=204)
+        self.imported.append((plan["plan"], dict(request.query_params), b""))
+        return JSONResponse({"registered": plan["counts"]["new"], "passed_over": 1, "devices": []}, 201)
+
+    def _profiles(self, _request: Request) -> Response:
+        return JSONResponse({"region": "EU868", "profiles": [self._shown(name) for name in self.profiles]})
+
+    def _shown(self, name: str) -> dict[str, Any]:
+        built_in = name == "default" or name.startswith("LoRaWAN-")
+        used = sum(device["profile"] == name for device in self.devices.values())
+        return {"name": name, "built_in": built_in, "devices": used, "body": self.profiles[name]}
+
+    async def _profile(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if request.method == "PUT":
+            body = await request.json()
+            if body.get("max_dr") == 15:
+                return problem(400, "max_dr 15 is not an uplink data rate of EU868")
+            self.profiles[name] = body
+        elif name not in self.profiles:
+            return problem(404, "there is no such profile")
+        elif request.method == "DELETE":
+            if self._shown(name)["devices"]:
+                return problem(409, f"1 device has the profile {name!r}: give them another one first")
+            del self.profiles[name]
+            return Response(status_code=204)
+        return JSONResponse(self._shown(name))
+
+    async def _device(self, request: Request) -> Response:
         eui = request.path_params["eui"]
         if eui not in self.devices:
             return problem(404, "No such device.")
+        if request.method == "PUT":
+            body = await request.json()
+            if body.get("app_key", "").startswith("00"):
+                return problem(400, "AppKey is one that is refused")
+            self.changes.append(body)
+            known = {name: value for name, value in body.items() if name in self.devices[eui]}
+            self.devices[eui] |= {name: value for name, value in known.items() if value is not None}
         if request.method == "DELETE":
             del self.devices[eui]
             return Response(status_code=204)
@@ -258,6 +366,15 @@ class GatewayDouble:
             and each["last"] >= float(asked.get("since", 0))
         ]
         return JSONResponse({"findings": chosen})
+
+    async def _mac(self, request: Request) -> Response:
+        eui = request.path_params["eui"]
+        if request.method == "GET":
+            return JSONResponse(self.macs.get(eui, {"dev_eui": eui, "session": False}))
+        if self.mac_refusal:
+            return problem(400, self.mac_refusal)
+        self.mac_actions.append({"dev_eui": eui, **await request.json()})
+        return JSONResponse({"words": "noted"})
 
     def _frames(self, request: Request) -> Response:
         after = int(request.query_params.get("after", 0))

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from webui.forms import maybe_hex, read_claim, read_device, read_downlink, read_sign_in
+from webui.device_forms import device_body, read_device
+from webui.forms import maybe_hex, read_claim, read_downlink, read_sign_in
 
 OTAA = {
     "dev_eui": "A8:40:41:FF:FF:1C:3D:5E",
@@ -46,7 +47,7 @@ def test_hex_as_labels_print_it(typed: str, octets: int | None, found: str | Non
 def test_a_joining_device_needs_join_eui_and_key() -> None:
     form = read_device(OTAA)
     assert form.errors == {}
-    assert form.values == {
+    assert device_body(form) == {
         "dev_eui": "a84041ffff1c3d5e",
         "name": "Cold room 1",
         "activation": "otaa",
@@ -59,7 +60,7 @@ def test_a_joining_device_needs_join_eui_and_key() -> None:
 def test_fields_of_the_other_activation_are_not_asked_for_and_not_sent() -> None:
     form = read_device({**ABP, "join_eui": "nonsense", "app_key": "nonsense"})
     assert form.errors == {}
-    assert set(form.values) == {
+    assert set(device_body(form)) == {
         "dev_eui",
         "name",
         "activation",
@@ -80,7 +81,10 @@ def test_fields_of_the_other_activation_are_not_asked_for_and_not_sent() -> None
         ("name", "Cold\x00room"),
         ("join_eui", "70b3d57ed0001a2z"),
         ("app_key", "2b7e"),
-        ("codec", "perl"),
+        ("nwk_key", "2b7e"),
+        ("interval", "soon"),
+        ("interval", "99999999"),
+        ("description", "x" * 501),
     ],
 )
 def test_a_bad_field_is_named_and_what_was_typed_is_kept(field: str, typed: str) -> None:
