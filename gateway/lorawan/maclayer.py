@@ -8,7 +8,7 @@ sendings without one, or a refusal, put it to rest for a while that doubles each
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.lorawan import adr, gpstime, linkadr, mac, steering
@@ -54,6 +54,7 @@ class MacLayer:
         self._region = region
         self._settings = settings
         self.plan = steering.plan_of(region, settings)
+        self.beacon_timing: Callable[[int], mac.BeaconTimingAns | None] = lambda gps_ms: None  # of class B
         block = adr.link_adr_block(region, self.plan.channels if self.plan.narrow else None, 0, 0, 1)
         if len(mac.encode(block)) > MAX_FOPTS:
             raise ValueError("uplink_channels spreads over too many groups of 16 to fit into one downlink")
@@ -354,13 +355,8 @@ class MacLayer:
             case mac.DevStatusAns(battery=battery, margin_db=margin_db):
                 self._status(session.device, battery, margin_db, now)
                 heard.status = True
-            case mac.DeviceTimeReq():
-                gps_ms = gpstime.gps_ms_of(rx, now)
-                if gps_ms is None:
-                    entry.outcome = "not answered: this gateway's clock is not set"
-                    heard.notes[-1] += " is not answered: this gateway's clock is not set"
-                else:
-                    heard.answers.append(mac.DeviceTimeAns(*gpstime.seconds_and_fraction(gps_ms)))
+            case mac.DeviceTimeReq() | mac.BeaconTimingReq():
+                self._time_asked(command, rx, heard, entry, now)
             case mac.PingSlotInfoReq(periodicity=period):
                 state.ping_period = period
                 heard.agreed = True
@@ -377,9 +373,24 @@ class MacLayer:
                     entry.outcome = "not obeyed: only an ABP device resets its session this way"
             case mac.DeviceModeInd(mode=mode):
                 self._mode(state, mode, heard, entry)
-            case _:
-                entry.outcome = "not acted on"
-                heard.notes[-1] += " is not acted on"
+
+    def _time_asked(
+        self, command: mac.Command, rx: RxPacket, heard: Heard, entry: TraceEntry, now: Instant
+    ) -> None:
+        """The time at the end of the uplink, or the time until the next beacon."""
+        gps_ms = gpstime.gps_ms_of(rx, now)
+        answer: mac.Command | None = None
+        if gps_ms is None:
+            entry.outcome = "not answered: this gateway's clock is not set"
+        elif isinstance(command, mac.DeviceTimeReq):
+            answer = mac.DeviceTimeAns(*gpstime.seconds_and_fraction(gps_ms))
+        else:
+            answer = self.beacon_timing(gps_ms)
+            entry.outcome = "" if answer else "not answered: no beacon is sent"
+        if answer is None:
+            heard.notes[-1] += f" is {entry.outcome}"
+        else:
+            heard.answers.append(answer)
 
     def _mode(self, state: MacState, mode: int, heard: Heard, entry: TraceEntry) -> None:
         if mode not in (mac.CLASS_A, mac.CLASS_C):

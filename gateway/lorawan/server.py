@@ -88,6 +88,7 @@ class NetworkServer:
         self._devices = self._registry.devices
         self.groups = Groups(region, self.settings, self._store.groups, self._devices, stored.groups)
         self.groups.slots = self.class_b.slots_of_groups
+        self._mac.beacon_timing = self.class_b.timing
         self._registry.groups = self.groups.by_addr
         self._join_server = LocalJoinServer(self._devices, stored.join_nonce)
         self._joins = Joins(

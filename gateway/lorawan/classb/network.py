@@ -16,6 +16,7 @@ from gateway.lorawan.classb.plan import ClassBPlan
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.device import Device
 from gateway.lorawan.group import Group
+from gateway.lorawan.mac import BeaconTimingAns
 from gateway.lorawan.orders import NEVER_NS, Orders
 from gateway.lorawan.outcome import Downlink, Due
 from gateway.lorawan.settings import Settings
@@ -93,6 +94,14 @@ class ClassB:
             return due_ns
         beacon_ms = self.beacons.next_due_ms(gps_ms)
         return due_ns if beacon_ms is None else min(due_ns, now.mono_ns + (beacon_ms - gps_ms) * _MS_NS)
+
+    def timing(self, gps_ms: int) -> BeaconTimingAns | None:
+        """When and where the next beacon is, for a device that asks the old way; None where none is sent."""
+        if self.beacons is None or self._plan is None:
+            return None
+        beacon_s = slots.beacon_before(gps_ms) + slots.BEACON_PERIOD_MS // 1000
+        delay = (slots.beacon_start_ms(beacon_s) - gps_ms) // slots.SLOT_MS
+        return BeaconTimingAns(delay, self._plan.beacon_channel(beacon_s))
 
     def slots_of_groups(self, group: Group, gateway: bytes, now: Instant) -> Window | str:
         """`multicast.Slots`."""

@@ -94,9 +94,9 @@ class Loop:
 
 
 @pytest.fixture
-def loop(make_network, node):
+def loop(make_network, make_node):
     def make(region="EU868", *, adr=True, abp=False, profile=None, **settings):
-        return Loop(make_network(region, **settings), node, adr=adr, abp=abp, profile=profile)
+        return Loop(make_network(region, **settings), make_node(), adr=adr, abp=abp, profile=profile)
 
     return make
 
@@ -392,6 +392,18 @@ def test_the_time_is_told_as_gps_counts_it_and_not_by_a_clock_that_is_not_set(lo
     assert outcome.downlink is None
     assert any("clock is not set" in note for note in outcome.notes)
     assert "clock is not set" in device.view().trace[0].outcome
+
+
+def test_the_next_beacon_is_told_where_one_is_sent(loop):
+    device = loop()
+    assert "no beacon is sent" in device.up(fopts=b"\x12").notes[0]
+    device = loop(class_b=True)
+    device.up(fopts=b"\x12")
+    (answer,) = device.told[0]
+    # GPS time at the end of the uplink; beacons are each 128 s of it, and a delay of n is 30 n to 30 n + 30 ms
+    gps_ms = device.network.mono_ns // 10**6 + (1_760_000_000 - 315_964_800 + 18) * 1000
+    assert answer.delay == (128_000 - gps_ms % 128_000) // 30
+    assert answer.channel == 0
 
 
 def test_commands_of_1_1_in_a_1_0_session_are_noted_and_not_obeyed(loop):
