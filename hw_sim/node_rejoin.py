@@ -103,7 +103,8 @@ class Rejoins:
         self._hurry()
 
     def _of_itself(self) -> None:
-        self.order(JoinReqType.REJOIN_1)
+        if self._order is None:  # what the network has ordered comes first
+            self.order(JoinReqType.REJOIN_1)
         assert self._every_s is not None
         self._own = self._timers.after_s(self._every_s, self._of_itself)
 

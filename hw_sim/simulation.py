@@ -58,6 +58,14 @@ class _Ordered:
     at_ns: int
     plan: DownlinkPlan
 
+    def fits(self, frame: Received) -> bool:
+        """May this be the frame that was ordered?"""
+        return (
+            (frame.fport, frame.payload) == (self.plan.fport, self.plan.payload)
+            and (frame.group is not None) == bool(self.plan.group)
+            and frame.at_ns >= self.at_ns
+        )
+
 
 @dataclass(slots=True)
 class _Tally:
@@ -329,18 +337,17 @@ class Simulation:
         }
 
     def _arrivals_ns(self) -> list[int]:
-        """How long each order took that has arrived: the first frame with its content that was not another's."""
-        waiting: dict[str, list[Received]] = {}
-        found: list[int] = []
-        for order in self._tally.ordered:
-            frames = waiting.setdefault(order.node.config.name, order.node.received)
-            for frame in frames:
-                alike = (frame.fport, frame.payload) == (order.plan.fport, order.plan.payload)
-                if alike and frame.at_ns >= order.at_ns:
-                    frames.remove(frame)
-                    found.append(frame.at_ns - order.at_ns)
-                    break
-        return found
+        """How long each order took that has arrived; a frame belongs to the last order before it that fits."""
+        took_ns: dict[int, int] = {}  # by the order's number
+        orders = list(enumerate(self._tally.ordered))
+        for node in {order.node.config.name: order.node for _, order in orders}.values():
+            mine = [(number, order) for number, order in orders if order.node is node]
+            for frame in node.received:
+                fitting = [each for each in mine if each[1].fits(frame)]
+                if fitting:
+                    number, order = fitting[-1]
+                    took_ns.setdefault(number, frame.at_ns - order.at_ns)
+        return list(took_ns.values())
 
     def verdicts(self) -> list[Verdict]:
         """Each expectation of the scenario, judged now."""

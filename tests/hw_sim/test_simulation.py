@@ -12,7 +12,7 @@ from hw_sim.scenario import load, parse, shipped
 from hw_sim.simulation import Simulation
 
 S = 1_000_000_000
-PROMISING = ("drift", "faults", "jammer", "mix", "oneradio", "roofs", "town")
+PROMISING = ("drift", "faults", "jammer", "mix", "oneradio", "roofs", "town", "versions")
 SMALL = """\
 duration_s = 60
 [gateway]
