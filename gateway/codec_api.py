@@ -11,7 +11,7 @@ import binascii
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -23,11 +23,12 @@ from gateway.codecs.catalog import CODECS
 from gateway.codecs.library import Body, Library, Sample, ScriptCodec, check, earlier, payload_of, removal
 from gateway.codecs.trials import ASKS, Difference, Report, Trial, differences, try_own, try_script
 from hub.http.body import read_json
-from hub.http.problem import Problem
+from hub.http.problem import PROBLEM_JSON, Problem
 from hub.http.service import json_response
-from hub.http.table import Endpoint, Needs
+from hub.http.table import Endpoint, Media, Needs
 from hub.hub import Hub
 
+REFUSAL = Media({PROBLEM_JSON: {"type": "object", "required": ["status", "detail", "differences"]}})
 ABOUT_OWN = {
     "cayenne": "Cayenne Low Power Payload: channel, type, value",
     "senml": "SenML, JSON or CBOR, as the device sends it",
@@ -96,8 +97,13 @@ class CodecBody(msgspec.Struct, frozen=True):
 
 
 class Refusal(msgspec.Struct):
-    """Why a codec is not stored: its samples."""
+    """Why a codec is not stored: a problem document that names the samples."""
 
+    type: str
+    title: str
+    status: int
+    detail: str
+    error: str
     differences: list[Difference]
 
 
@@ -134,7 +140,7 @@ class CodecApi:
             Endpoint(
                 *("POST", "/codecs", self.create, Needs.ADMIN),
                 body=CodecBody,
-                answers={201: CodecView, 422: Refusal},
+                answers={201: CodecView, 422: REFUSAL},
                 refuses=(409, 507),
             ),
             Endpoint(
@@ -146,7 +152,7 @@ class CodecApi:
             Endpoint(
                 *("PUT", "/codecs/{name}", self.change, Needs.ADMIN),
                 body=CodecBody,
-                answers={200: CodecView, 422: Refusal},
+                answers={200: CodecView, 422: REFUSAL},
                 refuses=(404, 507),
             ),
             Endpoint(
@@ -282,7 +288,9 @@ class CodecApi:
         except CodecError as error:
             raise Problem(400, str(error)) from None
         if found and (found[0].sample < 0 or not asked.force):
-            return json_response(msgspec.to_builtins(Refusal(found)), 422)
+            words = _words(found)
+            refusal = Refusal("about:blank", "Unprocessable Content", 422, words, words, found)
+            return Response(msgspec.json.encode(refusal), 422, media_type=PROBLEM_JSON)
         return await self._keep(name, body, status)
 
     async def _keep(self, name: str, body: Body, status: int) -> Response:
@@ -328,6 +336,18 @@ class CodecApi:
             round(limit.slowest_s * 1000, 3),
             [each.version for each in self._earlier(codec.name)],
         )
+
+
+def _words(found: Sequence[Difference]) -> str:
+    sentences = []
+    for each in found[:5]:
+        words = f"{each.name}: {each.problem}"
+        if each.got is not None:
+            expected, got = (msgspec.json.encode(value).decode()[:200] for value in (each.expected, each.got))
+            words += f", {got} where {expected} was expected"
+        sentences.append(words)
+    more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
+    return "; ".join(sentences) + more
 
 
 def _trial(asked: TestBody) -> Trial:

@@ -30,6 +30,7 @@ from webui.pages import (
     mac,
     more,
     radio,
+    simple,
     upstream,
 )
 from webui.sessions import Sessions
@@ -67,7 +68,7 @@ def create_app(config: WebuiConfig) -> Flask:
     app.register_blueprint(assets.blueprint(files))
     for pages in (
         *(account, claim, devices, diagnosis, home, mac, more, radio, upstream),
-        *(codecs, device_heard, device_import, device_profiles),
+        *(codecs, device_heard, device_import, device_profiles, simple),
     ):
         app.register_blueprint(pages.blueprint)
 

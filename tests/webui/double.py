@@ -43,6 +43,9 @@ class GatewayDouble:
         self.upstream: list[dict[str, Any]] = []
         self.nats: list[dict[str, Any]] = []
         self.findings: list[dict[str, Any]] = []
+        self.simple: dict[str, dict[str, Any]] = {}
+        self.simple_heard: list[dict[str, Any]] = []
+        self.simple_sent: list[tuple[str, str]] = []
         self.gateways: list[dict[str, Any]] = [
             {
                 "eui": "b827ebfffe12cd34",
@@ -76,6 +79,13 @@ class GatewayDouble:
         self.mac_actions: list[dict[str, Any]] = []
         self.mac_refusal = ""
         self.steering: dict[str, Any] = {"mode": "off", "region": "EU868"}
+        self.codecs: dict[str, dict[str, Any]] = {}
+        self.tried: list[dict[str, Any]] = []
+        self.report: dict[str, Any] = {
+            "data": {"level": 5},
+            "records": [{"n": "level", "v": 5.0, "u": "m"}],
+            "ms": 0.1,
+        }
         self.broken = False
         self.streams = 0
         self._followers: list[asyncio.Queue[None]] = []
@@ -154,6 +164,13 @@ class GatewayDouble:
                 route("/lorawan/devices/{eui}/mac", self._closed(self._mac), "GET", "POST"),
                 route("/lorawan/steering", self._closed(lambda request: JSONResponse(self.steering))),
                 route("/lorawan/diagnosis", self._closed(self._diagnosis)),
+                route("/rawlora/nodes", self._closed(self._simple), "GET", "POST"),
+                route("/rawlora/nodes/{id}", self._closed(self._simple_gone), "DELETE"),
+                route("/rawlora/nodes/{id}/downlinks", self._closed(self._simple_order), "POST"),
+                route("/codecs", self._closed(self._codecs), "GET", "POST"),
+                route("/codecs/test", self._closed(self._try_codec), "POST"),
+                route("/codecs/{name}", self._closed(self._codec), "GET", "PUT", "DELETE"),
+                route("/codecs/{name}/{what}", self._closed(self._codec_more), "GET", "POST"),
                 route("/lorawan/frames", self._closed(self._frames)),
                 route("/lorawan/frames/stream", self._closed(self._stream)),
             ]
@@ -328,6 +345,56 @@ class GatewayDouble:
         self.downlinks.append({"dev_eui": request.path_params["eui"], **body})
         return JSONResponse({"id": str(len(self.downlinks))}, 202)
 
+    async def _codecs(self, request: Request) -> Response:
+        if request.method == "POST":
+            body = await request.json()
+            if body["name"] in self.codecs:
+                return problem(409, f"there is a codec {body['name']} already")
+            return self._keep_codec(body["name"], body, 201)
+        own = {"name": "cayenne", "kind": "own", "description": "Cayenne", "devices": 2}
+        stored = [
+            {"kind": "javascript", **each, "samples": len(each["samples"])} for each in self.codecs.values()
+        ]
+        process = {"running": True, "holds": ["seccomp"], "calls": 5}
+        return JSONResponse({"codecs": [own, *stored], "process": process})
+
+    def _keep_codec(self, name: str, body: dict[str, Any], status: int) -> Response:
+        if "SYNTAX" in body["source"]:
+            return problem(422, "source: SyntaxError: unexpected token (line 2)")
+        if any(each.get("expected") == "wrong" for each in body["samples"]) and not body["force"]:
+            return problem(422, 'sample 1: it gives something else, 5 where "wrong" was expected')
+        before = self.codecs.get(name, {"version": 0, "earlier": []})
+        made = {key: body[key] for key in ("source", "description", "samples", "units")}
+        earlier = [before["version"], *before["earlier"]] if before["version"] else []
+        about = {"name": name, "devices": 0, "held": "", "version": before["version"] + 1, "earlier": earlier}
+        self.codecs[name] = {**about, **made}
+        return JSONResponse(self.codecs[name], status)
+
+    async def _codec(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in self.codecs:
+            return problem(404, f"there is no codec {name}")
+        if request.method == "PUT":
+            return self._keep_codec(name, await request.json(), 200)
+        if request.method == "DELETE":
+            if self.codecs[name]["devices"]:
+                return problem(409, f"1 devices use {name}: give them another codec first")
+            del self.codecs[name]
+            return Response(status_code=204)
+        return JSONResponse(self.codecs[name])
+
+    async def _codec_more(self, request: Request) -> Response:
+        codec, what = self.codecs[request.path_params["name"]], request.path_params["what"]
+        if what == "lift":
+            codec["held"] = ""
+        if what == "rollback":
+            codec["rolled_back"] = (await request.json())["version"]
+        return JSONResponse(codec)
+
+    async def _try_codec(self, request: Request) -> Response:
+        self.tried.append(await request.json())
+        return JSONResponse(self.report)
+
     async def _scan(self, request: Request) -> Response:
         self.scans.append(await request.json())
         if self.scanned is None:
@@ -354,6 +421,29 @@ class GatewayDouble:
                 **more,
             }
         )
+
+    async def _simple(self, request: Request) -> Response:
+        if request.method == "GET":
+            body = {"nodes": list(self.simple.values()), "heard": self.simple_heard, "counters": {}}
+            return JSONResponse(body)
+        node = await request.json()
+        node["id"] = f"raw-{node['header']}-{node.get('address', 0)}"
+        if node["id"] in self.simple:
+            return problem(409, "It is registered already.")
+        self.simple[node["id"]] = node
+        return JSONResponse({"id": node["id"]}, 201)
+
+    def _simple_gone(self, request: Request) -> Response:
+        if self.simple.pop(request.path_params["id"], None) is None:
+            return problem(404, "no such node")
+        return Response(status_code=204)
+
+    async def _simple_order(self, request: Request) -> Response:
+        node_id = request.path_params["id"]
+        if node_id not in self.simple:
+            return problem(404, "no such node")
+        self.simple_sent.append((node_id, (await request.json())["payload"]))
+        return JSONResponse({"id": "raw-1"}, 202)
 
     def _diagnosis(self, request: Request) -> Response:
         asked = request.query_params

@@ -62,7 +62,7 @@ def take_file() -> AnyResponse | tuple[str, int]:
     except (ValueError, TypeError):
         form.errors["form"] = "This file is no codec: choose one that was exported here."
         return _editor(form), 422
-    return _editor(form)
+    return _editor(form), 200
 
 
 @blueprint.get("/<name>")
