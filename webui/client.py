@@ -17,6 +17,7 @@ from webui.errors import GatewayDown, Refused, SignedOut
 from webui.findings import Finding, Findings
 from webui.hardware import Hardware, Scan
 from webui.macs import Done, Mac, Steering
+from webui.simple import SimpleNodes
 
 SCAN_S = 60.0  # a scan gives way to every frame that comes in
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # a thousand frames with values stay well below 1 MB
@@ -326,6 +327,20 @@ class Gateway:
 
     def steering(self) -> Steering:
         return self._ask(Steering, "GET", "/lorawan/steering")
+
+    # -- simple nodes
+
+    def simple_nodes(self) -> SimpleNodes:
+        return self._ask(SimpleNodes, "GET", "/rawlora/nodes")
+
+    def add_simple_node(self, body: dict[str, Any]) -> None:
+        self._send("POST", "/rawlora/nodes", body)
+
+    def remove_simple_node(self, node_id: str) -> None:
+        self._send("DELETE", f"/rawlora/nodes/{node_id}")
+
+    def send_to_simple_node(self, node_id: str, payload: str) -> None:
+        self._send("POST", f"/rawlora/nodes/{node_id}/downlinks", {"payload": payload})
 
     # -- frames
 
