@@ -6,6 +6,8 @@ These are the server's mutable state. Each collection has a bound, written besid
 from __future__ import annotations
 
 import enum
+from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +23,9 @@ from radio.gwmp import RxPacket
 MAX_PENDING_SESSIONS = 4  # joins not yet confirmed by an uplink; a device retries, the last few may be live
 COUNTER_BLOCK = 64  # downlink counters reserved at a time
 COUNTER_AHEAD = 32  # a new block is reserved when this few are left
+_PAGE = 32  # bytes: the DevNonces of one high byte
+_ALL = bytes([0xFF]) * (256 * _PAGE)
+_MOST_LISTED = 2048  # DevNonces, in 4 KiB
 
 
 class Activation(enum.StrEnum):
@@ -74,61 +79,109 @@ class ReservedCounter:
     """A counter that never goes back, without a write for each number.
 
     `ceiling` is stored; after a restart counting goes on there. A new ceiling is asked for while
-    COUNTER_AHEAD numbers are still covered by the old one, so that no number waits for a commit.
+    COUNTER_AHEAD numbers are still covered by the old one, so that no number waits for a commit. Those right
+    after a restart do: the ceiling asked for by the first of them may not be on the disk yet.
     """
 
     next: int
     ceiling: int  # numbers below are covered by what was handed to the store
+    _sure: int = -1  # and below this by what is surely on the disk
+    _moved_at: int = -COUNTER_AHEAD  # the number that asked for `ceiling`
+
+    def __post_init__(self) -> None:
+        if self._sure < 0:
+            self._sure = self.ceiling
 
     def take(self) -> tuple[int, bool, bool]:
         """The next number; whether it was covered already; whether `ceiling` has moved and must be stored."""
         number = self.next
         self.next = number + 1
-        covered = number < self.ceiling
+        if number >= self._sure and number - self._moved_at >= COUNTER_AHEAD // 2:
+            self._sure = self.ceiling
+        covered = number < self._sure
         moved = number + COUNTER_AHEAD >= self.ceiling
         if moved:
             self.ceiling = number + 1 + COUNTER_BLOCK
+            self._moved_at = number
         return number, covered, moved
 
 
 class DevNonces:
-    """Every DevNonce a device has used: 32 bytes for each high byte seen, 8 KiB at most."""
+    """Every DevNonce a device has used: 2 bytes each while they are few, then a bit for each there is, 8 KiB.
 
-    __slots__ = ("_pages",)
+    Stored in pages: 256 bits for each high byte seen.
+    """
+
+    __slots__ = ("_bits", "_few")
 
     def __init__(self) -> None:
-        self._pages: dict[int, bytearray] = {}
+        self._few: array[int] | None = array("H")  # ascending; None: see the bits
+        self._bits: bytes | bytearray = b""  # by value, least significant first
 
     def restore(self, high: int, used: bytes) -> None:
         """Take back what `add` gave to store."""
-        self._pages[high] = bytearray(used.ljust(32, b"\0"))
+        for low in range(8 * min(len(used), _PAGE)):
+            if used[low >> 3] & 1 << (low & 7):
+                self._insert(high << 8 | low)
 
     def __contains__(self, dev_nonce: int) -> bool:
-        page = self._pages.get(dev_nonce >> 8)
-        return page is not None and bool(page[dev_nonce >> 3 & 31] & 1 << (dev_nonce & 7))
+        few = self._few
+        if few is None:
+            return bool(self._bits[dev_nonce >> 3] & 1 << (dev_nonce & 7))
+        at = bisect_left(few, dev_nonce)
+        return at < len(few) and few[at] == dev_nonce
 
     @property
     def highest(self) -> int:
         """The greatest one used; -1 where there is none."""
-        if not self._pages:
-            return -1
-        high = max(self._pages)
-        return (high << 8) + int.from_bytes(self._pages[high], "little").bit_length() - 1
+        if self._few is not None:
+            return self._few[-1] if self._few else -1
+        used = self._bits.rstrip(b"\0")
+        return 8 * (len(used) - 1) + used[-1].bit_length() - 1
 
     def pages(self) -> Iterator[tuple[int, bytes]]:
         """All that is remembered, as `restore` takes it."""
-        return ((high, bytes(page)) for high, page in sorted(self._pages.items()))
+        for high in range(256):
+            page = self._page(high)
+            if any(page):
+                yield high, page
 
     def clear(self) -> None:
         """Begin anew: every value may be used again."""
-        self._pages.clear()
+        self._few, self._bits = array("H"), b""
 
     def add(self, dev_nonce: int) -> tuple[int, bytes]:
         """Remember it; returns the (high byte, bitmap) to store."""
-        high = dev_nonce >> 8
-        page = self._pages.setdefault(high, bytearray(32))
-        page[dev_nonce >> 3 & 31] |= 1 << (dev_nonce & 7)
-        return high, bytes(page)
+        self._insert(dev_nonce)
+        return dev_nonce >> 8, self._page(dev_nonce >> 8)
+
+    def _insert(self, dev_nonce: int) -> None:
+        few = self._few
+        if few is None:
+            if dev_nonce not in self:
+                assert isinstance(self._bits, bytearray)
+                self._bits[dev_nonce >> 3] |= 1 << (dev_nonce & 7)
+                if self._bits == _ALL:
+                    self._bits = _ALL  # one for all devices that have used them up
+            return
+        at = bisect_left(few, dev_nonce)
+        if at < len(few) and few[at] == dev_nonce:
+            return
+        few.insert(at, dev_nonce)
+        if len(few) > _MOST_LISTED:
+            bits = bytearray(len(_ALL))
+            for each in few:
+                bits[each >> 3] |= 1 << (each & 7)
+            self._few, self._bits = None, bits
+
+    def _page(self, high: int) -> bytes:
+        few = self._few
+        if few is None:
+            return bytes(self._bits[high * _PAGE : (high + 1) * _PAGE])
+        page = bytearray(_PAGE)
+        for each in few[bisect_left(few, high << 8) : bisect_left(few, (high + 1) << 8)]:
+            page[each >> 3 & 31] |= 1 << (each & 7)
+        return bytes(page)
 
 
 class OrderState(enum.Enum):

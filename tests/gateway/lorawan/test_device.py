@@ -25,7 +25,7 @@ def test_a_counter_asks_for_a_new_block_before_the_old_one_is_used_up():
     assert all(left == COUNTER_AHEAD for _, left in moved_at)
 
 
-def test_after_a_restart_the_first_number_is_new_and_waits_for_its_reservation():
+def test_after_a_restart_the_first_numbers_are_new_and_wait_for_their_reservation():
     before = ReservedCounter(0, COUNTER_BLOCK)
     used = {before.take()[0] for _ in range(40)}
     after = ReservedCounter(before.ceiling, before.ceiling)
@@ -33,7 +33,10 @@ def test_after_a_restart_the_first_number_is_new_and_waits_for_its_reservation()
     assert number not in used
     assert not covered
     assert moved
-    assert after.take()[1]
+    assert [after.take()[1] for _ in range(COUNTER_AHEAD // 2 - 1)] == [False] * (COUNTER_AHEAD // 2 - 1), (
+        "killed now, counting would go on at the same number again: the reservation may not be on the disk"
+    )
+    assert all(after.take()[1] for _ in range(200))
 
 
 def test_every_dev_nonce_is_remembered_in_8_kib():

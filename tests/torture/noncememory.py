@@ -1,0 +1,68 @@
+"""What it costs to remember every DevNonce a device has used: in memory, and in the store's rows.
+
+python tests/torture/noncememory.py
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tracemalloc
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gateway.lorawan.device import DevNonces
+
+MOST = 8192 + 256  # bytes: a bit for each value, and what Python keeps beside them
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One device that has used so many DevNonces."""
+
+    nonces: int
+    memory_bytes: int  # in the end
+    most_bytes: int  # on the way there
+    rows_bytes: int
+
+
+def measured(nonces: Iterable[int] | None = None) -> Measured:
+    """Of one device after these nonces; None: all 65,536, in an order as good as random."""
+    order = list(range(1 << 16)) if nonces is None else list(nonces)
+    if nonces is None:
+        random.Random(1).shuffle(order)
+    device = DevNonces()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        most = 0
+        for number, nonce in enumerate(order):
+            device.add(nonce)
+            if number % 64 == 0:
+                most = max(most, tracemalloc.get_traced_memory()[0] - before)
+        memory = tracemalloc.get_traced_memory()[0] - before
+        most = max(most, memory)
+    finally:
+        tracemalloc.stop()
+    assert all(nonce in device for nonce in order)
+    return Measured(len(order), memory, most, sum(len(page) for _, page in device.pages()))
+
+
+def main() -> int:
+    rng = random.Random(2)
+    for words, nonces in (
+        ("all, in any order", None),
+        ("2,000 at random", rng.sample(range(1 << 16), 2000)),
+        ("100 at random", rng.sample(range(1 << 16), 100)),
+        ("a counter to 1,000", range(1000)),
+    ):
+        found = measured(nonces)
+        print(
+            f"{words}: {found.memory_bytes} bytes of memory ({found.most_bytes} at most on the way), "
+            f"{found.rows_bytes} in rows"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
