@@ -25,13 +25,15 @@ class HeardRate:
 
     def add(self, before: int | None, fcnt: int) -> None:
         """A frame came with counter `fcnt`; the last one of its session was `before`, None where it is the first."""
-        if self.heard and before is not None:
+        if before is not None and fcnt - before != 1 and self.heard:
             gap = fcnt - before - 1
             if 0 < gap < MAX_GAP:
                 self.missed += gap
                 self._bits <<= gap if gap < RECENT else RECENT
         self.heard += 1
-        self._bits = (self._bits << 1 | 1) & _MASK
+        bits = self._bits
+        if bits != _MASK:  # most devices are heard whole
+            self._bits = (bits << 1 | 1) & _MASK
 
     @property
     def frames(self) -> int:

@@ -34,8 +34,8 @@ STATUS_RETRY_NS = 3600 * 10**9  # an unanswered DevStatusReq
 NEVER_NS = 1 << 63
 _SECOND_NS = 10**9
 _MAX_MARGIN_DB = 254  # LinkCheckAns; 255 is reserved
-STATUS = "status"
 FORCE_REJOIN = "force_rejoin"
+_NOTHING: frozenset[int | None] = frozenset()
 
 
 @dataclass(slots=True)
@@ -161,22 +161,14 @@ class MacLayer:
             or now.mono_ns >= device.status_due_ns
         ):
             return True
+        narrow = self.plan.narrow
+        if narrow and device.last_rx is not None and device.last_rx.freq_hz in state.given_up_hz:
+            return True
         if not frame.adr:
             return False
         if state.uplinks_since_adr >= ADR_HISTORY and self._settings.adr and device.profile.adr:
             return True
-        return self.plan.narrow and (
-            frame.adr_ack_req
-            or fcnt - state.proof_fcnt >= steering.KEEP_ALIVE
-            or self._strays(state, device.last_rx)
-        )
-
-    def _strays(self, state: MacState, rx: RxPacket | None) -> bool:
-        """Does the device use a channel that it had given up?"""
-        if rx is None or state.channels.mask is None:
-            return False
-        index = state.channels.index(rx.freq_hz)
-        return index is not None and not state.channels.mask >> index & 1
+        return narrow and (frame.adr_ack_req or fcnt - state.proof_fcnt >= steering.KEEP_ALIVE)
 
     # Downlinks
 
@@ -191,10 +183,12 @@ class MacLayer:
         if strayed:
             state.note(TraceEntry(now.wall_ns, True, "", strayed))
             state.look_again()
+        settled = fcnt < state.wake_fcnt and state.settled_for is session.device.profile
         room = context.answer_room
         blocks: list[tuple[mac.Command, ...]] = []
-        wishes = list(self._wishes(context, frame, rx, now))
-        self._drop_unwanted(state, {wish.key for wish in wishes}, fcnt)
+        wishes = list(self._wishes(context, frame, rx, now, link_adr_only=settled))
+        if not settled:
+            self._drop_unwanted(state, {wish.key for wish in wishes}, fcnt)
         for wish in wishes:
             pending = self._pending(session, wish, fcnt, now)
             if pending is None:
@@ -206,9 +200,16 @@ class MacLayer:
         if self._status_due(session.device, now) and room >= 1 + mac.DevStatusAns.SIZE:
             blocks.append((mac.DevStatusReq(),))
         state.settled_for = session.device.profile
-        state.wake_fcnt = (
-            fcnt + 1 if state.pending else min((r.until_fcnt for r in state.rests.values()), default=NEVER)
-        )
+        if state.pending:
+            state.wake_fcnt = fcnt + 1
+        elif not settled:
+            state.wake_fcnt = min((rest.until_fcnt for rest in state.rests.values()), default=NEVER)
+            table = state.channels
+            state.given_up_hz = (
+                frozenset(table.freq_hz(index) for index in table if not table.is_enabled(index))
+                if table.mask is not None
+                else _NOTHING
+            )
         return blocks
 
     def asked(self, session: Session, block: tuple[mac.Command, ...], now: Instant) -> None:
@@ -231,8 +232,12 @@ class MacLayer:
 
     # What is asked for
 
-    def _wishes(self, context: Context, frame: DataFrame, rx: RxPacket, now: Instant) -> Iterator[Pending]:
-        yield from requests(context)
+    def _wishes(
+        self, context: Context, frame: DataFrame, rx: RxPacket, now: Instant, *, link_adr_only: bool
+    ) -> Iterator[Pending]:
+        """In the order they are asked for. Where nothing else has changed, `link_adr_only` saves the comparison."""
+        if not link_adr_only:
+            yield from requests(context)
         under_way, rest = context.state.pending.get(linkadr.KEY), context.state.rests.get(linkadr.KEY)
         if under_way is not None:
             yield under_way
@@ -240,7 +245,8 @@ class MacLayer:
             link_adr = linkadr.wish(context, frame, rx, now)
             if link_adr is not None:
                 yield link_adr
-        yield from later_requests(context)
+        if not link_adr_only:
+            yield from later_requests(context)
 
     def _pending(self, session: Session, wish: Pending, fcnt: int, now: Instant) -> Pending | None:
         """The request to send for a wish; None while it rests, or because it has just been put to rest."""

@@ -135,6 +135,7 @@ class MacState:
     decisions: deque[Decision] | None = None
     settled_for: Profile | None = None  # the profile that `wake_fcnt` was worked out with
     wake_fcnt: int = 0  # nothing needs to be asked before this uplink
+    given_up_hz: frozenset[int | None] = frozenset()  # channels the device has, and is not to use
     proof_fcnt: int = -1  # the last uplink that showed the device to have heard a downlink
     owes_downlink: bool = False  # the device repeats an answer until it hears anything
     refresh: bool = False  # a technician wants LinkADRReq sent though nothing differs
