@@ -19,6 +19,7 @@ from .policy.request import Request, Value
 from .policy.statement import Effect
 from .registry import Change, ChangeKind, Registry, Rights, Thing, User
 from .topics import ANY_CHANNEL
+from .users import ADMIN, TECHNICIAN, has_role
 
 MAX_CACHED = 100_000  # decisions remembered; then the memory starts afresh
 
@@ -94,6 +95,7 @@ _NEEDED = {
     Action.SUBSCRIBE: Rights.SUBSCRIBE,
     Action.DELIVER: Rights.SUBSCRIBE,
 }
+_A = {"viewer": "a viewer", "technician": "a technician", "admin": "an administrator"}
 _DOING = {Action.PUBLISH: "publishing", Action.SUBSCRIBE: "reading", Action.DELIVER: "reading"}
 _USER_ACTIONS = frozenset({Action.CONNECT, Action.SUBSCRIBE, Action.DELIVER, Action.MANAGE})
 _CONNECTED = Decision(True, "the thing is connected to the channel")
@@ -141,6 +143,11 @@ class Access:
         if not decision.allowed:
             self.denied += 1
         return decision
+
+    def administers(self, principal: Principal) -> bool:
+        """Whether this is an administrator of the gateway."""
+        user = self._registry.user(principal.id) if principal.kind == "user" else None
+        return user is not None and user.role == ADMIN
 
     @property
     def passing(self) -> int:
@@ -223,11 +230,14 @@ class Access:
         return _CONNECTED
 
     def _decide_user(self, principal: Principal, action: Action, channel: str) -> Decision:
-        if self._registry.user(principal.id) is None:
+        user = self._registry.user(principal.id)
+        if user is None:
             return Decision(False, "there is no such user", final=True)
         if action not in _USER_ACTIONS:
             return Decision(False, "messages are published by things", final=True)
-        return self._existing(channel, "the user administers the gateway")
+        if action is Action.MANAGE and not has_role(user, TECHNICIAN):
+            return Decision(False, f"a {user.role} looks and does not manage", final=True)
+        return self._existing(channel, f"the user is {_A[user.role]} of the gateway")
 
     def _existing(self, channel: str, reason: str) -> Decision:
         if channel in ("", ANY_CHANNEL) or self._registry.channel(channel):

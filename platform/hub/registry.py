@@ -43,7 +43,7 @@ from .registry_items import (
     to_json,
 )
 from .registry_policies import Policies, Policy
-from .users import User, Users
+from .users import ADMIN, User, Users
 
 __all__ = [
     "Change",
@@ -355,16 +355,16 @@ class Registry:
         encoded = hash_password(password)
         with self._lock:
             self._users.check_code(code)
-            user = self._users.create(email, encoded, [("DELETE FROM claim", ())])
+            user = self._users.create(email, encoded, more=[("DELETE FROM claim", ())])
             self._users.end_claim()
             self._changed(Change(ChangeKind.GRANTED, users=frozenset({user.id})))
         return user
 
-    def create_user(self, email: str, password: str) -> User:
+    def create_user(self, email: str, password: str, role: str = ADMIN) -> User:
         """Add an account. Takes tens of ms: call it in a thread. Raises Conflict, Invalid, Busy."""
         encoded = hash_password(password)
         with self._lock:
-            user = self._users.create(email, encoded)
+            user = self._users.create(email, encoded, role)
             self._changed(Change(ChangeKind.GRANTED, users=frozenset({user.id})))
         return user
 
@@ -388,6 +388,13 @@ class Registry:
         with self._lock:
             self._users.set_password(user_id, encoded)
             self._changed(Change(ChangeKind.REVOKED, users=frozenset({user_id})))
+
+    def set_role(self, user_id: str, role: str) -> User:
+        """Give an account another role, which reaches its live sessions. Raises NotFound, Invalid."""
+        with self._lock:
+            user = self._users.set_role(user_id, role)
+            self._changed(Change(ChangeKind.REVOKED, users=frozenset({user_id})))
+        return user
 
     def remove_user(self, user_id: str) -> None:
         """Remove an account and its tokens. Raises NotFound, Invalid for the last one."""

@@ -31,13 +31,13 @@ IDLE_S = 10 * 3600.0  # a token unused for this long ends; Mainflux's login toke
 ABSOLUTE_S = 7 * 24 * 3600.0  # and any token after this
 CLAIM_TRIES = 5
 
-ADMIN = "admin"
+VIEWER, TECHNICIAN, ADMIN = ROLES = ("viewer", "technician", "admin")  # each may what those before it may
 
 _EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,189}")
 
 
 class User(msgspec.Struct, frozen=True):
-    """One account. Every account of this version administers the gateway."""
+    """One account: a viewer reads, a technician manages things, channels and devices, an administrator all else."""
 
     id: str
     email: str
@@ -104,15 +104,16 @@ class Users:
     def all(self) -> list[User]:
         return list(self._users.values())
 
-    def create(self, email: str, encoded: str, more: Sequence[Statement] = ()) -> User:
+    def create(self, email: str, encoded: str, role: str = ADMIN, more: Sequence[Statement] = ()) -> User:
         """Add an account with an encoded password; `more` runs in the same transaction."""
+        _check_role(role)
         if not _EMAIL.fullmatch(email):
             raise Invalid("that is no e-mail address")
         if email.lower() in self._ids:
             raise Conflict("that e-mail address has an account")
         if len(self._users) >= MAX_USERS:
             raise Invalid(f"at most {MAX_USERS} accounts")
-        user = User(str(uuid.uuid4()), email)
+        user = User(str(uuid.uuid4()), email, role)
         row = (user.id, user.email, user.role, encoded)
         self._write([("INSERT INTO user(id, email, role, password) VALUES (?, ?, ?, ?)", row), *more])
         self._keep(user, encoded)
@@ -137,6 +138,7 @@ class Users:
             raise NotFound("no such user")
         if len(self._users) == 1:
             raise Invalid("the last account stays: without it anyone near could claim the gateway")
+        self._keep_an_administrator(user)
         self._write(
             [
                 ("DELETE FROM token WHERE user = ?", (user_id,)),
@@ -145,6 +147,22 @@ class Users:
         )
         del self._users[user_id], self._ids[user.email.lower()], self._passwords[user_id]
         self._forget_tokens(user_id)
+
+    def set_role(self, user_id: str, role: str) -> User:
+        """Give an account another role. The last administrator stays one."""
+        _check_role(role)
+        user = self._users.get(user_id)
+        if user is None:
+            raise NotFound("no such user")
+        if role != ADMIN:
+            self._keep_an_administrator(user)
+        self._write([("UPDATE user SET role = ? WHERE id = ?", (role, user_id))])
+        changed = self._users[user_id] = msgspec.structs.replace(user, role=role)
+        return changed
+
+    def _keep_an_administrator(self, user: User) -> None:
+        if user.role == ADMIN and sum(each.role == ADMIN for each in self._users.values()) == 1:
+            raise Invalid("the last administrator stays one: nobody else could give the role back")
 
     def begin_try(self, email: str, now_s: float) -> tuple[User | None, str | None]:
         """The account to check a password for and its encoded password. Raises TooManyTries."""
@@ -250,3 +268,13 @@ class Users:
 
     def end_claim(self) -> None:
         self._code = self._code_hash = None
+
+
+def has_role(user: User, role: str) -> bool:
+    """Whether the account may what `role` may."""
+    return ROLES.index(user.role) >= ROLES.index(role)
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise Invalid(f"a role is one of {', '.join(ROLES)}")

@@ -7,6 +7,7 @@ often one may guess.
 from __future__ import annotations
 
 import asyncio
+import enum
 
 import msgspec
 from starlette.requests import Request
@@ -20,6 +21,14 @@ from hub.http.table import Endpoint, Needs
 from hub.registry import User
 
 
+class Role(enum.StrEnum):
+    """Each may what those before it may."""
+
+    VIEWER = "viewer"
+    TECHNICIAN = "technician"
+    ADMIN = "admin"
+
+
 class Claim(msgspec.Struct):
     code: str
     email: str
@@ -29,6 +38,19 @@ class Claim(msgspec.Struct):
 class Login(msgspec.Struct):
     email: str
     password: str
+
+
+class NewUser(msgspec.Struct):
+    email: str
+    password: str
+    role: Role = Role.ADMIN
+
+
+class Change(msgspec.Struct):
+    """Another role, or for somebody who has forgotten it another password; what is left out stays."""
+
+    role: Role | None = None
+    password: str | None = None
 
 
 class NewPassword(msgspec.Struct):
@@ -50,6 +72,11 @@ class Account(msgspec.Struct):
     id: str
     email: str
     role: str
+
+
+class Accounts(msgspec.Struct):
+    total: int
+    users: list[Account]
 
 
 class Said(msgspec.Struct):
@@ -89,9 +116,40 @@ async def revoke_token(request: Request) -> Response:
 
 async def create_user(request: Request) -> Response:
     """`POST /users`: add an account."""
-    login = await read_json(request, Login)
-    user = await asyncio.to_thread(hub_of(request).registry.create_user, login.email, login.password)
+    wanted = await read_json(request, NewUser)
+    user = await asyncio.to_thread(
+        hub_of(request).registry.create_user, wanted.email, wanted.password, wanted.role
+    )
     return json_response(_shown(user), 201, {"location": f"/users/{user.id}"})
+
+
+async def list_users(request: Request) -> Response:
+    """`GET /users`: all accounts, in the order they were made."""
+    users = [_shown(user) for user in hub_of(request).registry.users()]
+    return json_response({"total": len(users), "users": users})
+
+
+async def get_user(request: Request) -> Response:
+    """`GET /users/<id>`."""
+    return json_response(_shown(_user(request)))
+
+
+async def change_user(request: Request) -> Response:
+    """`PATCH /users/<id>`: another role or password; a new password ends the account's tokens."""
+    user = _user(request)
+    change = await read_json(request, Change)
+    registry = hub_of(request).registry
+    if change.password is not None:
+        await asyncio.to_thread(registry.change_password, user.id, change.password)
+    if change.role is not None:
+        await asyncio.to_thread(registry.set_role, user.id, change.role)
+    return json_response(_shown(_user(request)))
+
+
+async def remove_user(request: Request) -> Response:
+    """`DELETE /users/<id>`: the account and its tokens."""
+    await asyncio.to_thread(hub_of(request).registry.remove_user, _user(request).id)
+    return Response(status_code=204)
 
 
 async def profile(request: Request) -> Response:
@@ -113,6 +171,13 @@ async def change_password(request: Request) -> Response:
 async def _token(request: Request, user: User) -> Response:
     token = await asyncio.to_thread(hub_of(request).registry.issue_token, user.id, now_s(request))
     return json_response({"token": token}, 201)
+
+
+def _user(request: Request) -> User:
+    user = hub_of(request).registry.user(request.path_params["user_id"])
+    if user is None:
+        raise Problem(404, "no such user")
+    return user
 
 
 def _shown(user: User) -> dict[str, str]:
@@ -141,12 +206,21 @@ ENDPOINTS = [
         "/users",
         create_user,
         Needs.ADMIN,
-        body=Login,
+        body=NewUser,
         answers={201: Account},
         headers={"Location": "of what was made"},
         refuses=(409,),
     ),
     Endpoint("GET", "/users/profile", profile, Needs.USER, answers={200: Account}),
+    Endpoint("GET", "/users", list_users, Needs.ADMIN, answers={200: Accounts}),
+    Endpoint("GET", "/users/{user_id}", get_user, Needs.ADMIN, answers={200: Account}, refuses=(404,)),
+    Endpoint(
+        *("PATCH", "/users/{user_id}", change_user, Needs.ADMIN),
+        body=Change,
+        answers={200: Account},
+        refuses=(404,),
+    ),
+    Endpoint(*("DELETE", "/users/{user_id}", remove_user, Needs.ADMIN), answers={204: None}, refuses=(404,)),
     Endpoint(
         "PATCH",
         "/password",

@@ -18,6 +18,7 @@ from hub.access import Action, Circumstances, Principal, Resource
 from hub.http.problem import Problem
 from hub.hub import Hub
 from hub.registry import User
+from hub.users import TECHNICIAN, has_role
 
 _MESSAGES = re.compile(r"/channels/[^/]+/messages(/|$)")
 
@@ -137,9 +138,9 @@ def require(request: Request) -> Principal:
 
 
 def require_user(request: Request, role: str | None = None) -> User:
-    """The user who asks, of `role` where one is given.
+    """The user who asks, of `role` or a higher one where one is given.
 
-    Raises Problem 401 without a valid credential, 403 for a thing, another role or a gateway nobody has claimed.
+    Raises Problem 401 without a valid credential, 403 for a thing, a lower role or a gateway nobody has claimed.
     """
     registry = hub_of(request).registry
     if not registry.claimed:
@@ -148,14 +149,16 @@ def require_user(request: Request, role: str | None = None) -> User:
     user = registry.user(principal.id) if principal.kind == "user" else None
     if user is None:
         raise Problem(403, "this needs a user's token (POST /tokens), not a thing's key")
-    if role is not None and user.role != role:
-        raise Problem(403, f"this needs the role {role}")
+    if role is not None and not has_role(user, role):
+        raise Problem(
+            403, f"this needs the role {role}, and yours is {user.role}; ask an administrator of the gateway"
+        )
     return user
 
 
 def require_manager(request: Request) -> User:
     """The user who asks, who may manage things and channels. Raises Problem 401 or 403."""
-    user = require_user(request)
+    user = require_user(request, TECHNICIAN)
     demand(request, Principal.of_user(user), Action.MANAGE, Resource())
     return user
 

@@ -20,6 +20,7 @@ from hub.http.auth import require, require_manager, require_user
 from hub.http.body import MAX_BODY
 from hub.http.conditional import check_precondition, tag
 from hub.http.problem import Problem
+from hub.users import ADMIN
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -30,8 +31,8 @@ class Needs(enum.StrEnum):
     NOTHING = "nothing"
     ANY = "any"  # a thing key or a user token
     THING = "thing"  # the hot path, which asks for itself
-    USER = "user"
-    MANAGER = "manager"  # a user whom the access seam lets manage
+    USER = "user"  # of any role
+    MANAGER = "manager"  # a technician or administrator whom the access seam lets manage
     ADMIN = "admin"
 
 
@@ -78,7 +79,7 @@ def guard(request: Request, needs: Needs) -> None:
     elif needs is Needs.MANAGER:
         require_manager(request)
     elif needs is Needs.ADMIN:
-        require_user(request, role="admin")
+        require_user(request, ADMIN)
 
 
 class TableRoute(Route):

@@ -48,7 +48,7 @@ def allowed_filter(access: Access, connection: Connection, text: str) -> Filter 
     if len(text) > MAX_FILTER:
         raise Refused(Reason.TOPIC_FILTER_INVALID, f"a filter has at most {MAX_FILTER} characters")
     if system.is_system(text):
-        if connection.principal.kind != "user":
+        if not access.administers(connection.principal):
             raise Refused(Reason.NOT_AUTHORIZED, "$SYS is for administrators")
         return None
     try:

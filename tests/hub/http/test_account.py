@@ -92,3 +92,44 @@ def test_an_owner_adds_accounts(run: Run) -> None:
         assert (await site.client.post("/tokens", json=account)).status_code == 201
 
     run(scenario)
+
+
+def test_accounts_are_listed_changed_and_removed(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        wanted = {"email": "tech@example.org", "password": "correct horse", "role": "technician"}
+        made = await site.post("/users", wanted)
+        assert (made.status_code, made.json()["role"]) == (201, "technician")
+        path = made.headers["location"]
+        token = (await site.client.post("/tokens", json=wanted)).json()["token"]
+        technician = {"authorization": f"Bearer {token}"}
+        assert (await site.client.post("/things", json={}, headers=technician)).status_code == 201
+        refused = await site.client.get("/users", headers=technician)
+        assert (refused.status_code, "role admin" in refused.json()["detail"]) == (403, True)
+        changed = await site.client.patch(path, json={"role": "viewer"}, headers=site.user)
+        assert changed.json()["role"] == "viewer"
+        refused = await site.client.post("/things", json={}, headers=technician)
+        assert (refused.status_code, "technician" in refused.json()["detail"]) == (403, True)
+        assert (await site.client.get("/things", headers=technician)).status_code == 200
+        await site.client.patch(path, json={"password": "another horse"}, headers=site.user)
+        assert (await site.client.get("/things", headers=technician)).status_code == 401
+        assert [user["role"] for user in (await site.get("/users")).json()["users"]] == ["admin", "viewer"]
+        assert (await site.client.delete(path, headers=site.user)).status_code == 204
+        assert (await site.get(path)).status_code == 404
+        assert (await site.post("/users", {**wanted, "role": "king"})).status_code == 400
+
+    run(scenario)
+
+
+def test_the_last_administrator_stays_one(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        viewer = {"email": "v@example.org", "password": "correct horse", "role": "viewer"}
+        await site.post("/users", viewer)
+        path = f"/users/{site.hub.registry.users()[0].id}"
+        for answer in (
+            await site.client.patch(path, json={"role": "viewer"}, headers=site.user),
+            await site.client.delete(path, headers=site.user),
+        ):
+            assert answer.status_code == 400
+            assert "last administrator" in answer.json()["detail"]
+
+    run(scenario)
