@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import shutil
@@ -16,8 +17,15 @@ import pytest
 
 from gateway.lorawan import frames, mac, store
 from gateway.lorawan.clock import Instant
-from gateway.lorawan.crypto import SessionCrypto, SessionKeys, derive_session_keys
+from gateway.lorawan.crypto import (
+    SessionCrypto,
+    SessionKeys,
+    derive_session_keys,
+    derive_session_keys_1_1,
+    join_server_keys,
+)
 from gateway.lorawan.device import Activation, DeviceConfig
+from gateway.lorawan.profile import Profile, Version
 from gateway.lorawan.server import NetworkServer
 from gateway.lorawan.settings import Settings
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
@@ -30,6 +38,7 @@ from radio.regions import get_region
 NODE_DIR = Path(__file__).parents[2] / "node"
 GATEWAY = bytes.fromhex("aa555a0000000101")
 SECOND = 10**9
+PROFILE_1_1 = Profile("v1.1", version=Version.V1_1)
 
 
 class LoraPacket:
@@ -161,6 +170,107 @@ class Node:
         return mac.parse_downlink(frame.fopts)
 
 
+class Node11(Node):
+    """The device's half of LoRaWAN 1.1: two root keys, four session keys, two downlink counters, rejoin-requests.
+
+    `tx_dr` and `tx_ch` are those that `Network.hear` takes a frame for by default: SF7 on 868.1 MHz.
+    """
+
+    def __init__(self, dev_eui: int = 0x70B3D57ED0000011) -> None:
+        super().__init__(dev_eui)
+        self.nwk_key = AES128Key(random.Random(dev_eui + 1).randbytes(16))
+        self.js_int_key, self.js_enc_key = join_server_keys(self.nwk_key, self.dev_eui)
+        self.fcnt_down_app: int | None = None
+        self.rj_count0 = self.rj_count1 = 0
+        self.confirmed_down = 0  # FCntDown that the next uplink with ACK is for
+
+    @property
+    def config(self) -> DeviceConfig:
+        return dataclasses.replace(super().config, nwk_key=self.nwk_key, profile=PROFILE_1_1.name)
+
+    def join_request(self) -> bytes:
+        phy = frames.build_join_request(self.nwk_key, self.join_eui, self.dev_eui, self.dev_nonce)
+        self.dev_nonce += 1
+        return phy
+
+    def rejoin_request(self, kind: int, net_id: int = 0) -> bytes:
+        assert self.keys is not None
+        key = self.js_int_key if kind == 1 else self.keys.s_nwk_s_int
+        count = self.rj_count1 if kind == 1 else self.rj_count0
+        if kind == 1:
+            self.rj_count1 += 1
+        else:
+            self.rj_count0 += 1
+        return frames.build_rejoin_request(
+            key, kind, self.dev_eui, count, net_id=net_id, join_eui=self.join_eui
+        )
+
+    def hear_accept(self, phy: bytes, kind: int | None = None) -> frames.JoinAccept:
+        """`kind`: of the rejoin-request that was sent; None: a join-request was."""
+        counts = (self.rj_count0, self.rj_count1, self.rj_count0)
+        nonce = self.dev_nonce - 1 if kind is None else counts[kind] - 1
+        accept = frames.open_join_accept(
+            self.nwk_key if kind is None else self.js_enc_key,
+            phy,
+            js_int_key=self.js_int_key,
+            request_type=frames.JoinReqType.JOIN if kind is None else kind,
+            join_eui=self.join_eui,
+            dev_nonce=nonce,
+        )
+        assert accept.join_nonce > self.last_join_nonce, "a 1.1 device ignores this join-accept"
+        self.last_join_nonce = accept.join_nonce
+        self.accept = accept
+        self.dev_addr = accept.dev_addr
+        if accept.opt_neg:
+            self._begin(
+                derive_session_keys_1_1(self.nwk_key, self.app_key, accept.join_nonce, self.join_eui, nonce),
+                v1_1=True,
+            )
+        else:
+            self._begin(derive_session_keys(self.nwk_key, accept.join_nonce, accept.net_id, nonce))
+        self.rj_count0 = 0
+        return accept
+
+    def abp(self, dev_addr: int) -> DeviceConfig:
+        config = dataclasses.replace(super().abp(dev_addr), profile=PROFILE_1_1.name)
+        rng = random.Random(dev_addr + 1)
+        config = dataclasses.replace(
+            config,
+            s_nwk_s_int_key=AES128Key(rng.randbytes(16)),
+            nwk_s_enc_key=AES128Key(rng.randbytes(16)),
+        )
+        self._begin(config.abp_keys[0], v1_1=True)
+        return config
+
+    def _begin(self, keys: SessionKeys, v1_1: bool = False) -> None:
+        super()._begin(keys)
+        self.crypto = SessionCrypto(self.dev_addr, keys, v1_1)
+        self.fcnt_down_app = None
+
+    def uplink(self, payload: bytes = b"\x01\x67\x01\x10", *, fport: int | None = 1, **flags: Any) -> bytes:
+        signed = {"tx_dr": 5, "tx_ch": 0, "conf_fcnt": self.confirmed_down}
+        return super().uplink(payload, fport=fport, **{**signed, **flags})
+
+    def hear(self, downlink: Any) -> tuple[frames.DataFrame, bytes]:
+        """Each of the two counters must rise; an ACK is for the last uplink."""
+        assert self.crypto is not None
+        frame, fcnt, clear = frames.open_downlink(
+            self.crypto,
+            self.dev_addr,
+            self.fcnt_down,
+            downlink.windows[0].data,
+            last_app_fcnt=self.fcnt_down_app,
+            conf_fcnt=self.fcnt_up - 1,
+        )
+        if frame.fport and self.crypto.v1_1:
+            self.fcnt_down_app = fcnt
+        else:
+            self.fcnt_down = fcnt
+        if frame.confirmed:
+            self.confirmed_down = fcnt
+        return frame, clear
+
+
 class Network:
     """A server with its store in memory; time passes when told to."""
 
@@ -170,8 +280,10 @@ class Network:
         region: str = "EU868",
         *,
         writer: store.Store | None = None,
+        profiles: tuple[Profile, ...] = (PROFILE_1_1,),
         **settings: Any,
     ) -> None:
+        self.profiles = {profile.name: profile for profile in profiles}
         self.region = get_region(region)
         self.settings = Settings(**{"status_interval_s": 0, **settings})
         self.writer = writer or store.Store()
@@ -193,6 +305,7 @@ class Network:
             writer=self.writer,
             stored=stored,
             rng=random.Random(self.starts),
+            profiles=self.profiles,
         )
 
     def restart(self) -> None:
@@ -284,6 +397,20 @@ class Network:
 @pytest.fixture
 def node() -> Node:
     return Node()
+
+
+@pytest.fixture
+def node_1_1() -> Node11:
+    return Node11()
+
+
+@pytest.fixture
+def joined_1_1(network: Network, node_1_1: Node11) -> tuple[Network, Node11]:
+    """As `joined`, in the way of LoRaWAN 1.1."""
+    network.add(node_1_1.config)
+    network.join(node_1_1)
+    network.hear(node_1_1.uplink())
+    return network, node_1_1
 
 
 @pytest.fixture
