@@ -68,7 +68,7 @@ class Uplinks:
     _of_two_sides: dict[int, str] = field(default_factory=dict)  # by DevEUI: a warning
 
     def __post_init__(self) -> None:
-        self.diagnoser = Diagnoser(self.server)
+        self.diagnoser = Diagnoser(self.server, groups=lambda: self.server.groups.by_addr)
         self.downlinks = Downlinks(
             self.server, self.access, self.log, self.live, self.clock, self.turns, self.publisher.boot
         )

@@ -7,7 +7,7 @@ an argument, and what is to be kept leaves `tick` as writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -27,7 +27,7 @@ from gateway.lorawan.clock import Instant
 from gateway.lorawan.crypto import UPLINK
 from gateway.lorawan.device import Device
 from gateway.lorawan.errors import LorawanError, MacError
-from gateway.lorawan.frames import DataFrame, JoinRequest, parse
+from gateway.lorawan.frames import DataFrame, JoinRequest, RejoinRequest, parse
 from gateway.lorawan.outcome import Downlink, Joined, Outcome, Reason, Rejected, Uplink, Writes
 from gateway.lorawan.types import DevAddr
 from hub.timekeeping import TRUSTED
@@ -58,7 +58,7 @@ class Diagnoser:
         *,
         hypotheses: bool = True,
         radio_connected: Callable[[], bool] = lambda: True,
-        groups: Callable[[], Collection[int]] = lambda: (),
+        groups: Callable[[], Container[int]] = lambda: (),
     ) -> None:
         """`hypotheses` off: findings say no more than the frame's refusal. `groups`: DevAddrs of multicast groups."""
         self._registry = registry
@@ -215,6 +215,8 @@ class Diagnoser:
             verdict = self._data.explain(rejected, frame, now.mono_ns, evidence)
         elif isinstance(frame, JoinRequest):
             verdict = self._joins.explain(rejected, frame, now.mono_ns, evidence)
+        elif isinstance(frame, RejoinRequest):
+            verdict = self._joins.rejoin(rejected, frame, evidence)
         else:
             verdict = of_the_air(rejected, evidence)
         self._outside_plan(rejected, verdict, now, evidence)
@@ -266,6 +268,9 @@ class Diagnoser:
         self._delivery.answered(joined, now.mono_ns)
         evidence = heard(joined.rx, gateway)
         verdict = self._delivery.joined(joined, gateway, now.mono_ns)
+        request = _parsed(joined)
+        if self._hypotheses and verdict is None and isinstance(request, JoinRequest):
+            verdict = self._joins.granted(device, request, joined.notes)
         found = health.of_channel(joined.rx, self._registry, evidence)
         if found is not None:
             kind = Kind.JOIN_CHANNEL if found[0] is Kind.CHANNEL_UNKNOWN else found[0]
@@ -427,7 +432,7 @@ _SETTLED_BY_JOIN = frozenset(
 )
 
 
-def _parsed(outcome: Rejected | Uplink) -> object:
+def _parsed(outcome: Rejected | Uplink | Joined) -> object:
     try:
         return parse(outcome.rx.data)
     except LorawanError:

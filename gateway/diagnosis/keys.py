@@ -25,6 +25,7 @@ MOST_AT_ONCE = 8000
 ALL_TESTS = 1200  # what one frame may take
 OTHER_DEVICES = 400  # whose keys are tried
 MORE_ROLL_OVERS = 64  # of the frame counter, beyond those that the server tries
+SMALL_NONCE = 256  # a device that draws its nonces has one in 256 of them
 _ROLL_OVER = 1 << 16
 
 
@@ -69,7 +70,7 @@ def of_join_request(request: JoinRequest, device: Device, others: Iterable[Devic
         return None
     other = config.app_key if wanted is config.nwk_key else config.nwk_key
     if other is not None and signed(request, other):
-        small = " and counts its DevNonces as 1.1 does" if request.dev_nonce < _SMALL_NONCE else ""
+        small = " and counts its DevNonces as 1.1 does" if request.dev_nonce < SMALL_NONCE else ""
         return Hint(
             Kind.ROOT_KEYS_EXCHANGED,
             f"{request.dev_eui} signs its join-requests with the key that is registered as its"
@@ -109,9 +110,6 @@ def of_join_request(request: JoinRequest, device: Device, others: Iterable[Devic
                 {"key_of": str(neighbour.dev_eui), "certainty": "proved"},
             )
     return None
-
-
-_SMALL_NONCE = 256
 
 
 def of_data(frame: DataFrame, session: Session, freq_hz: int) -> Hint | None:

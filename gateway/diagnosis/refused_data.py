@@ -51,17 +51,15 @@ class RefusedData:
         match rejected.reason:
             case Reason.UNKNOWN_DEV_ADDR:
                 return self._unknown(frame, now_ns, evidence)
-            case "unknown_channel":
+            case Reason.UNKNOWN_CHANNEL:
                 return (
                     None if device is None else _own(device, Kind.CHANNEL_UNKNOWN, rejected.detail, evidence)
                 )
-            case "moved_away":
+            case Reason.MOVED_AWAY:
                 return None if device is None else _own(device, Kind.MOVED_AWAY, rejected.detail, evidence)
-            case "counter_reset":
-                return None if device is None else _own(device, Kind.COUNTER_RESET, rejected.detail, evidence)
             case Reason.BAD_MIC:
                 return self._bad_mic(rejected, frame, now_ns, evidence)
-            case Reason.REPLAY | Reason.DUPLICATE:
+            case Reason.REPLAY | Reason.COUNTER_RESET | Reason.DUPLICATE:
                 if device is None:
                     return None
                 if rejected.reason is Reason.DUPLICATE or self._is_repetition(device, frame):
@@ -217,6 +215,7 @@ class RefusedData:
             return _own(device, Kind.SHORT_COUNTER, words, evidence)
         too_fast = run.length > 1 and run.gap_ns < FASTER_THAN_A_DEVICE_NS
         counts_up = run.length > 1 and run.rising == run.length
+        counts_up = counts_up or rejected.reason is Reason.COUNTER_RESET
         restarted = frame.fcnt <= FIRST_FCNTS and device.config.activation is Activation.ABP
         if not self._hypotheses or (not run.interrupted and not too_fast and (counts_up or restarted)):
             words = (

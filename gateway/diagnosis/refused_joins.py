@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from gateway.diagnosis.finding import Evidence
-from gateway.diagnosis.keys import Budget, of_join_request, signed, signing_key
+from gateway.diagnosis.keys import SMALL_NONCE, Budget, of_join_request, signed, signing_key
 from gateway.diagnosis.nearly import digits_off
 from gateway.diagnosis.reasons import Kind
 from gateway.diagnosis.verdict import Registry, Run, Runs, Verdict, called
 from gateway.lorawan.device import Device
-from gateway.lorawan.frames import JoinRequest
+from gateway.lorawan.frames import JoinRequest, RejoinRequest
 from gateway.lorawan.outcome import Reason, Rejected
 
 
@@ -41,9 +41,43 @@ class RefusedJoins:
             case Reason.DEV_NONCE_USED:
                 run = self._runs.add(f"nonce {subject}", request.dev_nonce, device, now_ns)
                 return self._nonce(device, request, run, rejected.detail, evidence)
+            case Reason.MOVED_AWAY:
+                return Verdict(subject, Kind.MOVED_AWAY, rejected.detail, evidence, True)
             case Reason.JOIN_NONCES_USED_UP:
                 return Verdict(subject, Kind.JOIN_NONCES_USED_UP, rejected.detail, evidence, True)
         return None
+
+    def rejoin(self, rejected: Rejected, request: RejoinRequest, evidence: Evidence) -> Verdict | None:
+        """A rejoin-request was refused (LoRaWAN 1.1, 6.2.4)."""
+        evidence |= {"rejoin_type": int(request.kind), "rj_count": request.rj_count}
+        device = self._registry.registered(request.dev_eui)
+        if device is None:
+            words = f"DevEUI {request.dev_eui} asks to rejoin and is not registered here"
+            return Verdict(str(request.dev_eui), Kind.DEV_EUI_UNKNOWN, words, evidence, False)
+        if rejected.reason is Reason.DUPLICATE:
+            return None
+        kind = Kind.MOVED_AWAY if rejected.reason is Reason.MOVED_AWAY else Kind.REJOIN_REFUSED
+        return Verdict(device.topic, kind, rejected.detail, evidence, True)
+
+    def granted(self, device: Device, request: JoinRequest, notes: tuple[str, ...]) -> Verdict | None:
+        """A join that was granted though it was signed with another of the device's keys than its version asks for."""
+        config = device.config
+        if config.app_key is None or config.nwk_key is None or not notes:
+            return None
+        with_app_key, with_nwk_key = signed(request, config.app_key), signed(request, config.nwk_key)
+        if with_app_key == with_nwk_key:
+            return None
+        evidence: Evidence = {
+            "signed_with": "AppKey" if with_app_key else "NwkKey",
+            "dev_nonce": request.dev_nonce,
+        }
+        if with_nwk_key:
+            kind = Kind.IS_1_1
+        elif request.dev_nonce < SMALL_NONCE:  # counted, as 1.1 does, and not drawn
+            kind = Kind.ROOT_KEYS_EXCHANGED
+        else:
+            kind = Kind.IS_1_0
+        return Verdict(device.topic, kind, notes[0], {**evidence, "certainty": "likely"}, True)
 
     def _unknown(self, request: JoinRequest, evidence: Evidence) -> Verdict:
         eui = request.dev_eui

@@ -400,6 +400,7 @@ def root_keys_exchanged(rng: random.Random, on: bool) -> tuple[Site, str]:
     site, node = _site(rng, on), Node.new(rng)
     name = site.profile("one", version=Version.V1_1)
     site.server.add_device(node.otaa(app_key=node.nwk_key, nwk_key=node.app_key, profile=name))
+    node.dev_nonce = rng.randrange(50)  # a counter
     site.hear(node.request(node.nwk_key))
     return site, str(node.dev_eui)
 
@@ -515,6 +516,33 @@ def is_1_1(rng: random.Random, on: bool) -> tuple[Site, str]:
     node.crypto = SessionCrypto(node.dev_addr, keys, v1_1=True)
     for _ in range(rng.randint(1, 3)):
         site.hear(node.uplink())
+    return site, str(node.dev_eui)
+
+
+@fault(Kind.IS_1_1)
+def joins_as_1_1(rng: random.Random, on: bool) -> tuple[Site, str]:
+    site, node = _site(rng, on), Node.new(rng)
+    site.server.add_device(node.otaa(nwk_key=node.nwk_key))
+    site.hear(node.request(node.nwk_key))
+    return site, str(node.dev_eui)
+
+
+@fault(Kind.IS_1_0)
+def joins_as_1_0(rng: random.Random, on: bool) -> tuple[Site, str]:
+    site, node = _site(rng, on), Node.new(rng)
+    name = site.profile("one", version=Version.V1_1)
+    node.dev_nonce = rng.randrange(1000, 65_000)  # drawn
+    site.server.add_device(node.otaa(nwk_key=AES128Key(rng.randbytes(16)), profile=name))
+    site.hear(node.request())
+    return site, str(node.dev_eui)
+
+
+@fault(Kind.REJOIN_REFUSED)
+def rejoin_refused(rng: random.Random, on: bool) -> tuple[Site, str]:
+    site = _site(rng, on)
+    node = joined(site, Node.new(rng))
+    phy = frames.build_rejoin_request(node.nwk_key, 0, node.dev_eui, rng.randrange(100), net_id=0)
+    site.hear(phy)
     return site, str(node.dev_eui)
 
 
