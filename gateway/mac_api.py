@@ -189,5 +189,10 @@ class MacApi:
         return device
 
 
+def warnings(server: NetworkServer) -> list[str]:
+    """What of steering cannot work as it is set up, for the status."""
+    return [each.words for each in advice(server.mac.plan, server.settings) if each.serious]
+
+
 def _json(value: Any) -> Response:
     return json_response(msgspec.to_builtins(value))
