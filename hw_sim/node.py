@@ -14,10 +14,11 @@ from gateway.lorawan.profile import DeviceClass, Version
 from gateway.lorawan.types import DevAddr
 from hw_sim.kernel import Event, Kernel
 from hw_sim.node_channels import Channel
+from hw_sim.node_class_b import NodeClassB
 from hw_sim.node_config import NodeConfig, NodeFault
 from hw_sim.node_exchange import SECOND_NS, Exchange, Outgoing, Timers
 from hw_sim.node_join import JoinState, Request
-from hw_sim.node_log import DownlinkStart, NodeCounters, NodeLog, Received
+from hw_sim.node_log import DownlinkStart, NodeCounters, NodeLog, Received, nearest
 from hw_sim.node_mac import MacState
 from hw_sim.node_rejoin import Rejoins
 from hw_sim.node_session import GroupSession, NodeSession, Opened
@@ -29,7 +30,6 @@ from radio.sx127x.chip import Packet
 
 ACK_TIMEOUT_S: Final = (1.0, 3.0)  # after the second window (RP002: 2 +- 1 s)
 CONFIRMED_TRIES: Final = 8
-NEAR_NS: Final = SECOND_NS // 2  # a downlink this far off was still meant for that window
 RESTART_S: Final = 1.0  # without power
 OLD_AFTER_S: Final = 180.0  # NodeFault.REPEATS_OLD
 GPS_FRACTION_NS: Final = SECOND_NS // 256  # of DeviceTimeAns
@@ -72,6 +72,16 @@ class Node:
         self._exchange.mac = self._new_mac()
         self._groups = tuple(GroupSession(group) for group in config.groups)
         self._rejoins = Rejoins(self._timers, kernel.rng(f"node/{config.name}/rejoins"), config, self.trigger)
+        self._class_b: NodeClassB | None = None
+        if config.device_class is DeviceClass.B:
+            self._class_b = NodeClassB(
+                self._timers,
+                self._exchange,
+                self._region,
+                self.counters,
+                config.periodicity,
+                changed=self.trigger,
+            )
         self._stopped = False
         self._asked = 0  # uplinks that something else than the device's own interval wants
         self._resting: Event | None = None
@@ -84,6 +94,11 @@ class Node:
     @property
     def joined(self) -> bool:
         return self._session is not None
+
+    @property
+    def in_class_b(self) -> bool:
+        """Has it found the beacon, and does it listen in its ping slots?"""
+        return self._class_b is not None and self._class_b.locked
 
     @property
     def session(self) -> NodeSession | None:
@@ -158,6 +173,8 @@ class Node:
         self._taken = b""
         self.gps_offset_ns = None
         self._rejoins.forget()
+        if self._class_b is not None:
+            self._class_b.forget()
         old, self._session = self._session, None
         if self._joining is not None:
             self._joining.lose_power()
@@ -226,6 +243,8 @@ class Node:
             state.ask_link_check()
         if config.time_every and counters.uplinks % config.time_every == 0:
             state.ask_time()
+        if self._class_b is not None:
+            self._class_b.before_uplink(state, knows_time=self.gps_offset_ns is not None)
         self._rejoins.count_uplink()
         wants_answer = state.count_uplink()  # may lower the data rate, so before the payload is made
         confirmed = self._rng.random() < config.confirmed_share
@@ -233,7 +252,7 @@ class Node:
         fopts = state.take_fopts()
         readings = self._signals.sample(self._kernel.now_ns / SECOND_NS)
         payload = encode(readings, config.sensors, state.room - len(fopts))
-        ack = session.take_ack()
+        ack, class_b = session.take_ack(), self.in_class_b
 
         def frame(channel: Channel, dr: int) -> bytes:
             return session.uplink(
@@ -246,7 +265,7 @@ class Node:
                 adr=config.adr,
                 adr_ack_req=wants_answer,
                 ack=ack,
-                class_b=False,
+                class_b=class_b,
             )
 
         tries = CONFIRMED_TRIES if confirmed else state.nb_trans
@@ -364,6 +383,8 @@ class Node:
         """With the first session, or a new one: what 1.1 says of it, and the class beyond A."""
         self._session = session
         self._rejoins.begin(session.v1_1)
+        if self._class_b is not None:
+            self._class_b.forget()
         if session.v1_1:
             self.mac.indicate(mac.RekeyInd() if joined else mac.ResetInd())
         if self.config.device_class is DeviceClass.C:
@@ -377,7 +398,7 @@ class Node:
         """A data frame. Raises FrameError where it is none for this device."""
         opened = self._open_any(session, packet.payload, groups=window == 0)
         frame, uplink = opened.frame, self._exchange.uplink
-        self._keep(opened, window)
+        self._log.keep(opened, window, self._kernel.now_ns)
         if opened.group is not None:
             self.counters.multicast += 1
             return
@@ -408,20 +429,6 @@ class Node:
             return opened
         return session.open(phy)
 
-    def _keep(self, opened: Opened, window: int) -> None:
-        frame = opened.frame
-        self._log.received.append(
-            Received(
-                frame.fport,
-                opened.payload,
-                frame.confirmed,
-                frame.ack,
-                window,
-                self._kernel.now_ns,
-                opened.group,
-            )
-        )
-
     def _after_commands(self, uplink: Outgoing | None) -> None:
         """What commands lead to beyond the MAC state."""
         state = self.mac
@@ -431,6 +438,13 @@ class Node:
             gps_ns = answer.gps_s * SECOND_NS + answer.fraction * GPS_FRACTION_NS
             self.gps_offset_ns = gps_ns - end_ns
         self._rejoins.obey(state)
+        if self._class_b is not None and self._session is not None:
+            groups = [
+                (each.group.dev_addr, each.group.periodicity)
+                for each in self._groups
+                if each.group.periodicity is not None
+            ]
+            self._class_b.look(state, self.gps_offset_ns, self._session.dev_addr, groups)
 
     def _answer_soon(self) -> None:
         """An uplink for what class C has brought, unless one has gone out meanwhile."""
@@ -438,23 +452,14 @@ class Node:
         if session is not None and (session.owes_ack or self.mac.owes_answers):
             self.trigger()
 
-    # -- books -------------------------------------------------------------------------------------------
-
     def on_air(self, record: FrameRecord) -> None:
         """Every downlink frame of the air, once its fates are known: for the books on exactness and misses."""
         if not record.iq_inverted:
             return
         uplink = self._exchange.uplink
-        window, error_ns = 0, 0
-        if uplink is not None:
-            window, error_ns = min(
-                ((number, record.start_ns - due_ns) for number, due_ns in enumerate(uplink.due_ns, start=1)),
-                key=lambda pair: abs(pair[1]),
-            )
-        if not window or abs(error_ns) > NEAR_NS:
-            if not self._exchange.always_on:
-                return
-            window = 0
+        window, error_ns = (0, 0) if uplink is None else nearest(record.start_ns, uplink.due_ns)
+        if not window and not self._exchange.always_on and not self.in_class_b:
+            return
         if not self._is_for_me(record.payload):
             return
         if record.fate(self.chip.name) is not Fate.RECEIVED:
@@ -463,20 +468,14 @@ class Node:
             self._log.starts.append(DownlinkStart(window, error_ns, record.modulation))
 
     def _is_for_me(self, phy: bytes) -> bool:
+        request = None if self._exchange.uplink is None else self._exchange.uplink.request
         if phy == self._taken:
             return True
-        uplink = self._exchange.uplink
-        request = None if uplink is None else uplink.request
-        try:
-            if request is not None and self._joining is not None and phy[0] >> 5 == MType.JOIN_ACCEPT:
-                self._joining.peek(request, phy)
-            elif self._session is not None:
-                self._session.open(phy)
-            else:
-                return False
-        except FrameError:
-            return any(group.is_mine(phy) for group in self._groups)
-        return True
+        if request is not None and self._joining is not None and phy[0] >> 5 == MType.JOIN_ACCEPT:
+            return self._joining.is_answer(request, phy)
+        if self._session is not None and self._session.is_mine(phy):
+            return True
+        return any(group.is_mine(phy) for group in self._groups)
 
     # -- small things --------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from hw_sim.node_duty import NodeDuty
 from hw_sim.node_join import Request
 from hw_sim.node_log import NodeCounters
 from hw_sim.node_mac import MacState
-from hw_sim.node_radio import NodeRadio, receive_window
+from hw_sim.node_radio import NodeRadio, Window, receive_window
 from hw_sim.sx1276 import SX1276
 from radio.lora import LoRaModulation, airtime_us
 from radio.regions import Region
@@ -87,6 +87,7 @@ class Exchange:
         self.duty = NodeDuty(region)
         self.uplink: Outgoing | None = None
         self.always_on = False  # class C, once there is a session
+        self._sending = False
         self.mac: MacState  # the session's; set by its device
         self._kernel = timers.kernel
         self._timers = timers
@@ -97,9 +98,15 @@ class Exchange:
         self._take = take
         self._over = over
 
+    @property
+    def busy(self) -> bool:
+        """Is a frame on its way out, or are its windows not over?"""
+        return self._sending or (self.uplink is not None and self.uplink.waiting)
+
     def power_off(self) -> None:
         """At once, in the middle of whatever it was."""
         self.uplink = None
+        self._sending = False
         self.always_on = False
         self.radio.power_off()
 
@@ -128,7 +135,10 @@ class Exchange:
         low, high = Power.limits(pa_boost=True)
         power = Power(max(low, min(high, round(self.mac.eirp_dbm))))
 
+        self._sending = True
+
         def sent(end_ns: int) -> None:
+            self._sending = False
             join = uplink is not None and uplink.request is not None
             max_duty = self.mac.max_duty
             self.duty.book(channel.freq_hz, end_ns, airtime * 1000, max_duty=max_duty, join=join)
@@ -216,10 +226,18 @@ class Exchange:
             freq_hz, modulation = self.mac.rx2()
             self._tune_crystal()
             settings = Settings(freq_hz, modulation, iq_inverted=True, crc=False)
-            self.radio.listen_on(settings, self._overhear)
+            self.radio.listen_on(settings, self.overhear)
 
-    def _overhear(self, packet: Packet) -> None:
+    def overhear(self, packet: Packet) -> None:
+        """A frame came outside the two windows."""
         self._take(packet, 0)
+
+    def window(
+        self, settings: Settings, window: Window, due_ns: int, heard: Callable[[Packet | None], None]
+    ) -> None:
+        """Listen somewhere else for once, while nothing is under way (class B)."""
+        self._tune_crystal()
+        self.radio.listen(settings, window, due_ns, heard)
 
     def _tune_crystal(self) -> None:
         """The radio's crystal is as far off as its temperature says."""

@@ -117,6 +117,14 @@ class JoinState:
             dev_nonce=request.nonce,
         )
 
+    def is_answer(self, request: Request, phy: bytes) -> bool:
+        """Is it a join-accept for this request?"""
+        try:
+            self.peek(request, phy)
+        except FrameError:
+            return False
+        return True
+
     def accept(self, request: Request, accept: JoinAccept) -> NodeSession:
         """The session of a join-accept."""
         self._last_join_nonce = accept.join_nonce

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.lorawan.types import DevAddr
+from hw_sim.node_session import Opened
 from radio.lora import LoRaModulation
 
 KEPT: Final = 1_000
+NEAR_NS: Final = 500_000_000  # a downlink this far off was still meant for that window
 
 
 @dataclass(slots=True)
@@ -64,3 +66,19 @@ class NodeLog:
     starts: deque[DownlinkStart] = field(default_factory=lambda: deque(maxlen=KEPT))
     received: deque[Received] = field(default_factory=lambda: deque(maxlen=KEPT))
     given_up: deque[tuple[DevAddr, int]] = field(default_factory=lambda: deque(maxlen=KEPT))
+
+    def keep(self, opened: Opened, window: int, now_ns: int) -> None:
+        """Remember a verified downlink."""
+        frame = opened.frame
+        self.received.append(
+            Received(frame.fport, opened.payload, frame.confirmed, frame.ack, window, now_ns, opened.group)
+        )
+
+
+def nearest(start_ns: int, due_ns: tuple[int, int]) -> tuple[int, int]:
+    """The window that a frame was meant for, and how far from its instant it began; 0 where it was for none."""
+    window, error_ns = min(
+        ((number, start_ns - due) for number, due in enumerate(due_ns, start=1)),
+        key=lambda pair: abs(pair[1]),
+    )
+    return (window, error_ns) if abs(error_ns) <= NEAR_NS else (0, 0)

@@ -69,15 +69,14 @@ class NodeRadio:
 
     def power_off(self) -> None:
         """At once: a carrier stops, a window closes; nobody is told."""
-        for event in (*(self._window or ()), self._deadline):
-            self._kernel.cancel(event)
-        self._sent = self._heard = self._always = self._window = self._deadline = None
+        self._close_window()
+        self._sent = None
         self._powered.power_cycle()
 
     def transmit(self, settings: Settings, power: Power, phy: bytes, sent: Callable[[int], None]) -> None:
-        """Send at once; `sent` is called with the time at which the last symbol left."""
+        """Send at once; `sent` is called with the time at which the last symbol left. A window that waits is off."""
         chip = self._chip
-        self._always = None
+        self._close_window()
         chip.set_mode(Mode.STDBY)
         chip.configure_transmit(settings, power, phy)
         chip.map_dio0(Dio0.TX_DONE)
@@ -88,7 +87,12 @@ class NodeRadio:
     def listen(
         self, settings: Settings, window: Window, due_ns: int, heard: Callable[[Packet | None], None]
     ) -> None:
-        """Open a window around `due_ns`, which lies ahead; `heard` gets the packet, or None for silence."""
+        """Open a window around `due_ns`, which lies ahead; `heard` gets the packet, or None for silence.
+
+        It takes the place of one that still waits.
+        """
+        for event in self._window or ():
+            self._kernel.cancel(event)
         open_ns = due_ns + window.offset_ns
         tuned = replace(settings, symbol_timeout=window.symbols)
         at = self._kernel.at
@@ -96,6 +100,12 @@ class NodeRadio:
             at(open_ns - PREPARE_NS, lambda: self._prepare(tuned, heard)),
             at(open_ns - RX_START_NS, self._open),
         )
+
+    def _close_window(self) -> None:
+        """Without a word to whoever waited for it."""
+        for event in (*(self._window or ()), self._deadline):
+            self._kernel.cancel(event)
+        self._heard = self._always = self._window = self._deadline = None
 
     def listen_on(self, settings: Settings, heard: Callable[[Packet], None]) -> None:
         """Keep the receiver open until something else is to be done; `heard` gets every frame with a good CRC."""

@@ -117,6 +117,14 @@ class NodeSession:
         )
         return Opened(frame, fcnt, payload)
 
+    def is_mine(self, phy: bytes) -> bool:
+        """Is it a downlink for this session, and a new one?"""
+        try:
+            self.open(phy)
+        except FrameError:
+            return False
+        return True
+
     def accept(self, opened: Opened) -> None:
         """Count a downlink that was opened; one that is confirmed is to be acknowledged."""
         if self.v1_1 and opened.frame.fport:

@@ -20,7 +20,7 @@ from gateway.lorawan.settings import Settings
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
 from hub.message import TimeQuality
 from hw_sim.air import Air
-from hw_sim.concentrator import SimConcentrator, plan_for
+from hw_sim.concentrator import Ack, SimConcentrator, plan_for
 from hw_sim.drift import Oscillator
 from hw_sim.kernel import Kernel
 from hw_sim.links import AirSettings
@@ -31,7 +31,7 @@ from hw_sim.node_session import GroupSession
 from hw_sim.records import FrameRecord
 from hw_sim.registering import profiles_of, registration, set_up_groups
 from hw_sim.sx1276 import SX1276
-from radio.gwmp import RxPacket
+from radio.gwmp import RxPacket, TxError
 from radio.regions import get_region
 
 S = 1_000_000_000
@@ -39,6 +39,8 @@ CALM = AirSettings(fading_db=0.0, decode_width_db=1e-6)
 KEY, NWK_KEY = AES128Key(bytes(range(16))), AES128Key(bytes(range(16, 32)))
 EUI = DevEUI(0x02F1000000000001)
 GATEWAY = bytes(8)
+START_S = 1_790_000_000  # Unix time at the beginning
+GPS_MS = (START_S - 315_964_800 + 18) * 1000
 ABP_KEYS = {
     "app_key": None,
     "nwk_key": None,
@@ -72,7 +74,7 @@ class Field:
         self.kernel.run_until(self.kernel.now_ns + round(seconds * S))
 
     def now(self) -> Instant:
-        return Instant(self.kernel.now_ns, 1_790_000_000 * S + self.kernel.now_ns, TimeQuality.NTP)
+        return Instant(self.kernel.now_ns, START_S * S + self.kernel.now_ns, TimeQuality.NTP)
 
     def take(self, heard: tuple[RxPacket, ...]) -> None:
         for rx in heard:
@@ -121,7 +123,12 @@ Make = Callable[..., Field]
 @pytest.fixture
 def make_field() -> Make:
     def make(
-        *, network: dict | None = None, air: AirSettings = CALM, registered: dict | None = None, **changes
+        *,
+        network: dict | None = None,
+        air: AirSettings = CALM,
+        registered: dict | None = None,
+        gps: bool = False,
+        **changes,
     ) -> Field:
         version = Version(changes.pop("version", "1.0.3"))
         settings = {
@@ -145,7 +152,8 @@ def make_field() -> Make:
         server.use_profiles(profiles_of([sound]))
         server.add_device(registration(sound))
         set_up_groups(server, config.groups, [sound])
-        concentrator = SimConcentrator(kernel, medium, "gateway", plan_for(region))
+        plan = replace(plan_for(region), gps_ms=GPS_MS if gps else None)
+        concentrator = SimConcentrator(kernel, medium, "gateway", plan)
         chip = SX1276(kernel, config.name)
         medium.add(chip, config.x_m, config.y_m)
         node = Node(kernel, chip, config)
@@ -267,9 +275,7 @@ def test_a_device_learns_the_time_to_a_few_milliseconds(make_field: Make) -> Non
     field = make_field(version="1.0.3", time_every=2)
     field.run(120)
     assert field.node.gps_offset_ns is not None
-    gps_epoch_s, leap_s = 315_964_800, 18
-    true_ns = (1_790_000_000 - gps_epoch_s + leap_s) * S
-    assert field.node.gps_offset_ns == pytest.approx(true_ns, abs=20_000_000)
+    assert field.node.gps_offset_ns == pytest.approx(GPS_MS * 1_000_000, abs=20_000_000)
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2])
@@ -520,3 +526,59 @@ def test_a_clock_that_runs_fast_misses_a_late_join_accept_first(make_field: Make
 def test_a_device_that_cannot_be_is_refused(changes: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         NodeConfig(name="n", dev_eui=EUI, app_key=KEY, **changes)
+
+
+# -- class B -------------------------------------------------------------------------------------------
+
+BELLS = replace(SIRENS, name="bells", dev_addr=DevAddr(0x00ABCD00), periodicity=2)
+CLASS_B = {
+    "version": "1.0.4",
+    "device_class": DeviceClass.B,
+    "periodicity": 2,
+    "interval_s": (200.0, 200.0),
+    "network": {"class_b": True, "beacon_gateways": (GATEWAY,)},
+}
+
+
+def test_class_b_finds_the_beacon_and_hears_in_its_ping_slots(make_field: Make) -> None:
+    field = make_field(gps=True, groups=(BELLS,), **CLASS_B)
+    field.run(700)
+    node = field.node
+    assert node.in_class_b
+    assert node.counters.beacons >= 3
+    assert node.counters.beacons_missed == 0
+    assert field.of(Uplink)[-1].device.session.mac.class_b
+    for number in range(4):
+        field.order(bytes((number,)), confirmed=number == 3)
+        field.run(11)
+    field.server.queue_group_downlink("bells", 3, b"ring", now=field.now())
+    field.look_later()
+    field.run(60)
+    frames_ = [(frame.payload, frame.window) for frame in node.received if frame.fport == 2]
+    assert frames_ == [(bytes((number,)), 0) for number in range(4)]
+    assert node.counters.multicast == 1
+    assert field.server.counters.orders_acked == 1
+    assert node.counters.missed == 0
+    assert node.chip.warnings == {}
+
+
+def test_class_b_without_a_beacon_stays_class_a(make_field: Make) -> None:
+    field = make_field(gps=True, **(CLASS_B | {"network": {"class_b": False}}))
+    field.run(900)
+    assert not field.node.in_class_b
+    assert field.node.counters.beacons == 0
+    field.order(b"later")
+    field.run(250)
+    assert [frame.window for frame in field.node.received if frame.fport == 2] == [1]
+
+
+def test_class_b_goes_on_for_a_while_without_beacons_and_then_says_so(make_field: Make) -> None:
+    field = make_field(gps=True, clock=Oscillator(2.0), **CLASS_B)
+    field.run(500)
+    assert field.node.in_class_b
+    field.concentrator.order = lambda packet: Ack(TxError.GPS_UNLOCKED)  # type: ignore[method-assign]
+    field.run(1000)
+    assert field.node.in_class_b
+    assert field.node.counters.beacons_missed >= 6
+    field.run(57 * 128)
+    assert not field.node.in_class_b
