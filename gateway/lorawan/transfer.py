@@ -22,7 +22,8 @@ from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
 
 FORMAT = 1
 
-_Key = Annotated[str, Meta(pattern="^([0-9a-f]{32})?$")]
+_Key = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+_MaybeKey = Annotated[str, Meta(pattern="^([0-9a-f]{32})?$")]
 _Eui = Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
 _Counter = Annotated[int, Meta(ge=0, le=MAX_FCNT)]
 _Nibble = Annotated[int, Meta(ge=0, le=15)]
@@ -36,8 +37,8 @@ class ExportedSession(
     v1_1: bool = False
     nwk_s_key: _Key  # of 1.1: FNwkSIntKey
     app_s_key: _Key
-    s_nwk_s_int_key: _Key = ""
-    nwk_s_enc_key: _Key = ""
+    s_nwk_s_int_key: _MaybeKey = ""
+    nwk_s_enc_key: _MaybeKey = ""
     fcnt_up: _Counter | None = None  # of the last accepted uplink
     fcnt_down: _Counter  # to go on with, as the next one
     fcnt_down_app: _Counter | None = None
@@ -63,8 +64,8 @@ class ExportedDevice(
     profile: str
     codec: str
     join_eui: _Eui | None = None
-    app_key: _Key = ""
-    nwk_key: _Key = ""
+    app_key: _MaybeKey = ""
+    nwk_key: _MaybeKey = ""
     dev_nonces: dict[
         str, Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
     ] = {}  # a Struct copies an empty default
