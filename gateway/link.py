@@ -16,6 +16,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec import structs
+
 from gateway.forwarders import Address, Forwarder, Forwarders, Refusal
 from gateway.lorawan.server import Downlink
 from radio import gwmp
@@ -159,7 +161,10 @@ class Link:
         if pending.window < len(pending.downlink.windows):
             self._order(pending.downlink, pending.window + 1, pending.eui, now_ns)
         else:
-            self.receiver.failed(pending.downlink, ack.error)
+            downlink = pending.downlink
+            self.receiver.failed(
+                structs.replace(downlink, refusal=ack.reason) if ack.reason else downlink, ack.error
+            )
 
     def _admit(self, eui: bytes, address: Address, now_ns: int) -> Forwarder | None:
         found = self.forwarders.admit(eui, address[0], now_ns)

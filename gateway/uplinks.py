@@ -112,7 +112,7 @@ class Uplinks:
         if downlink.klass == KLASS and self.raw is not None:
             self.raw.failed(downlink, error)
             return
-        self.diagnoser.failed(downlink, error, self.clock())
+        self.diagnoser.failed(downlink, error, self.clock(), radio_says=downlink.refusal)
         self.downlinks.failed(downlink, error)
 
     def close(self) -> None:

@@ -345,6 +345,8 @@ class Concentrator:
             f"start in {ahead_ns // US} us on module {module.owner.name}, "
             f"which would take it {_when(error, allowed_ns - now_ns)}"
         )
+        if error is TxError.TOO_LATE:
+            reason = f"{max(0, allowed_ns - tx.start_ns) / 1e6:.0f} ms late: {reason}"
         return Refusal(str(error).lower(), error, reason, allowed_ns)
 
     def _defer(self, tx: Transmission, booked: _Booked, reason: str) -> bool:

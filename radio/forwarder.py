@@ -212,7 +212,7 @@ class Forwarder:
         result = self._transmit(txpk, now_ns)
         self.counters[f"pull_resp_{result.error.lower()}"] += 1
         if result.error is not TxError.NONE:
-            return TxAck(token, self._eui, result.error)
+            return TxAck(token, self._eui, result.error, reason=result.reason)
         if result.id is not None:
             self._ordered[result.id] = None
             if len(self._ordered) > MAX_ORDERED:

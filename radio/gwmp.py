@@ -27,6 +27,7 @@ TX_ACK: Final = 0x05
 
 DEFAULT_TX_POWER_DBM: Final = wire.DEFAULT_TX_POWER_DBM
 MAX_PHY_LEN: Final = wire.MAX_PHY_LEN
+MAX_REASON: Final = 200  # characters
 U32: Final = wire.U32
 
 
@@ -136,6 +137,7 @@ class TxAck(msgspec.Struct, frozen=True):
     error: TxError = TxError.NONE
     warn: TxError | None = None  # sent, but with `value` instead of what was asked (protocol 1.5)
     value: int | None = None
+    reason: str = ""  # why it was refused, in the forwarder's words; ours says it
 
 
 Datagram = PushData | PushAck | PullData | PullAck | PullResp | TxAck
@@ -268,7 +270,8 @@ def _tx_ack(token: int, eui: bytes, body: bytes) -> TxAck:
         return TxAck(token, eui)
     ack = wire.ack_decoder.decode(body).txpk_ack
     warn = TxError.TX_POWER if ack.warn == TxError.TX_POWER else None  # the only one there is
-    return TxAck(token, eui, _error(ack.error), warn, _warned_value(ack.value) if warn else None)
+    reason = "".join(each for each in ack.reason[:MAX_REASON] if each.isprintable())
+    return TxAck(token, eui, _error(ack.error), warn, _warned_value(ack.value) if warn else None, reason)
 
 
 _ERRORS: Final[dict[str, TxError]] = {each.value: each for each in TxError} | {
@@ -423,7 +426,8 @@ def _stat_json(stat: Stat) -> dict[str, object]:
 
 def _ack_json(ack: TxAck) -> bytes:
     if ack.error is not TxError.NONE:
-        return _json.encode({"txpk_ack": {"error": ack.error}})
+        reason = {"reason": ack.reason[:MAX_REASON]} if ack.reason else {}
+        return _json.encode({"txpk_ack": {"error": ack.error, **reason}})
     if ack.warn is not None:
         return _json.encode({"txpk_ack": {"error": ack.error, "warn": ack.warn, "value": ack.value}})
     return _json.encode({"txpk_ack": {"error": TxError.NONE}})

@@ -87,6 +87,7 @@ class AckBody(msgspec.Struct, gc=False):
     error: str = ""
     warn: str = ""
     value: float | str | None = None
+    reason: str = ""  # ours: why, for a technician
 
 
 class Ack(msgspec.Struct, gc=False):

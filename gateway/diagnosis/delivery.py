@@ -5,6 +5,7 @@ Pure; each map is bounded, and what was not used for longest gives way.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,6 +18,7 @@ from gateway.lorawan.outcome import Downlink, Joined, Rejected, Uplink
 from radio.gwmp import U32, RxPacket, TxError
 
 MAX_REMEMBERED = 1024
+_LATE = re.compile(r"(\d{1,6}) ms late\b")  # as our radio says it
 ASKS_ON_NS = 900 * 10**9  # a join-request that long after the last one is no repetition
 WEAK_MARGIN_DB = 5.0  # an uplink no better than this: the downlink may not reach the device either
 UNACKNOWLEDGED = 3  # confirmed downlinks in a row
@@ -146,6 +148,8 @@ class Delivery:
         evidence: Evidence = {"error": str(error), "class": downlink.klass}
         if radio_says:
             evidence["radio_says"] = radio_says
+        if late_ms is None and (said := _LATE.match(radio_says)):
+            late_ms = float(said[1])
         answer = self._answers.pop(downlink.id, None)
         if answer is not None and late_ms is None:
             rx, at_ns = answer
@@ -160,7 +164,7 @@ class Delivery:
         else:
             subject, whose = device.topic, called(device)
         late = "" if late_ms is None else f" by {late_ms:.0f} ms"
-        if "duty" in radio_says.lower() or "time on air" in radio_says.lower():
+        if "duty cycle" in radio_says.lower():
             kind, words = Kind.DUTY_CYCLE_USED, f"a downlink to {whose} was refused: {radio_says}"
         else:
             kind, words = _FAILURES[error]

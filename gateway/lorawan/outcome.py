@@ -64,6 +64,7 @@ class Downlink(msgspec.Struct, frozen=True, gc=False):
     group: str = ""  # name of the multicast group
     names: tuple[str, ...] = ("RX1", "RX2")  # of the windows, for people
     elsewhere: tuple[Elsewhere, ...] = ()  # where to try next, the best first
+    refusal: str = ""  # why a gateway would not send it, in its words, where it says so
 
     def window_name(self, window: int) -> str:
         """What people call the window of that number, which counts from 1."""

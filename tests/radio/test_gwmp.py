@@ -340,3 +340,12 @@ def test_damaged_datagrams_raise_only_gwmp_error() -> None:
             decode(bytes(wire))
         except GwmpError:
             continue
+
+
+def test_a_refusal_carries_its_reason_and_nothing_that_does_not_print() -> None:
+    ack = TxAck(3, EUI, TxError.TOO_LATE, reason="37 ms late: start in 900 us")
+    assert decode(encode(ack)) == ack
+    body = b'{"txpk_ack":{"error":"TX_FREQ","reason":"a\\nb' + b"x" * 500 + b'"}}'
+    read = decode(b"\x02\x00\x00\x05" + EUI + body)
+    assert isinstance(read, TxAck)
+    assert read.reason == "ab" + "x" * 197

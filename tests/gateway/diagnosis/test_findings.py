@@ -14,6 +14,7 @@ from gateway.diagnosis.nearly import digits_off, net_id_of, network_words, priva
 from gateway.diagnosis.reasons import Kind
 from gateway.lorawan.outcome import Uplink
 from gateway.lorawan.types import AES128Key
+from radio.gwmp import TxError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -228,3 +229,23 @@ def test_typing_errors_are_all_there_and_none_twice():
     assert len(found) == 4 * 15 + 3
     assert len(set(found)) == len(found)
     assert {0x1235, 0x2134, 0x1324, 0xF234} <= set(found)
+
+
+def test_what_the_radio_says_of_a_refusal_is_evidence():
+    rng = random.Random(12)
+    site = Site(rng)
+    node = joined(site, Node.new(rng))
+    site.radio.error, site.radio.says = TxError.TOO_LATE, "37 ms late: start in 900 us on module 0"
+    site.hear(node.uplink(confirmed=True))
+    finding = site.diagnoser.verdict(str(node.dev_eui))
+    assert (finding.kind, finding.evidence["late_ms"]) == (Kind.RX_WINDOW_MISSED, 37.0)
+    assert "by 37 ms" in finding.words
+    site.radio.says = "duty cycle 1.0% of 868-868.6 MHz is used up; 41 ms would be allowed in 12 s"
+    site.radio.error = TxError.COLLISION_PACKET
+    site.hear(node.uplink(confirmed=True))
+    finding = site.diagnoser.verdict(str(node.dev_eui))
+    assert finding.kind is Kind.DUTY_CYCLE_USED
+    assert "868-868.6 MHz" in finding.words
+    site.radio.error = None
+    site.hear(node.uplink(confirmed=True))
+    assert site.diagnoser.verdict(str(node.dev_eui)) is None
