@@ -19,7 +19,7 @@ Writes = list[Write]
 
 
 class Reason(enum.StrEnum):
-    """Why a frame was refused; docs/lorawan.md has the remedy for each."""
+    """Why a frame was refused; docs/diagnosis.md has the remedy for each."""
 
     UNKNOWN_DEV_ADDR = "unknown_dev_addr"
     UNKNOWN_DEV_EUI = "unknown_dev_eui"
