@@ -91,7 +91,8 @@ def read(value: object) -> ExportedDevice:
     try:
         return msgspec.convert(value, ExportedDevice)
     except msgspec.ValidationError as error:
-        where = str(error).rpartition(" - at ")[2] or "the whole of it"
+        parts = str(error).rpartition(" - at ")
+        where = parts[2] if parts[1] else "all of it"
         raise OrderError(f"this is not an exported device that can be read here: {where} is wrong") from None
 
 

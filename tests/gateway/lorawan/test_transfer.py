@@ -210,5 +210,5 @@ def test_damaged_values_raise_nothing_but_order_error(joined_1_1, make_network):
     assert len(refused) > 1500
     assert not any(secret in words for secret in secrets for words in refused)
     for value in (None, [], "text", 5):
-        with pytest.raises(OrderError, match="cannot be read"):
+        with pytest.raises(OrderError, match="all of it is wrong"):
             transfer.read(value)
