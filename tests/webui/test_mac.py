@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
+from tests.webui.browsing import Watched
 from tests.webui.double import HOSTILE, GatewayDouble, Visitor
 from webui import mac_words as mw
 from webui.macs import Mac, Setting
 
 EUI = "a84041ffff1c3d5e"
+IMPOSSIBLE = {
+    "mode": "impossible",
+    "region": "US915",
+    "channels": [{"index": 0, "freq_hz": 902_300_000, "drs": [3], "default": True}],
+    "sentences": [
+        {"words": "US915 does not work with this: one channel of 64.", "serious": True},
+        {"words": "This gateway hears channel 0.", "serious": False},
+    ],
+    "devices": [{"dev_eui": EUI, "name": HOSTILE, "heard_share": 0.02, "words": "heard 2% of the last 100"}],
+}
 
 
 @pytest.fixture
-def known(visitor: Visitor, double: GatewayDouble) -> GatewayDouble:
-    double.add_device(EUI, "Cold room 2", last_seen=time.time())
-    double.macs[EUI] = {
+def state() -> dict[str, Any]:
+    """What the API tells of a device that is being told another receive delay."""
+    return {
         "dev_eui": EUI,
         "version": "1.0.3",
         "session": True,
@@ -67,6 +79,12 @@ def known(visitor: Visitor, double: GatewayDouble) -> GatewayDouble:
             }
         ],
     }
+
+
+@pytest.fixture
+def known(visitor: Visitor, double: GatewayDouble, state: dict[str, Any]) -> GatewayDouble:
+    double.add_device(EUI, "Cold room 2", last_seen=time.time())
+    double.macs[EUI] = state
     visitor.sign_in()
     return double
 
@@ -143,18 +161,7 @@ def test_only_a_1_1_device_can_be_told_to_rejoin(visitor: Visitor, known: Gatewa
 def test_steering_says_what_is_heard_and_what_cannot_work(visitor: Visitor, known: GatewayDouble) -> None:
     visitor.get("/devices/steering")
     assert "counts as heard" in visitor.page
-    known.steering = {
-        "mode": "impossible",
-        "region": "US915",
-        "channels": [{"index": 0, "freq_hz": 902_300_000, "drs": [3], "default": True}],
-        "sentences": [
-            {"words": "US915 does not work with this: one channel of 64.", "serious": True},
-            {"words": "This gateway hears channel 0.", "serious": False},
-        ],
-        "devices": [
-            {"dev_eui": EUI, "name": HOSTILE, "heard_share": 0.02, "words": "heard 2% of the last 100"}
-        ],
-    }
+    known.steering = IMPOSSIBLE
     visitor.get("/devices/steering")
     for text in ("US915 does not work", "902.3 MHz", "DR3", "Heard 2% of the last 100."):
         assert text in visitor.page
@@ -173,3 +180,16 @@ def test_the_verdict_counts_what_is_stuck_before_what_is_under_way() -> None:
     settings = [Setting("a"), Setting("b", state="asked"), Setting("c", state="resting")]
     assert mw.verdict(Mac(session=True, settings=settings)).startswith("1 of 3 settings were refused")
     assert mw.verdict(Mac(session=True, settings=settings[:1])) == "It is as it is wanted."
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_both_sides_fit_a_phone_and_a_screen(
+    watched: Watched, site: GatewayDouble, state: dict[str, Any], width: int
+) -> None:
+    site.macs[EUI] = state
+    site.steering = IMPOSSIBLE
+    watched.page.set_viewport_size({"width": width, "height": 800})
+    watched.sign_in()
+    for path in (f"/devices/{EUI}/mac", "/devices/steering"):
+        page = watched.open(path)
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
