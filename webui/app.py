@@ -29,6 +29,8 @@ from webui.pages import (
     home,
     mac,
     more,
+    people,
+    policies,
     radio,
     simple,
     upstream,
@@ -69,6 +71,7 @@ def create_app(config: WebuiConfig) -> Flask:
     for pages in (
         *(account, claim, devices, diagnosis, home, mac, more, radio, upstream),
         *(codecs, device_heard, device_import, device_profiles, simple),
+        *(people, policies),
     ):
         app.register_blueprint(pages.blueprint)
 
