@@ -125,6 +125,12 @@ class Downlinks:
         due = Due(receipt.dev_eui or 0, writes=list(queued.writes), receipts=[receipt])
         self.carry_out(due, stored)
 
+    def leaving(self, dev_eui: DevEUI) -> None:
+        """A device is about to be removed: what waits for it has failed."""
+        with contextlib.suppress(OrderError):
+            now = self._clock()
+            self.carry_out(self._server.cancel_downlink(dev_eui, None, now, "the device was removed"))
+
     def refuse(self, dev_eui: DevEUI | None, group: str, order_id: str, reason: str, now: Instant) -> None:
         """Leave a receipt for an order that was not taken."""
         receipt = Receipt(order_id, dev_eui, OrderFate.FAILED, reason, now, group=group)

@@ -260,6 +260,9 @@ class LorawanSection(Section, frozen=True, kw_only=True):
             examples=[(10, 3)],
         ),
     ] = None
+    max_downlinks: Annotated[
+        int, Meta(ge=1, le=256, description="downlinks that may wait for one device")
+    ] = 16
     status_interval_s: Annotated[
         int, Meta(ge=0, description="between questions for battery and margin; 0: never")
     ] = 86400

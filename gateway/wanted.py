@@ -17,7 +17,7 @@ import msgspec
 
 from gateway.lorawan.types import DevEUI
 from hub import senml
-from hub.errors import BadMessage
+from hub.errors import SenmlError
 from hub.message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON
 from hub.senml import Record
 
@@ -142,7 +142,7 @@ def _for_port(target: Wanted, content_type: str, payload: bytes, now_s: float) -
 def _records(content_type: str, payload: bytes, now_s: float) -> list[Record]:
     try:
         return senml.decode(content_type, payload, now_s)
-    except BadMessage as error:
+    except SenmlError as error:
         raise CommandError(f"not SenML: {error}") from None
 
 

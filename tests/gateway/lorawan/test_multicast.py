@@ -290,14 +290,14 @@ def test_new_keys_begin_a_new_count_and_other_changes_do_not(lamps):
 
 
 def test_keys_at_rest_are_sealed_and_keys_of_another_host_are_not_taken(make_network):
-    sealer = Sealer(bytes(32))
+    sealer = Sealer({1: bytes(32)})
     network = make_network(writer=Store(sealer.seal, sealer.unseal))
     network.commit(network.server.groups.set_up(LAMPS))
     stored = b"".join(network.db.execute("SELECT nwk_s_key, app_s_key FROM lorawan_group").fetchone())
     assert LAMPS.nwk_s_key.value not in stored
     assert LAMPS.app_s_key.value not in stored
     assert [group.config for group in network.writer.load(network.db).groups] == [LAMPS]
-    stranger = Sealer(bytes((1, *bytes(31))))
+    stranger = Sealer({1: bytes((1, *bytes(31)))})
     assert Store(stranger.seal, stranger.unseal).load(network.db).groups == []
     assert "bb75c362" not in repr(LAMPS)
 
