@@ -31,6 +31,8 @@ SAY_AGAIN_NS = 60_000_000_000  # between two lines in the log about the same tro
 COUNTER_LOOK_NS = 1_000_000_000  # how often a gateway's counter is looked at
 EXPIRE_INTERVAL_S = 1.0
 MAX_DATAGRAM = 65_535
+NOT_ASKED = "the packet forwarder has not asked for downlinks (no PULL_DATA)"
+NOT_ANSWERED = "the packet forwarder has not answered the order (no TX_ACK)"
 DATAGRAMS_A_TURN = 512  # read per turn of the event loop, so that the doors get theirs
 
 
@@ -127,13 +129,15 @@ class Link:
                 return
             del self._pending[token]
             self.counters["tx_unanswered"] += 1
-            self.receiver.failed(pending.downlink, gwmp.TxError.TOO_LATE)
+            self.receiver.failed(
+                structs.replace(pending.downlink, refusal=NOT_ANSWERED), gwmp.TxError.TOO_LATE
+            )
 
     def _order(self, downlink: Downlink, window: int, eui: bytes, now_ns: int) -> None:
         forwarder = self.forwarders.known.get(eui)
         if forwarder is None or forwarder.downlink_address is None:
             self.counters["no_forwarder"] += 1
-            self.receiver.failed(downlink, gwmp.TxError.TOO_LATE)
+            self.receiver.failed(structs.replace(downlink, refusal=NOT_ASKED), gwmp.TxError.TOO_LATE)
             return
         if len(self._pending) >= MAX_PENDING:
             self.counters["pending_full"] += 1

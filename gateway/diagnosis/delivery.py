@@ -166,6 +166,8 @@ class Delivery:
         late = "" if late_ms is None else f" by {late_ms:.0f} ms"
         if "duty cycle" in radio_says.lower():
             kind, words = Kind.DUTY_CYCLE_USED, f"a downlink to {whose} was refused: {radio_says}"
+        elif radio_says.startswith("the packet forwarder has not"):
+            kind, words = Kind.FORWARDER_GONE, f"a downlink to {whose} was not sent: {radio_says}"
         else:
             kind, words = _FAILURES[error]
             words = words.format(whose=whose, late=late)

@@ -377,6 +377,12 @@ EXPLANATIONS: dict[Kind, Explanation] = {
         _H,
         _DOWN,
     ),
+    Kind.FORWARDER_GONE: Explanation(
+        "the packet forwarder that heard the device takes no downlinks",
+        "see that it runs and reaches this gateway both ways: the port of lorawan.port, UDP, through every firewall",
+        _H,
+        _DOWN,
+    ),
     Kind.NO_WINDOW: Explanation(
         "neither receive window of an uplink can carry an answer",
         "compare the device's channels with the region's; under a dwell limit use faster data rates",

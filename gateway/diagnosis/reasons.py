@@ -87,6 +87,7 @@ class Kind(enum.StrEnum):
     FREQUENCY_REFUSED = "frequency_refused"
     POWER_REFUSED = "power_refused"
     GPS_UNLOCKED = "gps_unlocked"
+    FORWARDER_GONE = "forwarder_gone"
     NO_WINDOW = "no_window"
     DOWNLINK_UNACKNOWLEDGED = "downlink_unacknowledged"
     CLASS_MISMATCH = "class_mismatch"

@@ -17,6 +17,7 @@ from gateway.codecs import CODECS, CodecError
 from gateway.diagnosis.diagnoser import Diagnoser
 from gateway.diagnosis.finding import GATEWAY
 from gateway.diagnosis.reasons import Kind
+from gateway.link import NOT_ANSWERED, NOT_ASKED
 from gateway.lorawan import frames
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.crypto import SessionCrypto, SessionKeys, derive_session_keys
@@ -876,6 +877,8 @@ _refused(TxError.TOO_EARLY, Kind.DOWNLINK_TOO_EARLY)
 _refused(TxError.COLLISION_PACKET, Kind.DOWNLINK_COLLISION)
 _refused(TxError.COLLISION_BEACON, Kind.BEACON_COLLISION)
 _refused(TxError.COLLISION_PACKET, Kind.DUTY_CYCLE_USED, "the duty cycle of 868-868.6 MHz is used up")
+_refused(TxError.TOO_LATE, Kind.FORWARDER_GONE, NOT_ASKED)
+_refused(TxError.TOO_LATE, Kind.FORWARDER_GONE, NOT_ANSWERED)
 _refused(TxError.TX_FREQ, Kind.FREQUENCY_REFUSED)
 _refused(TxError.TX_POWER, Kind.POWER_REFUSED)
 _refused(TxError.GPS_UNLOCKED, Kind.GPS_UNLOCKED)
