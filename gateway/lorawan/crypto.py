@@ -69,11 +69,11 @@ class SessionCrypto:
         In 1.1 half of it is the serving network's, which also covers the FCntDown that is acknowledged (0
         without an ACK) and the data rate and channel index that the device used.
         """
-        tail = _B_TAIL.pack(fcnt, len(message)) + message
         mac = self._f_mac.copy()
-        mac.update(self._b0[UPLINK] + tail)
+        mac.update(self._b0[UPLINK] + _B_TAIL.pack(fcnt, len(message)) + message)
         if not self.v1_1:
             return mac.finalize()[:MIC_SIZE]
+        tail = _B_TAIL.pack(fcnt, len(message)) + message
         serving = self._s_mac.copy()
         serving.update(_B1_HEAD.pack(0x49, conf_fcnt & 0xFFFF, tx_dr, tx_ch, UPLINK, self._dev_addr) + tail)
         return serving.finalize()[:2] + mac.finalize()[:2]
