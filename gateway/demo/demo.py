@@ -275,7 +275,7 @@ async def _watch(demo: _Demo, stop: asyncio.Event) -> None:
 def _order_downlink(demo: _Demo) -> None:
     """Ask for a confirmed downlink the way an application does: a message on the device's channel."""
     status = demo.statistics(STATUS_FILE)
-    joined = [device for device in status["devices"] if device["dev_addr"]] if status else []
+    joined = [device for device in status["shown_devices"] if device["dev_addr"]] if status else []
     if joined:
         device = joined[int(time.monotonic() * 1000) % len(joined)]
         topic = f"channels/{device['channel_id']}/messages/commands/{device['dev_eui']}"

@@ -76,7 +76,7 @@ def _devices(gateway: Status) -> Table:
         for frame in gateway["frames"]
         if frame["kind"] == "uplink" and frame.get("values")
     }
-    for device in gateway["devices"]:
+    for device in gateway["shown_devices"]:
         table.add_row(
             device["name"],
             device["dev_eui"],
