@@ -1,6 +1,7 @@
 """Long runs of the harnesses: as many crashes, faults, damages and hostile inputs as one has time for.
 
-python tests/torture/run.py [cuts|kills|faults|damage|fuzz|gwmp|station|chip|diagnosis|policies ...] [--count N] [--seed S]
+python tests/torture/run.py [cuts|kills|faults|damage|fuzz|gwmp|station|chip|diagnosis|policies|replays|flood ...]
+                            [--count N] [--seed S] [--minutes M]
 python tests/torture/run.py again <folder>      one failing power cut once more
 
 Each harness ends with one line: counts, seed, and how many problems. The exit status is 1 where there was one. Its
@@ -142,6 +143,30 @@ def policies(count: int, seed: int, minutes: float | None) -> bool:
     return not found.differences
 
 
+def replays(count: int, seed: int, minutes: float | None) -> bool:
+    from torture import noncememory, replays
+
+    control = replays.run(20_000, seed, forgets=True)
+    print(f"control, a store that forgets: {control.accepted_twice} frames accepted twice", flush=True)
+    if not control.accepted_twice:
+        print("the control found nothing: the harness is blind")
+        return False
+    began = time.monotonic()
+    result = replays.run(count, seed)
+    print("\n".join(result.problems))
+    print(f"replays: {result}, {result.frames / (time.monotonic() - began):.0f}/s, seed {seed}")
+    print("\n".join(noncememory.report()))
+    return not result.problems
+
+
+def flood(count: int, seed: int, minutes: float | None) -> bool:
+    from torture import joinflood
+
+    result = joinflood.run(count, seed)
+    print(f"flood: {result}, seed {seed}")
+    return result.good
+
+
 def gwmp(count: int, seed: int, minutes: float | None) -> bool:
     from torture import gwmp_damage
 
@@ -155,7 +180,7 @@ def station(count: int, seed: int, minutes: float | None) -> bool:
 
 
 def diagnosis(count: int, seed: int, minutes: float | None) -> bool:
-    from torture import diagnosis
+    from torture import diagnosis, diagnosis_air
 
     control = diagnosis.run(max(1, count // 10), seed, hypotheses=False)
     print(f"control, no mistake tried: {100 * control.share:.1f} % right", flush=True)
@@ -163,8 +188,14 @@ def diagnosis(count: int, seed: int, minutes: float | None) -> bool:
         print("the control is as good: the harness is blind")
         return False
     result = diagnosis.run(count, seed)
-    print(f"{result.table()}, seed {seed}")
-    return result.share >= diagnosis.RIGHT
+    print(f"{result.table()}, seed {seed}", flush=True)
+    good = result.share >= diagnosis.RIGHT
+    for world in range(max(1, count // 10)):  # two hours each, of which a world takes half a minute
+        found = diagnosis_air.run(seed + world)
+        told = "; ".join(found.wrong + found.false_alarms) or "no false alarm"
+        print(f"on the air: {100 * found.share:.0f} % of {len(found.said)} named right, {told}", flush=True)
+        good = good and not found.false_alarms and found.share >= diagnosis.RIGHT
+    return good
 
 
 def _link(link: str, harness: Any, count: int, seed: int, minutes: float | None) -> bool:
@@ -193,6 +224,8 @@ HARNESSES = {
     "chip": (chip, 10_000),
     "diagnosis": (diagnosis, 20),
     "policies": (policies, 100_000),
+    "replays": (replays, 1_000_000),
+    "flood": (flood, 300),
 }
 
 
