@@ -5,16 +5,19 @@ import logging
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+from gateway.lorawan.types import AES128Key
 from hw_sim import station
 from hw_sim.errors import SimError
 from hw_sim.node_config import NodeConfig
+from hw_sim.registering import registration
 from hw_sim.scenario import load
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+KEYS: Final = ("app_key", "nwk_key", "nwk_s_key", "app_s_key", "s_nwk_s_int_key", "nwk_s_enc_key")
 ScenarioOption = Annotated[str, typer.Option(help="A shipped scenario's name, or a TOML file.")]
 
 
@@ -28,6 +31,8 @@ def devices(scenario: ScenarioOption = "demo") -> None:
 def radio(scenario: ScenarioOption = "demo") -> None:
     """Print a scenario's region and modules as JSON, spelled as in a gateway's configuration."""
     world = load(scenario)
+    if world.gateways[0].concentrator is not None:
+        raise SimError("this scenario has a concentrator, and a gateway's configuration names modules only")
     typer.echo(json.dumps({"region": world.region, "modules": [asdict(module) for module in world.modules]}))
 
 
@@ -47,21 +52,23 @@ def run(
 
 
 def _device(node: NodeConfig) -> dict[str, str]:
-    entry = {"name": node.name, "dev_eui": str(node.dev_eui)}
-    if node.app_key is not None:
-        return entry | {
-            "activation": "otaa",
-            "join_eui": str(node.join_eui),
-            "app_key": node.app_key.value.hex(),
-        }
-    assert node.nwk_s_key is not None
-    assert node.app_s_key is not None
-    return entry | {
-        "activation": "abp",
-        "dev_addr": str(node.dev_addr),
-        "nwk_s_key": node.nwk_s_key.value.hex(),
-        "app_s_key": node.app_s_key.value.hex(),
+    """What a person would type in, keys in hex."""
+    device = registration(node)
+    told = {
+        "name": device.name,
+        "dev_eui": str(device.dev_eui),
+        "profile": device.profile,
+        "activation": str(device.activation),
     }
+    if node.otaa:
+        told["join_eui"] = str(device.join_eui)
+    else:
+        told["dev_addr"] = str(device.dev_addr)
+    for name in KEYS:
+        key: AES128Key | None = getattr(device, name)
+        if key is not None:
+            told[name] = key.value.hex()
+    return told
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ def profile_of(node: NodeConfig) -> Profile:
 
 
 def profile(version: Version, device_class: DeviceClass) -> Profile:
-    """A profile for devices of that version and class."""
-    return Profile(f"sim-{version}-{device_class}", version, device_class)
+    """A profile for devices of that version and class, named as a gateway's own are."""
+    return Profile(f"LoRaWAN-{version}-{device_class}", version, device_class)
 
 
 def profiles_of(nodes: Iterable[NodeConfig]) -> dict[str, Profile]:

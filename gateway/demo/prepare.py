@@ -101,18 +101,19 @@ async def prepare_upstream(folder: Path, channels: tuple[str, ...], mqtt_port: i
 
 
 def _device(entry: dict[str, str]) -> DeviceConfig:
+    keys: dict[str, Any] = {
+        name: AES128Key.parse(value) for name, value in entry.items() if name.endswith("_key")
+    }
+    dev_eui, name, profile = DevEUI.parse(entry["dev_eui"]), entry["name"], entry["profile"]
     if entry["activation"] == "otaa":
-        return DeviceConfig(
-            dev_eui=DevEUI.parse(entry["dev_eui"]),
-            name=entry["name"],
-            join_eui=JoinEUI.parse(entry["join_eui"]),
-            app_key=AES128Key.parse(entry["app_key"]),
-        )
+        join_eui = JoinEUI.parse(entry["join_eui"])
+        return DeviceConfig(dev_eui=dev_eui, name=name, profile=profile, join_eui=join_eui, **keys)
+    dev_addr = DevAddr.parse(entry["dev_addr"])
     return DeviceConfig(
-        dev_eui=DevEUI.parse(entry["dev_eui"]),
+        dev_eui=dev_eui,
         activation=Activation.ABP,
-        name=entry["name"],
-        dev_addr=DevAddr.parse(entry["dev_addr"]),
-        nwk_s_key=AES128Key.parse(entry["nwk_s_key"]),
-        app_s_key=AES128Key.parse(entry["app_s_key"]),
+        name=name,
+        profile=profile,
+        dev_addr=dev_addr,
+        **keys,
     )

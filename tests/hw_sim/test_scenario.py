@@ -243,7 +243,7 @@ def test_a_concentrator_groups_and_devices_of_1_1_become_values() -> None:
     first, second = scenario.downlinks
     assert (first.nodes, first.payload, first.every_s) == (("valve",), b"\x0a\xff", None)
     assert (second.nodes, second.group, second.until_s) == ((), "sirens", 60)
-    assert registration(valve).profile == profile_of(valve).name == "sim-1.1-C"
+    assert registration(valve).profile == profile_of(valve).name == "LoRaWAN-1.1-C"
     assert registration(given).s_nwk_s_int_key == given.s_nwk_s_int_key
 
 
