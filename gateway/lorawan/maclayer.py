@@ -154,6 +154,7 @@ class MacLayer:
     def due(self, session: Session, frame: DataFrame, now: Instant) -> bool:
         """Is there anything to ask? Cheap: it is put at every uplink."""
         state, device, fcnt = session.mac, session.device, session.fcnt_up or 0
+        state.adr_on = frame.adr
         if (
             fcnt >= state.wake_fcnt
             or state.owes_downlink

@@ -137,6 +137,7 @@ class MacState:
     wake_fcnt: int = 0  # nothing needs to be asked before this uplink
     given_up_hz: frozenset[int | None] = frozenset()  # channels the device has, and is not to use
     proof_fcnt: int = -1  # the last uplink that showed the device to have heard a downlink
+    adr_on: bool | None = None  # the ADR bit of the last uplinks; None: none came yet
     owes_downlink: bool = False  # the device repeats an answer until it hears anything
     refresh: bool = False  # a technician wants LinkADRReq sent though nothing differs
     force_rejoin: int | None = None  # rejoin type that a technician has ordered

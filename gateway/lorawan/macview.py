@@ -219,16 +219,11 @@ def _link_rows(context: Context) -> list[SettingView]:
     rows = []
     for name, value in want.items():
         differs = value != have[name]
-        rows.append(
-            _row(
-                name,
-                _TITLES[name],
-                value,
-                have[name],
-                pending if differs else None,
-                rest if differs else None,
-            )
-        )
+        asked_of = (pending, rest) if differs else (None, None)
+        row = _row(name, _TITLES[name], value, have[name], *asked_of)
+        if differs and name != "channels" and state.adr_on is False:
+            row.state, row.words = "resting", "the device has its ADR bit off and keeps its own"
+        rows.append(row)
     return rows
 
 
@@ -260,8 +255,10 @@ def _adr(context: Context) -> AdrView:
         why_not = (
             f"the profile {profile.name} says that the device keeps to DR{profile.fixed_dr}; power is adapted"
         )
+    elif state.adr_on is False:
+        why_not = "the device has its ADR bit off: it keeps its own data rate and power"
     return AdrView(
-        active=settings.adr and profile.adr,
+        active=settings.adr and profile.adr and state.adr_on is not False,
         why_not=why_not,
         data_rate=_rate(context),
         tx_power=state.tx_power,

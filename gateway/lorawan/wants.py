@@ -108,6 +108,9 @@ class Context:
         slowest = min(rate for rate in self.region.uplink_data_rates if self._longest(rate))
         if self.profile.min_dr is not None and self.profile.min_dr in self.region.uplink_data_rates:
             slowest = max(slowest, self.profile.min_dr)
+        fixed = self.profile.fixed_dr
+        if fixed is not None and fixed in self.region.uplink_data_rates:
+            slowest = fixed
         return min(MAX_FOPTS, self._longest(slowest))
 
     def _longest(self, rate: int) -> int:

@@ -4,6 +4,7 @@ The device's side is the simulated node's, which obeys as LoRaMac-node does; fra
 """
 
 import dataclasses
+import json
 import random
 
 import pytest
@@ -456,6 +457,46 @@ def test_a_damaged_state_is_refused_whole(damaged):
     with pytest.raises(OrderError, match="cannot be read"):
         state.restore(damaged)
     assert state.agreed() == MacState().agreed()
+
+
+def test_thousands_of_damaged_exports_raise_nothing_but_order_error(loop):
+    device = loop(abp=True, uplink_channels=(0, 3), cflist_hz=(867_100_000,), rx1_delay_s=5, max_duty=3)
+    device.until_quiet()
+    device.network.server.mac.order(device.session, {"dl_channel_1": 869_525_000, "data_rate": 3})
+    device.until_quiet()
+    good = json.dumps(device.session.mac.export())
+    rng = random.Random(17)
+    taken = 0
+    for _ in range(4000):
+        text = list(good)
+        for _ in range(rng.randrange(1, 4)):
+            text[rng.randrange(len(text))] = rng.choice('0123456789abcdef[]{}",:-.e')
+        try:
+            exported = json.loads("".join(text))
+        except ValueError:
+            continue
+        state = MacState()
+        try:
+            state.restore(exported)
+        except OrderError:
+            continue
+        taken += 1
+        again = MacState()
+        again.restore(state.export())
+        assert again.agreed() == state.agreed()
+        state.channels.region = device.network.region
+        assert state.channels.enabled >= 0
+    assert taken > 100
+
+
+def test_an_order_for_a_data_rate_says_so_where_the_device_has_adr_off(loop):
+    device = loop(adr=False)
+    device.up()
+    device.network.server.mac.order(device.session, {"data_rate": 3})
+    device.until_quiet()
+    assert device.told == []
+    assert "ADR bit off" in device.row("data_rate").words
+    assert "ADR bit off" in device.view().adr.why_not
 
 
 def test_a_damaged_row_of_the_store_costs_only_what_it_said(loop):
