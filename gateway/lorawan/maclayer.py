@@ -105,13 +105,19 @@ class MacLayer:
                 key, number = checked_order(self._region, name, value)
                 checked[key] = number
         session.mac.orders = checked
-        session.mac.rests = {}
-        session.mac.look_again()
+        self._begin_anew(session.mac)
 
     def refresh(self, session: Session) -> None:
         """Send LinkADRReq though nothing differs, and try again what rests."""
         state = session.mac
-        state.refresh, state.rests, state.max_dr, state.max_tx_power = True, {}, None, None
+        state.refresh, state.max_dr, state.max_tx_power = True, None, None
+        self._begin_anew(state)
+
+    @staticmethod
+    def _begin_anew(state: MacState) -> None:
+        """Nothing rests any more, and what was worked out before a technician came is worked out again."""
+        state.rests = {}
+        state.pending = {key: each for key, each in state.pending.items() if key != linkadr.KEY}
         state.look_again()
 
     def force_rejoin(self, session: Session, rejoin_type: int) -> None:

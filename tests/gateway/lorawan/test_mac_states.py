@@ -368,6 +368,18 @@ def test_refresh_sends_a_link_adr_request_though_nothing_differs(loop):
     assert len(device.told) == 1
 
 
+def test_an_order_takes_the_place_of_a_request_under_way(loop):
+    device = loop()
+    device.until_quiet()
+    layer = device.network.server.mac
+    layer.order(device.session, {"data_rate": 3})
+    device.up(obeys=False)
+    layer.order(device.session, {"data_rate": 4})
+    device.until_quiet()
+    assert [commands[0].data_rate for commands in device.told] == [3, 4]
+    assert device.device.dr == 4
+
+
 def test_a_technician_can_ask_for_battery_and_margin_now(loop):
     device = loop(status_interval_s=0)
     device.until_quiet()
