@@ -18,7 +18,7 @@ from gateway.diagnosis.finding import DEV_EUI_DIGITS, GATEWAY, Evidence, Finding
 from gateway.diagnosis.heard import Heard, Strangers
 from gateway.diagnosis.keys import Budget
 from gateway.diagnosis.payloads import Payloads
-from gateway.diagnosis.reasons import Heals, Kind
+from gateway.diagnosis.reasons import Heals, Kind, Weight
 from gateway.diagnosis.refused_data import RefusedData, of_the_air
 from gateway.diagnosis.refused_joins import RefusedJoins
 from gateway.diagnosis.verdict import Registry, Verdict, called, heard
@@ -200,12 +200,12 @@ class Diagnoser:
         if now.mono_ns - self._second_ns >= _SECOND_NS:
             self._second_ns, self._this_second = now.mono_ns, 0
         self._this_second += 1
-        frame = _parsed(rejected)
         self._delivery.answered(rejected, now.mono_ns)
         if self._this_second > REFUSED_A_SECOND:
             self.counters.passed_over += 1
             return
         self.counters.looked_into += 1
+        frame = _parsed(rejected)
         evidence = heard(rejected.rx, gateway)
         if rejected.reason is Reason.CRC_ERROR or frame is None:
             verdict = of_the_air(rejected, self._suspect(rejected, evidence))
@@ -287,6 +287,7 @@ class Diagnoser:
         self.book.resolve_all(device.topic, Heals.UPLINK, now.wall_ns)
         for finding in self.book.strangers.of(device.topic):
             self.book.resolve(finding, now.wall_ns)
+        self._tell(device)
 
     def _spoke(self, uplink: Uplink, now: Instant) -> None:
         device = uplink.device
@@ -406,9 +407,14 @@ class Diagnoser:
         )
         if verdict.own and len(verdict.subject) == DEV_EUI_DIGITS:
             device = self._registry.registered(int(verdict.subject, 16))
-            worst = self.verdict(verdict.subject)
-            if device is not None and worst is not None:
-                device.problem = f"{worst.words}. {worst.remedy[:1].upper()}{worst.remedy[1:]}"
+            if device is not None:
+                self._tell(device)
+
+    def _tell(self, device: Device) -> None:
+        """The device's one sentence is what should be mended first."""
+        worst = self.verdict(device.topic)
+        if worst is not None and worst.explanation.weight is not Weight.NOTE:
+            device.problem = f"{worst.words}. {worst.remedy[:1].upper()}{worst.remedy[1:]}"
 
 
 _SETTLED_BY_JOIN = frozenset(

@@ -193,6 +193,8 @@ def test_a_state_that_lasts_counts_once():
         site.look()
     finding = site.diagnoser.verdict(str(node.dev_eui))
     assert (finding.kind, finding.count) == (Kind.WEAK_SIGNAL, 1)
+    site.hear(node.uplink(), snr_db=-7.0)
+    assert "above the floor" in site.server.device(node.dev_eui).problem, "it stays so while it is so"
     assert isinstance(site.hear(node.uplink(), snr_db=5.0), Uplink)
     site.look()
     assert site.diagnoser.verdict(str(node.dev_eui)) is None
