@@ -1,4 +1,4 @@
-"""Multicast groups through the API and GWMP: two forwarders, each sends once, in turn."""
+"""Class C and multicast groups through the API and GWMP; what is told of orders that come to nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from gateway.lorawan.crypto import SessionCrypto, SessionKeys
 from gateway.lorawan.frames import open_downlink
+from gateway.lorawan.profile import DeviceClass, Profile
 from gateway.lorawan.types import AES128Key, DevAddr
 from radio.gwmp import TxError
 
@@ -18,6 +19,7 @@ Device = Any
 
 # McAddr, McKey and what other implementations derive from it: tests/gateway/lorawan/test_multicast.py.
 LAMPS = {"name": "lamps", "mc_addr": "01ffffff", "mc_key": bytes(range(1, 17)).hex()}
+SIREN = Profile("siren", device_class=DeviceClass.C)
 CRYPTO = SessionCrypto(
     0x01FFFFFF,
     SessionKeys.of_1_0(
@@ -124,6 +126,67 @@ def test_a_group_that_cannot_be_is_refused_and_leaves_nothing(
             assert str(LAMPS["mc_key"]) not in answer.text
             assert (await s.api.get("/lorawan/groups")).json() == []
             assert not [thing for thing in registry.things().items if thing.name.startswith("group")]
+
+    asyncio.run(main())
+
+
+def test_a_class_c_device_is_sent_to_without_an_uplink_and_a_busy_radio_is_asked_again(
+    site: OpenSite, device: Device, opened: Any
+) -> None:
+    async def main() -> None:
+        async with site() as s:
+            await s.add(device)
+            await s.claim()
+            await s.forwarder.pull()
+            core = s.gateway.core
+            core.server.registered(device.dev_eui).profile = SIREN
+            path = f"/lorawan/devices/{device.dev_eui}/downlinks"
+            begun = core.clock.now().mono_ns
+            answer = await s.api.post(path, json={"fport": 10, "payload": "01", "confirmed": True})
+            assert answer.status_code == 202
+            busy = await s.forwarder.downlink(TxError.COLLISION_PACKET)
+            packet = await s.forwarder.downlink()
+            assert core.clock.now().mono_ns - begun > 250_000_000
+            frames = [opened(device, each, None) for each in (busy, packet)]
+            assert [(frame.fport, clear, frame.confirmed) for frame, _, clear in frames] == [
+                (10, b"\x01", True)
+            ] * 2
+            assert [fcnt for _, fcnt, _ in frames] == [0, 1], "each frame has a counter of its own"
+            assert (packet.imme, packet.freq_hz, packet.ipol, packet.ncrc) == (True, 869_525_000, True, True)
+            await s.until(lambda: core.server.counters.downlinks_sent == 1)
+            await s.forwarder.push(device.uplink(ack=True))
+            await s.until(lambda: core.server.device(device.dev_eui).queued == 0)
+            await core.hub.log.flush()
+            shown = (await s.api.get(path)).json()
+            assert shown["device_class"] == "C"
+            assert [(each["state"], each["window"]) for each in shown["receipts"]] == [
+                ("acknowledged", ""),
+                ("sent", "RXC"),
+                ("queued", ""),
+                ("queued", ""),
+            ]
+            assert "duty cycle" in shown["receipts"][2]["reason"]
+
+    asyncio.run(main())
+
+
+def test_a_device_that_nobody_has_heard_is_reached_through_any_gateway_there_is(
+    site: OpenSite, device: Device
+) -> None:
+    """The control is a gateway without a forwarder: the order waits."""
+
+    async def main() -> None:
+        async with site() as s:
+            await s.add(device)
+            server = s.gateway.core.server
+            server.registered(device.dev_eui).profile = SIREN
+            queued = server.queue_downlink(device.dev_eui, 1, b"x", now=s.gateway.core.clock.now())
+            s.gateway.uplinks.downlinks.take(queued)
+            await s.until(lambda: server.counters.downlinks_failed > 0)
+            assert server.device(device.dev_eui).queued == 1
+            await s.forwarder.pull()
+            assert (await s.forwarder.downlink()).imme
+            await s.until(lambda: server.device(device.dev_eui).queued == 0)
 
     asyncio.run(main())
 
