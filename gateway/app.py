@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 import uvloop
 
-from gateway import __version__, codec_parts, doors, logs, nats_parts
+from gateway import __version__, codec_parts, doors, logs, mac_api, nats_parts
 from gateway.api import Api
 from gateway.classb_api import ClassBApi
 from gateway.clock import SystemClock
@@ -39,6 +39,8 @@ from gateway.doors import Doors
 from gateway.downlink_api import DownlinkApi
 from gateway.downlink_clock import DownlinkClock
 from gateway.errors import StartFailed
+from gateway.group_api import GroupApi
+from gateway.joins_api import JoinsApi
 from gateway.keyring import opened_sealer, seal_anew
 from gateway.link import UdpLink
 from gateway.links import Links
@@ -47,7 +49,6 @@ from gateway.lorawan import store
 from gateway.lorawan.publish import Publisher
 from gateway.lorawan.server import NetworkServer
 from gateway.lorawan.settings import Listener, Settings
-from gateway.mac_api import MacApi
 from gateway.machine import gateway_eui
 from gateway.migrations import MIGRATIONS
 from gateway.nats_source import NatsSource
@@ -266,10 +267,16 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             uplinks.publisher.codecs.names,
             uplinks.diagnoser,
             clock.now,
+            uplinks.downlinks.carry_out,
+            eui.hex(),
         )
+        devices.registration.leaving = uplinks.downlinks.leaving
         source.devices = devices.fleet
         class_b = ClassBApi(server, clock.now)
-        source.warnings = lambda: [*uplinks.warnings(), *devices.fleet.warnings(), *class_b.warnings()]
+        steering = mac_api.warnings(server)
+        source.warnings = lambda: [
+            *(*uplinks.warnings(), *devices.fleet.warnings(), *class_b.warnings(), *steering)
+        ]
         if config.lorawan.class_b:
 
             def radio_seen(status: dict[str, Any]) -> None:
@@ -293,7 +300,9 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
                     *DiagnosisApi(uplinks.diagnoser).endpoints(),
                     *RawLoraApi(raw).endpoints(),
                     *DownlinkApi(hub, server, uplinks.downlinks, orderly, clock.now).endpoints(),
-                    *MacApi(hub, server).endpoints(),
+                    *GroupApi(hub, server, uplinks.downlinks, orderly, clock.now).endpoints(),
+                    *mac_api.MacApi(hub, server).endpoints(),
+                    *JoinsApi(hub, server, clock.now).endpoints(),
                     *OscoreApi(coap_door.contexts).endpoints(),
                     *RadioApi(radio).endpoints(),
                 ]
@@ -442,6 +451,7 @@ def _server(
                 adr_margin_db=settings.adr_margin_db,
                 adr_max_dr=_adr_max_dr(config, region),
                 status_interval_s=settings.status_interval_s,
+                max_downlinks=settings.max_downlinks,
                 class_b=settings.class_b,
                 beacon=settings.beacon,
                 beacon_gateways=tuple(bytes.fromhex(eui) for eui in settings.beacon_gateways),
@@ -461,7 +471,7 @@ def _server(
 
 def _listeners(config: Config) -> tuple[Listener, ...]:
     """All that hears uplinks: the modules, where no other gateway is expected; else empty, for everything."""
-    if config.station.port or config.lorawan.host not in LOOPBACK:
+    if config.station.port or config.lorawan.host not in LOOPBACK or len(config.lorawan.gateways) > 1:
         return ()
     return tuple(
         Listener(module.freq_hz, module.sweep_sfs or (module.sf,), module.bw_hz)
