@@ -17,7 +17,7 @@ import msgspec
 from gateway.codecs.base import FIRST_PORT, LAST_PORT, CodecError, Decoded, Value, port_of
 from gateway.codecs.catalog import CODECS
 from gateway.codecs.js.worker import CodecWorker, Result, Script, Verdict
-from gateway.codecs.mapping import Fault, answer_of, decoded, result_of
+from gateway.codecs.mapping import Fault, Names, answer_of, decoded, result_of
 from hub.database import Migration
 from hub.log import Write
 from hub.senml import MAX_UNIT
@@ -146,6 +146,7 @@ class ScriptCodec:
     def __init__(self, name: str, body: Body, script: Script, worker: CodecWorker) -> None:
         self.name, self.body, self.script = name, body, script
         self._worker = worker
+        self._known: Names = {}
 
     def decode_later(
         self, fport: int, payload: bytes, time_s: float, base_name: str, done: Callable[[Decoded], None]
@@ -164,7 +165,7 @@ class ScriptCodec:
             except CodecError as error:
                 done(Decoded(problem=str(error)))
                 return
-            done(decoded(answer, time_s, base_name, self.body.units))
+            done(decoded(answer, time_s, base_name, self.body.units, self._known))
 
         self._worker.call(self.script, "decodeUplink", uplink_input(fport, payload, time_s), answered)
 

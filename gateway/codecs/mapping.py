@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -40,6 +41,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]", re.ASCII)
 _ESCAPED = re.compile(r":([0-9a-f]+):")
 
 Units = Mapping[str, str]  # by path without indexes, or by its last name
+Names = dict[tuple[str, ...], tuple[str, str]]  # by path: the name without that of the device, the unit
+MAX_KNOWN = 1_000
 
 
 class Fault(CodecError):
@@ -81,11 +84,16 @@ def notes_of(answer: dict[str, Any]) -> tuple[str, ...]:
     return tuple((warnings + _sentences(answer.get("n")))[:MAX_NOTES])
 
 
-def decoded(answer: dict[str, Any], time_s: float, base_name: str, unit_map: Units) -> Decoded:
-    """The records of an answer to `decodeUplink`; a problem where there are none. Never raises."""
+def decoded(
+    answer: dict[str, Any], time_s: float, base_name: str, unit_map: Units, known: Names | None = None
+) -> Decoded:
+    """The records of an answer to `decodeUplink`; a problem where there are none. Never raises.
+
+    `known` keeps what names have become, for the next answer of the same codec and units.
+    """
     try:
         result = result_of(answer)
-        walk = _Walk(time_s, base_name, unit_map)
+        walk = _Walk(time_s, base_name, unit_map, {} if known is None else known)
         walk.value(result.get("data"), (), time_s, 0)
         normal = result.get("normalized")
         if normal is not None:
@@ -111,6 +119,7 @@ class _Walk:
     received_s: float
     base_name: str
     unit_map: Units
+    known: Names
     records: list[Record] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     normalized: bool = False
@@ -131,7 +140,7 @@ class _Walk:
             self.notes.append(words[:MAX_WORDS])
 
     def _fields(self, fields: dict[str, Any], path: tuple[str, ...], time_s: float, depth: int) -> None:
-        timed = [key for key in fields if _plain(key) in TIMES]
+        timed = [key for key in fields if _is_time(key)]
         taken: str | None = None
         if len(timed) < len(fields):  # a time alone is a value
             for key in timed:
@@ -161,40 +170,46 @@ class _Walk:
             self.value(item, path if distinct else (*path, str(index)), time_s, depth + 1)
 
     def _leaf(self, value: object, path: tuple[str, ...], time_s: float, unit: str) -> None:
-        shown = "/".join(path)[:64] or "the answer"
         if value is None:
-            self.note(f"{shown} is null and is left out")
+            self.note(f"{_shown(path)} is null and is left out")
             return
         if len(self.records) >= MAX_RECORDS:
             if len(self.records) == MAX_RECORDS:
                 self.note(f"more than {MAX_RECORDS} values: the rest is left out")
             return
-        name = self.base_name + "/".join(map(escaped, path or ("value",)))
+        suffix, known_unit = self.known.get(path) or self._named(path)
+        name = self.base_name + suffix
         if len(name) > MAX_NAME:
-            self.note(f"{shown}... has too long a name and is left out")
+            self.note(f"{_shown(path)}... has too long a name and is left out")
             return
         if (name, time_s) in self._names:
-            self.note(f"{shown} comes twice with one time and is left out")
+            self.note(f"{_shown(path)} comes twice with one time and is left out")
             return
         self._names.add((name, time_s))
-        if isinstance(value, bool):
+        if value is True or value is False:
             self.records.append(Record(name, "", time_s, bool_value=value))
         elif isinstance(value, int | float):
             number = _double(value)
             if not math.isfinite(number):
-                self.note(f"{shown} is {number} and is left out")
+                self.note(f"{_shown(path)} is {number} and is left out")
                 return
-            self.records.append(Record(name, unit or self._unit(path), time_s, number))
+            self.records.append(Record(name, unit or known_unit, time_s, number))
         elif isinstance(value, str) and len(value) <= MAX_TEXT:
             self.records.append(Record(name, "", time_s, string_value=_encodable(value)))
         else:
-            self.note(f"{shown} is longer than {MAX_TEXT} characters and is left out")
+            self.note(f"{_shown(path)} is longer than {MAX_TEXT} characters and is left out")
+
+    def _named(self, path: tuple[str, ...]) -> tuple[str, str]:
+        found = "/".join(map(escaped, path or ("value",))), self._unit(path)
+        if len(self.known) < MAX_KNOWN:
+            self.known[path] = found
+        return found
 
     def _unit(self, path: tuple[str, ...]) -> str:
         named = "/".join(part for part in path if not part.isdecimal())
         if (unit := self.unit_map.get(named, self.unit_map.get(path[-1] if path else ""))) is not None:
             return unit
-        if self.normalized:
+        if path[:1] == ("normalized",) and self.normalized:
             return units.NORMALIZED.get(named.removeprefix("normalized/"), "")
         return units.of_name(named)
 
@@ -207,17 +222,22 @@ def _double(value: float) -> float:
         return math.inf
 
 
+def _shown(path: tuple[str, ...]) -> str:
+    return "/".join(path)[:64] or "the answer"
+
+
 def _own_time(item: object, received_s: float) -> float | None:
     if not isinstance(item, dict):
         return None
     for key, value in item.items():
-        if _plain(key) in TIMES and (at_s := time_of(value, received_s)) is not None:
+        if _is_time(key) and (at_s := time_of(value, received_s)) is not None:
             return at_s
     return None
 
 
-def _plain(key: str) -> str:
-    return key.lower().replace("_", "").replace("-", "")
+@lru_cache(maxsize=1024)
+def _is_time(key: str) -> bool:
+    return key.lower().replace("_", "").replace("-", "") in TIMES
 
 
 def time_of(value: object, received_s: float) -> float | None:
@@ -264,7 +284,8 @@ def _character(found: re.Match[str]) -> str:
 
 
 def _encodable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """Without lone surrogates, which JSON can carry and UTF-8 cannot."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _sentences(value: object) -> list[str]:

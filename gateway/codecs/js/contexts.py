@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,17 @@ _CHANGES_ALL = re.compile(
     r"(?:\.prototype)?\s*(?:\.\s*\w+|\[[^\]\n]{1,40}\])\s*=(?!=)"
     r"|\b(?:defineProperty|defineProperties|assign)\s*\(\s*(?:\w+\.prototype|Math|JSON|globalThis)\b"
 )
+_NAMES_GLOBAL = re.compile(r"\b(?:globalThis|this|eval|Function)\b")
+_DECLARED = re.compile(
+    r"\b(?:var|let|const)\b([^;]*)|\bfunction\b\s*([\w$]*\s*\([^)]*\))|\bcatch\s*\(([^)]*)\)|\bclass\s+([\w$]+)"
+    r"|(\([^()]*\))\s*=>|([\w$]+)\s*=>"
+)
+_ASSIGNED = re.compile(
+    r"(?<![\w$.\])'\"])([A-Za-z_$][\w$]*)\s*(?:(?:[-+*/%&|^]|<<|>>>?|\*\*)?=(?![=>])|\+\+|--)"
+)
+_WORD = re.compile(r"[\w$]+")
+_MISSED = " is not defined"
+
 # What a script sees of the end of its memory: an error, or null where there was none left for the error
 _SPENT = ('{"r":{"fault":"InternalError: out of memory', '{"r":{"fault":"null"')
 _MODULE_LINE = re.compile(r"^[ \t]*(?:export|import)\b", re.MULTILINE)
@@ -80,13 +91,14 @@ class Spent(Exception):
 class _Source:
     text: str  # as the body of a function
     kept: bool
+    sealed: bool  # nothing can be added to the global object
     size: int = 0  # bytes of its context
 
 
 @dataclass(slots=True)
 class _Context:
     context: Any
-    run: Callable[..., str]
+    run: Callable[[str, bool], str]
     limit_s: float
     uses: int = 0
 
@@ -109,9 +121,9 @@ class Contexts:
             self._refused[codec] = error
             raise
         kept = _CHANGES_ALL.search(body) is None and not _changes_all(body)
-        held = self._sources[codec] = _Source(body, kept)
+        held = self._sources[codec] = _Source(body, kept, kept and not _adds_globals(body))
         try:
-            described = self.call(codec, "describe", "{}", LOAD_S)
+            described = self.call(codec, '{"ask":"describe"}', LOAD_S)
         except BaseException:
             self.forget(codec)
             raise
@@ -122,45 +134,55 @@ class Contexts:
         self._sources.pop(codec, None)
         self._refused.pop(codec, None)
 
-    def call(self, codec: int, ask: str, text: str, limit_s: float, log: bool = False) -> str:
-        """The JSON that prelude.js makes. Raises Refused for an unknown codec, Stopped, Spent."""
+    def call(self, codec: int, text: str, limit_s: float, log: bool = False) -> str:
+        """The JSON that prelude.js makes of one input. Raises Refused for an unknown codec, Stopped, Spent."""
+        return self.calls(codec, [text], limit_s, log)[0]
+
+    def calls(self, codec: int, texts: Sequence[str], limit_s: float, log: bool = False) -> list[str]:
+        """As `call`, for several inputs within one limit: a failure is that of one of them."""
         source = self._sources.get(codec)
         if source is None:
             raise self._refused.get(codec) or Refused("the codec is not loaded")
         if not source.kept:
-            return self._run(_made(source, limit_s), ask, text, log)
+            return [self._run(_made(source, limit_s), text, log) for text in texts]
         context = self._kept.get(codec)
         first = context is None
         if context is None:
             context = self._keep(codec, source, limit_s)
-        else:
+        elif len(self._kept) > 1:
             self._kept.move_to_end(codec)
         if context.limit_s != limit_s:
             context.context.set_time_limit(limit_s)
             context.limit_s = limit_s
-        context.uses += 1
+        context.uses += len(texts)
         try:
-            answer = self._run(context, ask, text, log)
+            whole = self._run(context, ",".join(texts), log)
         except Spent:
             self._drop(codec)
             if first:
                 raise
-            return self.call(codec, ask, text, limit_s, log)  # perhaps it was what earlier calls had left
+            return self.calls(codec, texts, limit_s, log)  # perhaps it was what earlier calls had left
         except BaseException:
             self._drop(codec)
             raise
-        if context.uses >= USES or answer.endswith(',"x":1}'):
+        if source.sealed and _MISSED in whole:
+            # Perhaps a name that it did not declare, and could not make: as a rule one sees it beforehand.
+            source.sealed = False
             self._drop(codec)
-        return answer
+            return self.calls(codec, texts, limit_s, log)
+        answers = whole.split("\n")
+        if context.uses >= USES or (not source.sealed and any(each.endswith(',"x":1}') for each in answers)):
+            self._drop(codec)
+        return answers
 
-    def _run(self, context: _Context, ask: str, text: str, log: bool) -> str:
+    def _run(self, context: _Context, inputs: str, log: bool) -> str:
         try:
-            answer = context.run(ask, text, log)
+            answer = context.run(f"[{inputs}]", log)
         except _quickjs.JSException as error:
             raise _cause(error) from None
         except (TypeError, ValueError) as error:  # what the border between the languages does not know
             raise Refused(f"its answer cannot be read: {error}") from None
-        if answer.startswith(_SPENT):
+        if any(spent in answer for spent in _SPENT):
             raise Spent
         return answer
 
@@ -196,7 +218,7 @@ def _made(source: _Source, limit_s: float) -> _Context:
     if source.kept:
         pick("freezeAll")()
     factory = _evaluated(context, _factory(source.text))
-    run = pick("runner")(factory, source.kept)
+    run = pick("runner")(factory, source.kept, source.sealed)
     return _Context(context, run, max(limit_s, LOAD_S))
 
 
@@ -247,6 +269,14 @@ def _changes_all(body: str) -> bool:
         if isinstance(cause, Refused):
             return False
         raise cause from None
+
+
+def _adds_globals(body: str) -> bool:
+    """Whether the source seems to add to the global object: by name, or by assigning what it has not declared."""
+    if _NAMES_GLOBAL.search(body):
+        return True
+    declared = {name for part in _DECLARED.findall(body) for name in _WORD.findall("".join(part))}
+    return not declared.issuperset(_ASSIGNED.findall(body))
 
 
 def without_module_words(source: str) -> str:

@@ -10,6 +10,8 @@ CEILING_S = (
 FLOOR_S = 0.02
 ROOM = 20.0  # times the slowest call of late
 ENOUGH = 16  # calls, until the history says something
+QUICK_AFTER = 64
+QUICK_SHARE = 1 / 200  # of the limit, that a usual call takes: so many together are well within it
 FORGET = 0.99  # what is left of the slowest call after each further one
 WORK_TIMES = (
     10.0  # the floor is this many times what the child's measuring loop took: 25 ms on a desktop machine
@@ -24,11 +26,13 @@ class TimeLimit:
 
     calls: int = 0
     slowest_s: float = 0.0  # of late
+    usual_s: float = 0.0
 
     def took(self, seconds: float) -> None:
         """Note a call that ended by itself."""
         self.calls += 1
         self.slowest_s = max(seconds, self.slowest_s * FORGET)
+        self.usual_s += (seconds - self.usual_s) / 16
 
     def limit_s(self, work_s: float) -> float:
         """For the next call; `work_s` is what the measuring loop took."""
@@ -36,6 +40,10 @@ class TimeLimit:
             return CEILING_S
         floor = max(FLOOR_S, WORK_TIMES * work_s)
         return min(max(floor, ROOM * self.slowest_s), CEILING_S)
+
+    def quick(self, limit_s: float) -> bool:
+        """Whether many calls may share one entry into the engine, and the limit of one."""
+        return self.calls >= QUICK_AFTER and self.usual_s < limit_s * QUICK_SHARE
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ var fluxgate = (function () {
   "use strict";
 
   const { parse, stringify } = JSON;
-  const { ownKeys, getPrototypeOf, getOwnPropertyDescriptor, defineProperty, deleteProperty } = Reflect;
+  const { ownKeys, getPrototypeOf, getOwnPropertyDescriptor, defineProperty, deleteProperty, preventExtensions } = Reflect;
   const { freeze, keys: namesOf } = Object;
   const { from: listOf } = Array;
   const DateOf = Date;
@@ -15,6 +15,7 @@ var fluxgate = (function () {
   const MAX_LOG_WIDTH = 400; // characters
   const MAX_ANSWER = 65536; // characters of JSON
   const MAX_NOTES = 16;
+  const NONE = [];
 
   // The console of the test bench
 
@@ -200,27 +201,42 @@ var fluxgate = (function () {
     throw new Error(`the codec has none of the functions ${wanted}`);
   }
 
-  // `text` is JSON: what to ask, and the input. The answer is JSON: {"r": ..., "l": log lines, "n": notes}.
+  // `text` is a JSON list of inputs, each with what to ask in `ask`. The answer is a line of JSON for each:
+  // {"r": ..., "l": log lines, "n": notes}, and "x" where the context cannot be used again.
   function runner(factory, known) {
-    return function (ask, text, wantsLog) {
-      log = [];
-      let answer, notes = [];
-      try {
-        [answer, notes] = written(called(factory, ask, parse(text)));
-        if (answer === undefined) answer = "null";
-        if (answer.length > MAX_ANSWER)
-          answer = stringify({ fault: `its answer is longer than ${MAX_ANSWER} characters`, line: 0 });
-      } catch (error) {
-        answer = stringify(fault(error));
+    return function (text, wantsLog) {
+      const answers = [];
+      for (const input of parse(text)) {
+        log = [];
+        let result, answer, failure, notes = NONE;
+        try {
+          result = called(factory, input.ask, input);
+          answer = stringify(result);
+        } catch (error) {
+          failure = error === undefined ? "undefined" : error;
+        }
+        if (answer === undefined || answer.length > MAX_ANSWER || answer.includes("null"))
+          [answer, notes] = rarely(result, failure);
+        const clean = known === null || tidy(known);
+        if (wantsLog && log.length) answer += ',"l":' + stringify(log);
+        if (notes.length) answer += ',"n":' + stringify(notes);
+        answers.push(clean ? '{"r":' + answer + "}" : '{"r":' + answer + ',"x":1}');
       }
-      const clean = known === null || tidy(known);
-      let rest = "";
-      if (wantsLog && log.length) rest += ',"l":' + stringify(log);
-      if (notes.length) rest += ',"n":' + stringify(notes);
-      if (!clean) rest += ',"x":1';
-      const whole = '{"r":' + answer + rest + "}";
-      return whole.length < 256 ? whole : [whole].join(""); // in one piece: long sums of strings are not
+      return answers.join("\n"); // in one piece: long sums of strings are not
     };
+  }
+
+  // The rarer answers: exceptions, what JSON cannot carry, what is too long.
+  function rarely(result, failure) {
+    if (result === undefined && failure !== undefined) return [stringify(fault(failure)), NONE];
+    try {
+      const [answer, notes] = written(result);
+      if (answer === undefined) return ["null", notes];
+      if (answer.length <= MAX_ANSWER) return [answer, notes];
+      throw new Error(`its answer is longer than ${MAX_ANSWER} characters`);
+    } catch (error) {
+      return [stringify(fault(error)), NONE];
+    }
   }
 
   // Take away what the call left on the global object; false where that cannot be.
@@ -244,9 +260,11 @@ var fluxgate = (function () {
     },
     // Freeze all that one call could leave for the next.
     freezeAll,
-    // The function that calls the codec; `kept`: more than once.
-    runner(factory, kept) {
-      return runner(factory, kept ? new Set(ownKeys(globalThis)) : null);
+    // The function that calls the codec. `kept`: more than once. `sealed`: nothing can be added to the global object;
+    // where something can, it is taken away after each call.
+    runner(factory, kept, sealed) {
+      if (sealed) preventExtensions(globalThis);
+      return runner(factory, kept && !sealed ? new Set(ownKeys(globalThis)) : null);
     },
   };
 })();

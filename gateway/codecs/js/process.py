@@ -31,7 +31,8 @@ class Ending:
     signal: int  # 0: it left by itself
     code: int
     call: int  # id of the call under way; 0: none
-    cpu_s: float  # spent on that call
+    calls: int  # how many from that one on, in one go
+    cpu_s: float  # spent on them
 
 
 class Process:
@@ -90,12 +91,12 @@ class Process:
         """Kill it if it still lives, close all that belongs to it, and say how it ended."""
         self.kill()  # it is not reaped, so the number is still its own
         _, status, usage = os.wait4(self.pid, 0)
-        call, start_ns, _ = PROGRESS.unpack_from(self._shared, 0)
+        call, start_ns, calls = PROGRESS.unpack_from(self._shared, 0)
         self._close()
         spent = usage.ru_utime + usage.ru_stime - start_ns / 1e9
         by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0
-        return Ending(by, code, call, spent)
+        return Ending(by, code, call, calls, spent)
 
     def _close(self) -> None:
         os.close(self.input)

@@ -13,15 +13,16 @@ HEAD = Struct("<IBQII")
 _AFTER_LENGTH = HEAD.size - 4
 MAX_FRAME = 1 << 20  # the longest source, and answers with their log, are well below
 
-PROGRESS = Struct("<QQQ")  # shared memory: the call under way, CPU nanoseconds at its start, calls begun
+PROGRESS = Struct("<QQQ")  # shared memory: the call under way, CPU nanoseconds at its start, calls from it on
 
 
 class Kind(enum.IntEnum):
-    """To the child: LOAD, CALL, BENCH. From it: READY, LOADED, ANSWER, STOPPED, SPENT."""
+    """To the child: LOAD, CALL, BENCH, QUICK. From it: READY, LOADED, ANSWER, STOPPED, SPENT."""
 
     LOAD = 1  # text: source; `codec` is the number it gets
-    CALL = 2  # text: what to ask, a space, the input as JSON; `number`: milliseconds of CPU it may take
+    CALL = 2  # text: the input as JSON, with what to ask in "ask"; `number`: milliseconds of CPU it may take
     BENCH = 3  # as CALL, and the log is wanted
+    QUICK = 4  # as CALL, of a codec that is known to be quick: several may share the limit
     READY = 16  # text: what holds the process in; `number`: microseconds that the measuring loop took
     LOADED = 17  # text: JSON {"functions", "kept"} or {"fault", "line"}; `number`: microseconds of CPU
     ANSWER = 18  # text: JSON of prelude.js; `number`: microseconds of CPU

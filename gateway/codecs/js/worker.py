@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 
+import msgspec
+
 from gateway.codecs.js.limits import CEILING_S, Strikes, TimeLimit
 from gateway.codecs.js.process import READ, Ending, Process, Unavailable
 from gateway.codecs.js.wire import Frame, Kind, Reader, WireError, pack
@@ -43,8 +45,7 @@ class Verdict(enum.Enum):
     LOST = enum.auto()  # not the codec's fault
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True, gc=False):
     """What came of a call. `words` where it was not done; `seconds` of CPU."""
 
     verdict: Verdict
@@ -70,6 +71,7 @@ class _Call:
     text: str
     done: Callable[[Result], None]
     limit_s: float = CEILING_S
+    again: bool = False  # its process died, perhaps of it: it goes alone from now on
     tries: int = 0
     spent_s: float = 0.0  # CPU time of tries that were cut short
 
@@ -124,7 +126,8 @@ class CodecWorker:
         self, script: Script, ask: str, text: str, done: Callable[[Result], None], *, bench: bool = False
     ) -> None:
         """Ask `script` for `ask` (a TS013 name) with the input `text` (JSON); `done` comes later, in order of calls."""
-        self._take(_Call(script, Kind.BENCH if bench else Kind.CALL, f"{ask} {text}", done))
+        kind = Kind.BENCH if bench else Kind.CALL
+        self._take(_Call(script, kind, f'{{"ask":"{ask}",{text[1:]}', done))
 
     def load(self, script: Script, done: Callable[[Result], None]) -> None:
         """Only evaluate the source."""
@@ -194,7 +197,15 @@ class CodecWorker:
             self._watch_in(PATIENCE_S)
         self._sent[id_] = call
         self._served += 1
-        self._unwritten += pack(call.kind, id_, script.number, round(call.limit_s * 1000), call.text)
+        kind = call.kind
+        if (
+            kind is Kind.CALL
+            and not call.again
+            and not script.strikes.count
+            and script.limit.quick(call.limit_s)
+        ):
+            kind = Kind.QUICK
+        self._unwritten += pack(kind, id_, script.number, round(call.limit_s * 1000), call.text)
 
     def _write(self) -> None:
         process = self._process
@@ -332,7 +343,8 @@ class CodecWorker:
         self._sent.clear()
         again = []
         for id_, call in left:
-            if id_ != ending.call or self._tried_again(call, ending):
+            call.again = True
+            if id_ != ending.call or ending.calls > 1 or self._tried_again(call, ending):
                 again.append(call)
         self._waiting.extendleft(reversed(again))
         if not was_ready:

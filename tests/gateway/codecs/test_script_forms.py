@@ -68,7 +68,11 @@ def call(contexts, source, ask="decodeUplink", text=None, payload=b"\xff\xec\x2a
     number = abs(hash(source))
     if number not in contexts._sources:
         contexts.load(number, source)
-    return answer_of(contexts.call(number, ask, text or uplink_input(fport, payload, TIME), 5.0, True))
+    return answer_of(
+        contexts.call(
+            number, f'{{"ask":"{ask}",{(text or uplink_input(fport, payload, TIME))[1:]}', 5.0, True
+        )
+    )
 
 
 @pytest.mark.parametrize("source", FORMS.values(), ids=list(FORMS))
