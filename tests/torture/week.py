@@ -62,7 +62,9 @@ KINDS = (
     ("1.0.3", "C", "otaa"),
     ("1.1", "A", "abp"),
     ("1.0.2", "A", "otaa"),
+    ("1.0.4", "B", "otaa"),
 )
+PERIODICITY = 5  # of class B: a slot each 32 seconds
 
 
 def own_channels(region: str, activation: str) -> str:
@@ -84,7 +86,7 @@ def scenario(
         f"[air]\nloss = {loss}\nfading_db = 1.0",
     ]
     places = [(0, 0)] if region != "EU868" else [(0, 0), (900, 300)]
-    parts += [f"[[gateway]]\nx_m = {x}\ny_m = {y}\n[gateway.concentrator]" for x, y in places]
+    parts += [f"[[gateway]]\nx_m = {x}\ny_m = {y}\n[gateway.concentrator]\ngnss = true" for x, y in places]
     parts.append('[[multicast]]\nname = "sirens"')
     losses = f"[{days * DAY_S * 0.4}]"
     for number in range(devices):
@@ -97,6 +99,7 @@ version = "{version}"
 class = "{klass}"
 activation = "{activation}"
 {own_channels(region, activation)}
+periodicity = {PERIODICITY}
 sf = 10
 radius_m = {radius_m}
 interval_s = [600, 1200]
@@ -177,7 +180,7 @@ def live(world: RegionWorld, days: float, seed: int) -> None:
     """Let the time pass, with an application that orders downlinks for devices of class C."""
     rng = random.Random(f"{seed}/orders")
     first_s = min(FIRST_HOURS_S, days * DAY_S / 4)
-    valves = [node for node in world.nodes() if node.config.device_class == "C"]
+    valves = [node for node in world.nodes() if node.config.device_class != "A"]
     orders = max(10, round(10 * days))
     for number in range(orders):
         at_s = rng.uniform(first_s, days * DAY_S - 600)
@@ -216,6 +219,7 @@ class Findings:
     converged: int
     exact: int
     adaptive: int
+    class_b: str  # arrived of ordered, the longest it took; beacons heard of those sent
     orders: int
     sure_orders: int  # of them, confirmed
     sure_arrived: int
@@ -244,6 +248,7 @@ class Findings:
             f"{self.converged}/{self.adaptive} ({self.exact} exact)",
             f"{self.at_once}/{self.orders_arrived}/{self.orders}",
             f"{self.sure_arrived}/{self.sure_orders}",
+            self.class_b,
             f"{self.group_arrived}/{self.group_expected}",
             f"{self.seconds:.0f} s",
         ]
@@ -263,16 +268,20 @@ HEAD = [
     "ADR at optimum",
     "class C <=1 s/arrived/ordered",
     "confirmed",
+    "class B",
     "multicast",
     "took",
 ]
 
 
-def arrivals(world: RegionWorld, *, sure: bool = False) -> Iterator[tuple[str, int, Received | None, int]]:
-    """(device, when it was ordered, what arrived or None, how long it took) for each ordered downlink.
+def arrivals(
+    world: RegionWorld, device_class: str = "C", *, sure: bool = False
+) -> Iterator[tuple[str, int, Received | None, int]]:
+    """(device, when it was ordered, what arrived or None, how long it took) for each downlink of a class.
 
     `sure`: of the confirmed ones only.
     """
+    classes = {node.config.name: str(node.config.device_class) for node in world.nodes()}
     frames: dict[str, dict[bytes, Received]] = {}
     for node in world.nodes():
         first: dict[bytes, Received] = {}
@@ -281,10 +290,19 @@ def arrivals(world: RegionWorld, *, sure: bool = False) -> Iterator[tuple[str, i
                 first.setdefault(frame.payload, frame)
         frames[node.config.name] = first
     for each in world.book.ordered:
-        if sure and not each.confirmed:
+        if classes[each.name] != device_class or (sure and not each.confirmed):
             continue
         frame = frames[each.name].get(each.payload)
         yield each.name, each.at_ns, frame, 0 if frame is None else frame.at_ns - each.at_ns
+
+
+def class_b(world: RegionWorld) -> str:
+    """What became of class B, in a few figures."""
+    took = [frame and took_ns for _, _, frame, took_ns in arrivals(world, "B")]
+    arrived = [each for each in took if each]
+    counters = [node.counters for node in world.nodes() if node.config.device_class == "B"]
+    heard, missed = sum(c.beacons for c in counters), sum(c.beacons_missed for c in counters)
+    return f"{len(arrived)}/{len(took)} <={max(arrived, default=0) / SECOND_NS:.0f} s, {heard}/{heard + missed} beacons"
 
 
 def findings(world: RegionWorld, seconds: float) -> Findings:
@@ -316,8 +334,9 @@ def findings(world: RegionWorld, seconds: float) -> Findings:
         converged=len(good),
         exact=sum(steps_off(world, n) == (0, 0) for n in adaptive),
         adaptive=len(adaptive),
-        orders=len(world.book.ordered),
-        sure_orders=sum(each.confirmed for each in world.book.ordered),
+        class_b=class_b(world),
+        orders=len(list(arrivals(world))),
+        sure_orders=len(list(arrivals(world, sure=True))),
         sure_arrived=sum(frame is not None for _, _, frame, _ in arrivals(world, sure=True)),
         orders_arrived=len(arrived),
         at_once=sum(took <= AT_ONCE_NS for took in arrived),

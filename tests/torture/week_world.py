@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from gateway.app import Core, opened_core
 from gateway.copies import Copies, CopiesReceiver
@@ -40,7 +43,9 @@ from hw_sim.world import World, build
 from radio.regions import get_region
 
 SECOND_NS = 1_000_000_000
-NOON_NS = 1_790_000_000 * SECOND_NS  # what the wall clock says when virtual time is 0
+NOON_NS = (
+    1_772_366_400 * SECOND_NS
+)  # what the wall clock says when virtual time is 0: as the concentrators' GNSS
 EUI_BASE = 0x02F1_0F6A_7E00_0000
 MERGE_NS = 100_000_000
 LAST_WORDS_S = 30
@@ -96,7 +101,8 @@ class RegionWorld:
         self._loop = asyncio.new_event_loop()
         self._config = _config(scenario, folder, lorawan)
         self._context = opened_core(self._config)
-        self.core: Core = self._await(self._context.__aenter__())
+        with mock.patch("gateway.lorawan.server.SystemRandom", partial(random.Random, scenario.seed)):
+            self.core: Core = self._await(self._context.__aenter__())  # addresses decide slots of class B
         self.server = self.core.server
         self.server.use_profiles({**self.server.profiles, **profiles_of(scenario.nodes)})
         for node in scenario.nodes:
@@ -292,7 +298,7 @@ def _config(scenario: Scenario, folder: Path, lorawan: dict[str, Any]) -> Config
     heard = {freq_hz for plan in plans for freq_hz in plan.channels_hz}
     heard |= {plan.wide.freq_hz for plan in plans if plan.wide is not None}
     own = region.uplink_channels()
-    fitting: dict[str, Any] = {"port": 0}
+    fitting: dict[str, Any] = {"port": 0, "class_b": True, "beacon_gateways": (EUI_BASE.to_bytes(8).hex(),)}
     if region.fixed_plan:
         fitting["uplink_channels"] = tuple(i for i, freq_hz in enumerate(own) if freq_hz in heard)
     else:
