@@ -24,8 +24,11 @@ from webui.pages import (
     device_heard,
     device_import,
     device_profiles,
+    device_session,
     devices,
     diagnosis,
+    downlinks,
+    groups,
     home,
     mac,
     more,
@@ -70,8 +73,9 @@ def create_app(config: WebuiConfig) -> Flask:
     app.register_blueprint(assets.blueprint(files))
     for pages in (
         *(account, claim, devices, diagnosis, home, mac, more, radio, upstream),
-        *(codecs, device_heard, device_import, device_profiles, simple),
+        *(codecs, device_heard, device_import, device_profiles, device_session, simple),
         *(people, policies),
+        *(downlinks, groups),
     ):
         app.register_blueprint(pages.blueprint)
 

@@ -27,6 +27,7 @@ OTAA = ("join_eui", "app_key", "nwk_key")
 ABP = ("dev_addr", "nwk_s_key", "app_s_key", "s_nwk_s_int_key", "nwk_s_enc_key")
 KEYS = ("app_key", "nwk_key", "nwk_s_key", "app_s_key", "s_nwk_s_int_key", "nwk_s_enc_key")
 MAX_DESCRIPTION = 500
+MIN_SEAL = 12  # characters of a passphrase that seals keys
 UNITS = {"s": ("seconds", 1), "min": ("minutes", 60), "h": ("hours", 3600), "d": ("days", 86_400)}
 SORTS = {
     "last_seen": "last heard",
@@ -129,6 +130,16 @@ def read_adoption(posted: Mapping[str, str]) -> Form:
     for name in ("profile", "codec"):
         form.values[name] = posted.get(name, "").strip()[:64]
     read_interval(posted, form)
+    return form
+
+
+def read_passphrase(posted: Mapping[str, str]) -> Form:
+    """What a file of devices is sealed with: typed twice, for nobody can open it without."""
+    form = Form(values={"passphrase": posted.get("passphrase", "")})
+    if not MIN_SEAL <= len(form.values["passphrase"]) <= 256:
+        form.errors["passphrase"] = f"At least {MIN_SEAL} characters. Four or five words are easy to keep."
+    elif form.values["passphrase"] != posted.get("again", ""):
+        form.errors["again"] = "This is not the same passphrase as above."
     return form
 
 

@@ -103,6 +103,31 @@ class _HeardList(msgspec.Struct, frozen=True):
     heard: list[Heard] = []
 
 
+class Session(msgspec.Struct, frozen=True):
+    """A device's session, without keys."""
+
+    active: bool = False
+    dev_addr: str | None = None
+    version: str | None = None
+    fcnt_up: int | None = None
+    fcnt_down: int | None = None
+    exported: float | None = None
+    moved: float | None = None
+    both: bool = False
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    dev_eui: str
+    name: str = ""
+    joined: bool = False
+    warnings: list[str] = []
+
+
+class Arrived(msgspec.Struct, frozen=True):
+    received: int = 0
+    arrivals: list[Arrival] = []
+
+
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """Raises GatewayDown, SignedOut or Refused and nothing else, as `Gateway` does."""
@@ -172,6 +197,27 @@ class Fleet:
 
     def forget(self, plan: str) -> None:
         self._send("DELETE", f"/lorawan/devices/import/{plan}")
+
+    def session(self, dev_eui: str) -> Session:
+        return decode(Session, self._send("GET", f"/lorawan/devices/{dev_eui}/session"))
+
+    def export_session(self, dev_eui: str, passphrase: str, move: bool) -> bytes:
+        """A sealed file."""
+        return self._slow(f"/lorawan/devices/{dev_eui}/session", {"passphrase": passphrase, "move": move})
+
+    def export_site(self, passphrase: str, move: bool) -> bytes:
+        return self._slow("/lorawan/transfer/export", {"passphrase": passphrase, "move": move})
+
+    def take_back(self, dev_eui: str) -> None:
+        self._send("DELETE", f"/lorawan/devices/{dev_eui}/session/move")
+
+    def receive(self, file: Mapping[str, Any], passphrase: str) -> Arrived:
+        return decode(
+            Arrived, self._slow("/lorawan/transfer/import", {"passphrase": passphrase, "file": file})
+        )
+
+    def _slow(self, path: str, body: Mapping[str, Any]) -> bytes:
+        return self.gateway.answer("POST", path, body, timeout_s=SEAL_S, refused=_DISK).content
 
     def device_list(self) -> bytes:
         """CSV, without keys."""

@@ -56,7 +56,8 @@ class Registration:
         self.records = records or Records()
         self.codecs = codecs
         self.wall_ns = wall_ns
-        self._turn = asyncio.Lock()
+        self.turn = asyncio.Lock()  # one change at a time
+        self.leaving: Callable[[DevEUI], None] = lambda _dev_eui: None  # told before a device is removed
 
     async def register(self, asked: Asked) -> Registered:
         """Raises DeviceExists, OrderError (no room), NotFound for the channel, LogFailed and its like."""
@@ -64,7 +65,7 @@ class Registration:
 
     async def register_all(self, asked: Sequence[Asked]) -> list[Registered]:
         """Every one of them, or none: one transaction of the registry and one of the log. Raises as `register`."""
-        async with self._turn:
+        async with self.turn:
             self._check(asked)
             named = [
                 replace(each.config, name=each.config.name or str(each.config.dev_eui)) for each in asked
@@ -86,7 +87,7 @@ class Registration:
                     record = replace(each.record, registered_ns=self.wall_ns())
                     writes += more
                     writes.append(Records.write(config.dev_eui, record))
-                    applies.append(self._applying(config.dev_eui, record, apply))
+                    applies.append(self.applying(config.dev_eui, record, apply))
                     registered.append(Registered(config.dev_eui, thing.thing.id, thing.key, thing.channel_id))
                 await self.hub.log.write(writes)
             except BaseException:
@@ -113,7 +114,9 @@ class Registration:
                 raise DeviceExists(f"{config.dev_eui} comes twice")
             seen.add(config.dev_eui)
 
-    def _applying(self, dev_eui: DevEUI, record: Record, apply: Callable[[], None]) -> Callable[[], None]:
+    def applying(self, dev_eui: DevEUI, record: Record, apply: Callable[[], None]) -> Callable[[], None]:
+        """What to call once a device and its record are durable."""
+
         def both() -> None:
             self.records.put(dev_eui, record)
             apply()
@@ -125,7 +128,7 @@ class Registration:
 
         Sessions go on; keys count from the next join. Raises UnknownDevice, OrderError, NotFound, LogFailed.
         """
-        async with self._turn:
+        async with self.turn:
             device = self.server.device(config.dev_eui)
             registry = self.hub.registry
             if config.codec not in self.codecs():
@@ -153,8 +156,9 @@ class Registration:
 
     async def unregister(self, dev_eui: DevEUI) -> None:
         """Forget a device and its thing; its channel and what was published stay. Raises UnknownDevice, LogFailed."""
-        async with self._turn:
+        async with self.turn:
             thing_id = self.server.device(dev_eui).thing_id
+            self.leaving(dev_eui)
             await self.hub.log.write([*self.server.remove_device(dev_eui), Records.gone(dev_eui)])
             self.records.remove(dev_eui)
             if self.hub.registry.thing(thing_id) is not None:
@@ -165,7 +169,7 @@ class Registration:
 
         Raises OrderError, LogFailed and its like.
         """
-        async with self._turn:
+        async with self.turn:
             if profile.codec not in self.codecs():
                 raise OrderError(f"there is no codec {profile.codec!r}; there are {', '.join(self.codecs())}")
             before = self.profiles.own_profiles
@@ -192,7 +196,7 @@ class Registration:
 
     async def remove_profile(self, name: str) -> None:
         """Raises KeyError, OrderError where it is built in or devices have it, LogFailed and its like."""
-        async with self._turn:
+        async with self.turn:
             before = self.profiles.own_profiles
             writes = self.profiles.remove(self.server, name)
             try:

@@ -20,7 +20,7 @@ KIND = "fluxgate devices"
 VERSION = 1
 MIN_PASSPHRASE = 12
 MAX_PASSPHRASE = 256
-MAX_FILE = 64 << 20  # 10,000 devices with their DevNonces, in base64
+MAX_FILE = 24 << 20  # 10,000 devices with their DevNonces, in base64
 _KEY, _SALT, _NONCE = 32, 16, 12  # bytes
 
 # RFC 9106, 4: the second recommended choice, 64 MiB and three passes; half a second on a small board.

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
+from typing import Any
 
 import msgspec
 
@@ -41,7 +43,7 @@ class RawCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a command: bytes in hex, or named values for the node's codec."""
 
     payload: str | None = None
-    data: dict[str, object] | None = None
+    data: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

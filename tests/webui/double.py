@@ -40,6 +40,10 @@ class GatewayDouble:
         self.devices: dict[str, dict[str, Any]] = {}
         self.frames: list[dict[str, Any]] = []
         self.downlinks: list[dict[str, Any]] = []
+        self.queue: dict[str, Any] = {"device_class": "A", "limit": 16, "queue": [], "receipts": []}
+        self.taken_back: list[str] = []  # ids of orders; "" where it was all of them
+        self.groups: dict[str, dict[str, Any]] = {}
+        self.group_calls: list[tuple[str, Any]] = []
         self.upstream: list[dict[str, Any]] = []
         self.nats: list[dict[str, Any]] = []
         self.findings: list[dict[str, Any]] = []
@@ -85,6 +89,12 @@ class GatewayDouble:
             "data": {"level": 5},
             "records": [{"n": "level", "v": 5.0, "u": "m"}],
             "ms": 0.1,
+        }
+        self.session: dict[str, Any] = {
+            "active": True,
+            "dev_addr": "26011bda",
+            "version": "1.0",
+            "fcnt_up": 9,
         }
         self.broken = False
         self.streams = 0
@@ -156,12 +166,23 @@ class GatewayDouble:
                 route("/lorawan/devices/import", self._closed(self._import), "POST"),
                 route("/lorawan/devices/import/{plan}", self._closed(self._planned), "GET", "POST", "DELETE"),
                 route("/lorawan/devices/{eui}", self._closed(self._device), "GET", "PUT", "DELETE"),
+                route("/lorawan/devices/{eui}/session", self._closed(self._session), "GET", "POST"),
+                route("/lorawan/devices/{eui}/session/move", self._closed(self._session), "DELETE"),
+                route("/lorawan/transfer/export", self._closed(self._sealed), "POST"),
+                route("/lorawan/transfer/import", self._closed(self._arrived), "POST"),
                 route("/lorawan/devices/{eui}/adopt", self._closed(self._adopt), "POST"),
                 route("/lorawan/heard", self._closed(lambda request: JSONResponse({"heard": self.unknown}))),
                 route("/lorawan/profiles", self._closed(self._profiles)),
                 route("/lorawan/profiles/{name}", self._closed(self._profile), "GET", "PUT", "DELETE"),
-                route("/lorawan/devices/{eui}/downlinks", self._closed(self._downlink), "POST"),
+                route("/lorawan/devices/{eui}/downlinks", self._closed(self._downlink), "GET", "POST", "DELETE"),
+                route("/lorawan/devices/{eui}/downlinks/{id}", self._closed(self._downlink), "DELETE"),
+                route("/lorawan/groups", self._closed(self._groups), "GET", "POST"),
+                route("/lorawan/groups/{name}", self._closed(self._group), "GET", "DELETE"),
+                route("/lorawan/groups/{name}/downlinks", self._closed(self._group_order), "POST", "DELETE"),
+                route("/lorawan/groups/{name}/downlinks/{id}", self._closed(self._group_order), "DELETE"),
+                route("/lorawan/groups/{name}/members/{eui}", self._closed(self._member), "PUT", "DELETE"),
                 route("/lorawan/devices/{eui}/mac", self._closed(self._mac), "GET", "POST"),
+                route("/lorawan/devices/{eui}/joins", self._closed(self._joins), "GET", "POST"),
                 route("/lorawan/steering", self._closed(lambda request: JSONResponse(self.steering))),
                 route("/lorawan/diagnosis", self._closed(self._diagnosis)),
                 route("/rawlora/nodes", self._closed(self._simple), "GET", "POST"),
@@ -271,6 +292,27 @@ class GatewayDouble:
             return problem(400, "this AppKey does not fit the join-request heard 20 s ago: compare it")
         return self._added({**body, "dev_eui": request.path_params["eui"]})
 
+    async def _session(self, request: Request) -> Response:
+        if request.method == "POST":
+            return await self._sealed(request)
+        if request.method == "DELETE":
+            self.session = {}
+            return Response(status_code=204)
+        return JSONResponse(self.session)
+
+    async def _sealed(self, request: Request) -> Response:
+        body = await request.json()
+        if body["move"]:
+            self.session = {"active": True, "moved": time.time(), "exported": time.time()}
+        return JSONResponse({"head": {"moved": body["move"]}})
+
+    async def _arrived(self, request: Request) -> Response:
+        body = await request.json()
+        if body["passphrase"] != PASSPHRASE:
+            return problem(400, "wrong passphrase, or the file was changed on its way")
+        arrival = {"dev_eui": "a84041ffff1c3d77", "name": HOSTILE, "joined": True, "warnings": ["no codec"]}
+        return JSONResponse({"received": 1, "arrivals": [arrival]})
+
     async def _label(self, request: Request) -> Response:
         text = (await request.json())["text"]
         if text not in self.labels:
@@ -339,11 +381,49 @@ class GatewayDouble:
         return JSONResponse(self.devices[eui])
 
     async def _downlink(self, request: Request) -> Response:
+        if request.method == "GET":
+            return JSONResponse(self.queue)
+        if request.method == "DELETE":
+            self.taken_back.append(request.path_params.get("id", ""))
+            return Response(status_code=204)
         body = await request.json()
-        if len(body["payload"]) > 100:
+        if len(body.get("payload", "")) > 100:
             return problem(422, "At most 51 bytes at this data rate.")
         self.downlinks.append({"dev_eui": request.path_params["eui"], **body})
         return JSONResponse({"id": str(len(self.downlinks))}, 202)
+
+    async def _groups(self, request: Request) -> Response:
+        if request.method == "GET":
+            return JSONResponse(list(self.groups.values()))
+        body = await request.json()
+        if body["name"] in self.groups:
+            return problem(409, f"there is a group {body['name']} already")
+        self.group_calls.append(("POST", body))
+        self.groups[body["name"]] = {"name": body["name"], "mc_addr": body["mc_addr"]}
+        made = {"name": body["name"], "thing_id": "t-1", "thing_key": "k-1", "channel_id": "c-1"}
+        return JSONResponse(made, 201)
+
+    def _group(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in self.groups:
+            return problem(404, f"there is no group '{name}'")
+        if request.method == "DELETE":
+            del self.groups[name]
+            return Response(status_code=204)
+        return JSONResponse(self.groups[name])
+
+    async def _group_order(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            self.taken_back.append(request.path_params.get("id", ""))
+            return Response(status_code=204)
+        self.group_calls.append(("order", await request.json()))
+        return JSONResponse({"id": "o-1"}, 202)
+
+    def _member(self, request: Request) -> Response:
+        if request.path_params["eui"] not in self.devices:
+            return problem(404, f"{request.path_params['eui']} is not registered: register the device first")
+        self.group_calls.append((request.method, request.path_params["eui"]))
+        return Response(status_code=204)
 
     async def _codecs(self, request: Request) -> Response:
         if request.method == "POST":
@@ -465,6 +545,13 @@ class GatewayDouble:
             return problem(400, self.mac_refusal)
         self.mac_actions.append({"dev_eui": eui, **await request.json()})
         return JSONResponse({"words": "noted"})
+
+    async def _joins(self, request: Request) -> Response:
+        eui = request.path_params["eui"]
+        if request.method == "POST":
+            minutes = (await request.json())["restart_minutes"]
+            self.joins[eui]["restart_until"] = time.time() + 60 * minutes if minutes else None
+        return JSONResponse(self.joins[eui])
 
     def _frames(self, request: Request) -> Response:
         after = int(request.query_params.get("after", 0))

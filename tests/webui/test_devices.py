@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.webui.double import HOSTILE, GatewayDouble, Visitor
+from tests.webui.double import HOSTILE, PASSPHRASE, GatewayDouble, Visitor
 from webui.pages import device_import
 
 COLD_ROOM = "a84041ffff1c3d5e"
@@ -414,3 +414,70 @@ def test_a_bad_field_of_a_profile_is_named(person: Visitor, field: str, typed: s
     person.get("/devices/profiles/add")
     assert person.post("/devices/profiles/add", {"name": "meter", field: typed}).status_code == 422
     assert words in person.page
+
+
+# -- sessions on the move
+
+
+def test_a_device_is_moved_with_a_sealed_file_and_taken_back(person: Visitor, site: GatewayDouble) -> None:
+    path = f"/devices/{COLD_ROOM}/session"
+    person.get(path)
+    assert "26011bda" in person.page
+    fields = {"passphrase": PASSPHRASE, "again": PASSPHRASE, "do": "move"}
+    answer = person.post(path, fields)
+    assert answer.status_code == 200
+    assert f'filename="device-{COLD_ROOM}.json"' in answer.headers["Content-Disposition"]
+    assert answer.get_json()["head"]["moved"]
+    person.get(path)
+    assert "It is not answered here." in person.page
+    assert person.post(f"{path}/take-back").status_code == 303
+    assert site.session == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"passphrase": "short", "again": "short"}, "At least 12 characters"),
+        ({"passphrase": PASSPHRASE, "again": "x"}, "not the same"),
+    ],
+)
+def test_a_weak_or_mistyped_passphrase_is_told(
+    person: Visitor, site: GatewayDouble, fields: dict[str, str], words: str
+) -> None:
+    for path in (f"/devices/{COLD_ROOM}/session", "/devices/transfer"):
+        person.get(path)
+        to = path if "transfer" not in path else "/devices/transfer/export"
+        assert person.post(to, fields).status_code == 422
+        assert words in person.page
+        assert PASSPHRASE not in person.page
+
+
+def test_a_copy_that_is_heard_here_too_is_warned_of(person: Visitor, site: GatewayDouble) -> None:
+    site.session |= {"both": True, "exported": time.time()}
+    person.get(f"/devices/{COLD_ROOM}/session")
+    assert "both answer it" in person.page
+
+
+def test_a_whole_site_goes_and_comes_in_one_file(person: Visitor, double: GatewayDouble) -> None:
+    person.get("/devices/transfer")
+    answer = person.post("/devices/transfer/export", {"passphrase": PASSPHRASE, "again": PASSPHRASE})
+    assert 'filename="site.json"' in answer.headers["Content-Disposition"]
+    file = answer.get_data()
+
+    def receive(data: bytes, words: str) -> Any:
+        person.get("/devices/transfer")
+        return person.post(
+            "/devices/transfer/import",
+            {"file": (io.BytesIO(data), "site.json"), "opening": words},
+            content_type="multipart/form-data",
+        )
+
+    assert receive(file, "wrong").status_code == 422
+    assert 'id="opening-error">Wrong passphrase' in person.page
+    assert receive(b"x", PASSPHRASE).status_code == 422
+    assert "Choose the file" in person.page
+    assert receive(file, "").status_code == 422
+    assert receive(file, PASSPHRASE).status_code == 200
+    assert "1\u00a0device received." in person.page
+    assert "goes on without a join" in person.page
+    assert "<script>alert" not in person.page
