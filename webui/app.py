@@ -30,6 +30,7 @@ from webui.pages import (
     downlinks,
     groups,
     home,
+    joins,
     mac,
     more,
     people,
@@ -75,7 +76,7 @@ def create_app(config: WebuiConfig) -> Flask:
         *(account, claim, devices, diagnosis, home, mac, more, radio, upstream),
         *(codecs, device_heard, device_import, device_profiles, device_session, simple),
         *(people, policies),
-        *(downlinks, groups),
+        *(downlinks, groups, joins),
     ):
         app.register_blueprint(pages.blueprint)
 

@@ -16,6 +16,7 @@ import msgspec
 from webui.errors import GatewayDown, Refused, SignedOut
 from webui.findings import Finding, Findings
 from webui.hardware import Hardware, Scan
+from webui.joins import Joins
 from webui.macs import Done, Mac, Steering
 from webui.simple import SimpleNodes
 
@@ -324,6 +325,13 @@ class Gateway:
     def mac_action(self, dev_eui: str, body: dict[str, Any]) -> str:
         """What it comes to, in words."""
         return self._ask(Done, "POST", f"/lorawan/devices/{dev_eui}/mac", body).words
+
+    def joins(self, dev_eui: str) -> Joins:
+        return self._ask(Joins, "GET", f"/lorawan/devices/{dev_eui}/joins")
+
+    def allow_nonce_restart(self, dev_eui: str, minutes: int) -> None:
+        """0 takes the leave back."""
+        self._send("POST", f"/lorawan/devices/{dev_eui}/joins", {"restart_minutes": minutes})
 
     def steering(self) -> Steering:
         return self._ask(Steering, "GET", "/lorawan/steering")

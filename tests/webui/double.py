@@ -80,6 +80,7 @@ class GatewayDouble:
         self.asked: list[dict[str, str]] = []  # queries for devices
         self.changes: list[dict[str, Any]] = []  # of devices
         self.macs: dict[str, dict[str, Any]] = {}
+        self.joins: dict[str, dict[str, Any]] = {}
         self.mac_actions: list[dict[str, Any]] = []
         self.mac_refusal = ""
         self.steering: dict[str, Any] = {"mode": "off", "region": "EU868"}
