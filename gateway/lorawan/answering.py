@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from gateway.lorawan import mac, orderstore, store
+from gateway.lorawan import mac, macstore, orderstore, store
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.device import Device, Order, OrderState, Session
 from gateway.lorawan.frames import MAX_FCNT, MAX_FOPTS, DataFrame, build_downlink
@@ -72,7 +72,8 @@ class Answerer:
             longer = fopts + mac.encode(block)
             if len(longer) <= MAX_FOPTS and any(_fits(window, longer, order) for window in windows):
                 fopts = longer
-                self._mac.asked(session, block, now)
+                if self._mac.asked(session, block, now):
+                    result.writes.append(macstore.agreed(session))
                 result.notes.append(f"asks {', '.join(command.name for command in block)}")
         if not (frame.confirmed or frame.adr_ack_req or fopts or order or session.mac.owes_downlink):
             return result

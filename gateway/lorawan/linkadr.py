@@ -59,7 +59,8 @@ def wish(context: Context, frame: DataFrame, rx: RxPacket, now: Instant) -> Pend
     mask = context.plan.mask(state.channels, target[DATA_RATE])
     fcnt = session.fcnt_up or 0
     fresh = context.plan.narrow and frame.adr and (frame.adr_ack_req or fcnt - state.proof_fcnt >= KEEP_ALIVE)
-    if target == current and mask == state.channels.enabled and not fresh and not state.refresh:
+    told_again = fresh or state.refresh or KEY in state.unsure
+    if target == current and mask == state.channels.enabled and not told_again:
         return None
     commands = block(context, *target, mask, adr_on=frame.adr)
     if commands is None:

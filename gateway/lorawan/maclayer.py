@@ -219,8 +219,8 @@ class MacLayer:
             )
         return blocks
 
-    def asked(self, session: Session, block: tuple[mac.Command, ...], now: Instant) -> None:
-        """`block` went into a downlink."""
+    def asked(self, session: Session, block: tuple[mac.Command, ...], now: Instant) -> bool:
+        """`block` went into a downlink; whether that is to be stored: it may be obeyed and its answer lost."""
         state = session.mac
         words = "; ".join(filter(None, map(mac.fields_in_words, block)))
         entry = state.note(TraceEntry(now.wall_ns, False, block[0].name, words, "waits for an answer"))
@@ -230,8 +230,12 @@ class MacLayer:
                 pending.asked_fcnt, pending.asked_ns, pending.entry = session.fcnt_up or 0, now.wall_ns, entry
                 if pending.attempts > 1:
                     entry.outcome = f"waits for an answer, sent for the {_nth(pending.attempts)} time"
-                return
+                if pending.key in state.unsure or pending.key == FORCE_REJOIN:
+                    return False
+                state.unsure |= {pending.key}
+                return True
         session.device.status_due_ns = now.mono_ns + STATUS_RETRY_NS
+        return False
 
     def answered_with(self, session: Session, command: mac.Command, now: Instant) -> None:
         """This answer to the device went into a downlink."""
@@ -322,6 +326,7 @@ class MacLayer:
             heard.notes.append(f"{answer.name} {'repeated' if repeated else 'without a request'}")
             return
         state.answered = {**state.answered, answer.CID: fcnt}
+        state.unsure -= {pending.key}
         state.proof_fcnt = fcnt
         refused = settle(session, pending.commands[0], answer)
         trouble = f"{refused} refused" if refused else ""
@@ -341,6 +346,7 @@ class MacLayer:
             heard.notes.append("LinkADRAns without a request")
             return
         state.proof_fcnt = session.fcnt_up or 0
+        state.unsure -= {pending.key}
         accepted, words = linkadr.settle(self.context(session), pending, answers)
         self._close(session, pending, "" if accepted else words)
         heard.agreed = True

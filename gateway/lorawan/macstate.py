@@ -21,6 +21,7 @@ from gateway.lorawan.profile import DeviceClass, Profile
 
 ADR_HISTORY = 20  # uplinks whose best SNR counts
 MAX_TRACE = 64  # entries: days of a device that is as it should be, an hour of one that refuses everything
+MAX_UNSURE = 64  # more kinds of requests than there are, channels included
 MAX_DECISIONS = 20  # of ADR, kept for the page
 NEVER = 1 << 62  # an FCntUp that no session reaches
 
@@ -53,6 +54,9 @@ class Agreed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     max_dr: _Nibble | None = None
     max_tx_power: _Nibble | None = None
     orders: dict[str, int] = {}  # a Struct copies an empty default
+    unsure: tuple[
+        Annotated[str, Meta(max_length=32)], ...
+    ] = ()  # of asked and never answered; at most MAX_UNSURE
 
 
 @dataclass(slots=True)
@@ -104,6 +108,7 @@ class Rest:
 
 _EMPTY: dict[str, Any] = {}  # never written to: a state makes a dict of its own at its first entry
 _UNANSWERED: dict[int, int] = {}
+_SURE: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -130,6 +135,7 @@ class MacState:
 
     pending: dict[str, Pending] = field(default_factory=lambda: _EMPTY)  # in the order they were asked
     rests: dict[str, Rest] = field(default_factory=lambda: _EMPTY)
+    unsure: frozenset[str] = _SURE  # asked and not answered: the device may have obeyed, or not
     answered: dict[int, int] = field(default_factory=lambda: _UNANSWERED)  # FCntUp of the last answer, by CID
     trace: deque[TraceEntry] | None = None  # oldest first
     decisions: deque[Decision] | None = None
@@ -172,6 +178,7 @@ class MacState:
             max_dr=self.max_dr,
             max_tx_power=self.max_tx_power,
             orders=dict(self.orders),
+            unsure=tuple(sorted(self.unsure)),
         )
 
     def restore(self, exported: Mapping[str, Any]) -> None:
@@ -195,6 +202,7 @@ class MacState:
         for name in _SAME_NAME:
             setattr(self, name, getattr(agreed, name))
         self.orders = dict(agreed.orders)
+        self.unsure = frozenset(agreed.unsure[:MAX_UNSURE])
         self.stored = True
         self.look_again()
 

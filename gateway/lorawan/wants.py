@@ -182,28 +182,29 @@ def reported(context: Context) -> dict[str, Value]:
 
 def requests(context: Context) -> Iterator[Pending]:
     """The requests before LinkADRReq: receive windows, and channels that are to be added."""
-    want, have = wanted(context), reported(context)
+    want, have, unsure = wanted(context), reported(context), context.state.unsure
     for name in ("rx_params", "rx_timing"):
-        if want[name] != have[name]:
+        if want[name] != have[name] or name in unsure:
             yield Pending(name, _commands(name, want[name]), want[name])
     for index, value in _channels_wanted(context).items():
         name = f"channel {index}"
-        if have.get(name) != value:
+        if have.get(name) != value or name in unsure:
             yield Pending(name, _new_channel(index, value), value)
 
 
 def later_requests(context: Context) -> Iterator[Pending]:
     """Those after LinkADRReq: channels that are to go, and the rest."""
     want, have, table = wanted(context), reported(context), context.state.channels
-    keep = _channels_wanted(context)
-    for index in sorted(set(table.added) - set(keep)):
+    keep, unsure = _channels_wanted(context), context.state.unsure
+    doubtful = {index for index in range(table.defaults, MAX_DYNAMIC) if f"channel {index}" in unsure}
+    for index in sorted({*table.added, *doubtful} - set(keep)):
         if table.enabled & ~(1 << index):  # a device never gives up its only channel
             yield Pending(f"channel {index}", _new_channel(index, (0, 0, 0)), (0, 0, 0))
     for name, value in want.items():
-        if name.startswith("RX1 of") and have.get(name) != value:
+        if name.startswith("RX1 of") and (have.get(name) != value or name in unsure):
             yield Pending(name, _commands(name, value), value)
     for name in ("tx_params", "duty_cycle", "adr_params", "rejoin_params", "ping_slot", "beacon"):
-        if name in want and want[name] != have.get(name):
+        if name in want and (want[name] != have.get(name) or name in unsure):
             yield Pending(name, _commands(name, want[name]), want[name])
     kind = context.state.force_rejoin
     if kind is not None and context.knows(mac.ForceRejoinReq):
@@ -238,7 +239,8 @@ def _dl_wanted(context: Context) -> dict[int, int]:
         if name.startswith(DL_CHANNEL)
     }
     # A channel whose order is gone gets its own frequency back.
-    moved.update((i, table.freq_hz(i) or 0) for i in table.dl_freq if i not in moved)
+    told = {*table.dl_freq, *(i for i in table if f"RX1 of channel {i}" in context.state.unsure)}
+    moved.update((i, table.freq_hz(i) or 0) for i in told if i not in moved)
     return {i: hz for i, hz in sorted(moved.items()) if table.freq_hz(i) is not None}
 
 
