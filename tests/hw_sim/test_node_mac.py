@@ -6,7 +6,9 @@ import pytest
 
 from gateway.lorawan import mac
 from gateway.lorawan.errors import MacError
-from hw_sim.node_mac import ADR_ACK_DELAY, ADR_ACK_LIMIT, Channel, MacState
+from gateway.lorawan.profile import Version
+from hw_sim.node_channels import Channel
+from hw_sim.node_mac import ADR_ACK_DELAY, ADR_ACK_LIMIT, MacState
 from radio.regions import get_region
 
 EU868, US915 = get_region("EU868"), get_region("US915")
@@ -160,3 +162,157 @@ def test_no_commands_whatever_they_ask_leave_a_device_without_a_channel() -> Non
                 device.rx1(channel, device.dr)
             assert device.channels()
             device.rx2()
+
+
+# -- by version ----------------------------------------------------------------------------------------
+
+
+def versioned(version: str, region=EU868, dr: int = 5, *, adr: bool = True) -> MacState:
+    return MacState(region, dr, adr=adr, version=Version(version))
+
+
+@pytest.mark.parametrize(
+    ("command", "since"),
+    [
+        pytest.param(mac.DlChannelReq(0, 869_525_000), "1.0.2", id="DlChannelReq"),
+        pytest.param(mac.ADRParamSetupReq(5, 4), "1.1", id="ADRParamSetupReq"),
+        pytest.param(mac.RejoinParamSetupReq(3, 4), "1.1", id="RejoinParamSetupReq"),
+    ],
+)
+def test_a_command_of_a_later_version_is_unknown_and_so_is_what_follows(
+    command: mac.Command, since: str
+) -> None:
+    for version in Version:
+        device = versioned(version)
+        got = answers(device, mac.DutyCycleReq(0), command, mac.DevStatusReq())
+        names = [answer.name for answer in got]
+        if version < since:
+            assert names == ["DutyCycleAns"]
+            assert len(device.unanswered) == 2
+        else:
+            assert {"DutyCycleAns", "DevStatusAns"} < set(names)
+
+
+def test_fifteen_means_keep_from_1_0_4_on_and_is_refused_before() -> None:
+    keep = mac.LinkADRReq(mac.KEEP, mac.KEEP, 0b111)
+    for version in ("1.0.4", "1.1"):
+        assert answers(versioned(version), keep) == (mac.LinkADRAns(),)
+    (refused,) = answers(versioned("1.0.3"), keep)
+    assert refused == mac.LinkADRAns(data_rate_ok=False, power_ok=False)
+
+
+def test_a_device_without_adr_takes_each_request_of_a_block_by_itself() -> None:
+    device = versioned("1.0.3", US915, 3, adr=False)
+    block = (mac.LinkADRReq(3, 0, 0, ch_mask_cntl=7), mac.LinkADRReq(3, 0, 0xFF00, ch_mask_cntl=0))
+    got = answers(device, *block)
+    assert not got[0].ch_mask_ok  # type: ignore[attr-defined]
+    assert got[1] == mac.LinkADRAns()
+    assert len(freqs(device)) == 56  # eight of the first sixteen went off, the rest stayed
+
+
+def test_1_1_refuses_a_second_block_in_one_downlink() -> None:
+    one, other = mac.LinkADRReq(5, 1, 0b001), mac.LinkADRReq(4, 2, 0b010)
+    device = versioned("1.1")
+    got = answers(device, one, mac.DevStatusReq(), other)
+    assert got[0] == mac.LinkADRAns()
+    assert got[-1] == mac.LinkADRAns(False, False, False)
+    assert device.dr == 5
+    assert versioned("1.0.4").version < "1.1"
+
+
+def test_us915_refuses_fewer_than_two_narrow_channels_unless_it_sends_wide() -> None:
+    def block(dr: int, mask: int, wide: int) -> tuple[mac.LinkADRReq, ...]:
+        return mac.LinkADRReq(dr, 0, wide, ch_mask_cntl=7), mac.LinkADRReq(dr, 0, mask)
+
+    for dr, mask, wide, ok in ((3, 0b1, 0, False), (3, 0b11, 0, True), (4, 0, 0b1, True)):
+        device = versioned("1.0.3", US915, 3)
+        got = answers(device, *block(dr, mask, wide))
+        assert all(answer.ch_mask_ok for answer in got) == ok  # type: ignore[attr-defined]
+
+
+def test_us915_takes_blocks_of_eight_by_control_five() -> None:
+    device = versioned("1.0.3", US915, 3)
+    assert answers(device, mac.LinkADRReq(3, 0, 0b10, ch_mask_cntl=5)) == (mac.LinkADRAns(),)
+    assert freqs(device) == [902_300_000 + 200_000 * index for index in range(8, 16)]
+    device.dr = 4
+    assert freqs(device) == [904_600_000]
+
+
+def test_a_cflist_of_masks_is_taken_from_1_0_3_on_and_a_list_of_the_other_type_by_nobody() -> None:
+    masks = (
+        (0).to_bytes(2, "little")
+        + (0xFF).to_bytes(2, "little")
+        + bytes(4)
+        + (0b100).to_bytes(2, "little")
+        + bytes(5)
+        + b"\x01"
+    )
+    for version, count in (("1.0.2", 64), ("1.0.3", 8), ("1.1", 8)):
+        device = versioned(version, US915, 3)
+        device.add_cflist(masks)
+        assert len(freqs(device)) == count
+    europe = versioned("1.1")
+    europe.add_cflist(masks)
+    assert len(freqs(europe)) == 3
+
+
+def test_tx_param_setup_is_obeyed_where_it_belongs_and_repeated_until_heard() -> None:
+    asia = get_region("AS923-1")
+    device = versioned("1.0.3", asia, 2)
+    assert (device.uplink_dwell, device.room) == (True, 11)
+    assert answers(device, mac.TxParamSetupReq(False, False, 3)) == (mac.TxParamSetupAns(),)
+    assert (device.uplink_dwell, device.room, device.eirp_dbm) == (False, asia.max_payload(2), 13)
+    assert mac.parse_uplink(device.take_fopts()) == (mac.TxParamSetupAns(),)
+    device.heard((), 5.0, class_a=False)  # class C: the network may not have heard it yet
+    assert mac.parse_uplink(device.take_fopts()) == (mac.TxParamSetupAns(),)
+    device.heard((), 5.0)
+    assert device.take_fopts() == b""
+    assert answers(versioned("1.0.3"), mac.TxParamSetupReq(True, True, 3)) == ()
+
+
+def test_a_device_under_the_dwell_limit_backs_off_no_further_than_it_can_speak() -> None:
+    device = versioned("1.0.4", get_region("AS923-1"), 3)
+    for _ in range(ADR_ACK_LIMIT + 10 * ADR_ACK_DELAY):
+        device.count_uplink()
+    assert device.dr == 2
+
+
+def test_indications_are_said_until_they_are_confirmed() -> None:
+    device = versioned("1.1")
+    device.indicate(mac.RekeyInd())
+    device.indicate(mac.DeviceModeInd(mac.CLASS_C))
+    said = (mac.RekeyInd(), mac.DeviceModeInd(mac.CLASS_C))
+    for _ in range(2):
+        assert mac.parse_uplink(device.take_fopts()) == said
+    device.heard((mac.RekeyConf(),), 5.0)
+    assert mac.parse_uplink(device.take_fopts()) == said[1:]
+    assert not device.indicates(mac.RekeyInd)
+    device.heard((mac.DeviceModeConf(mac.CLASS_C),), 5.0)
+    assert device.take_fopts() == b""
+
+
+def test_adr_param_setup_moves_the_limits() -> None:
+    device = versioned("1.1")
+    assert answers(device, mac.ADRParamSetupReq(3, 2)) == (mac.ADRParamSetupAns(),)
+    asked = [device.count_uplink() for _ in range(12)]
+    assert asked == [False] * 7 + [True] * 5
+    assert device.dr == 4
+
+
+def test_class_b_settings_are_checked_and_kept() -> None:
+    device = versioned("1.0.4")
+    got = answers(
+        device,
+        mac.PingSlotChannelReq(869_525_000, 3),
+        mac.BeaconFreqReq(869_525_000),
+        mac.PingSlotInfoAns(),
+    )
+    assert got == (mac.PingSlotChannelAns(), mac.BeaconFreqAns())
+    assert (device.ping_slot, device.beacon_hz, device.ping_slots_agreed) == (
+        mac.PingSlotChannelReq(869_525_000, 3),
+        869_525_000,
+        True,
+    )
+    wrong = answers(device, mac.PingSlotChannelReq(915_000_000, 9), mac.BeaconFreqReq(915_000_000))
+    assert wrong == (mac.PingSlotChannelAns(False, False), mac.BeaconFreqAns(False))
+    assert device.ping_slot == mac.PingSlotChannelReq(869_525_000, 3)
