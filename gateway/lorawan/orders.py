@@ -346,7 +346,7 @@ def attempts_of(device: Device) -> int:
 
 def device_class(device: Device) -> DeviceClass:
     """A device of 1.0.x is of its profile's class; one of 1.1 as well, until it says another (DeviceModeInd)."""
-    told = None if device.session is None else getattr(device.session.mac, "device_class", None)
+    told = None if device.session is None else device.session.mac.device_class
     return device.profile.device_class if told is None else told
 
 
