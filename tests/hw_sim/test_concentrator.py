@@ -1,5 +1,7 @@
 """A concentrator on the air: eight channels, all spreading factors, few demodulators, one transmitter."""
 
+from dataclasses import replace
+
 import pytest
 
 from hw_sim.air import Air
@@ -362,3 +364,29 @@ def test_a_power_beyond_the_amplifier_is_told() -> None:
     forwarder.receive(gwmp.encode(gwmp.PullResp(5, tx)))
     assert out[-1][0] == gwmp.TxAck(5, EUI, warn=TxError.TX_POWER, value=20)
     assert bench.order(imme=True, tmst=None) is TxError.NONE
+
+
+# -- a lossy air ---------------------------------------------------------------------------------------
+
+
+def test_a_share_of_frames_is_destroyed_for_everybody_alike() -> None:
+    kernel = Kernel(seed=3)
+    air = Air(kernel, replace(CALM, loss=0.25))
+    plan = ConcentratorPlan(channels_hz=CHANNELS, crc_errors=True)
+    heard: dict[str, list[RxPacket]] = {"one": [], "two": []}
+    for name, frames in heard.items():
+        SimConcentrator(kernel, air, name, plan, frames.extend)
+    simulated = SX1276(kernel, "sender")
+    air.add(simulated, 100.0)
+    chip = Chip(DirectBus(simulated))
+    chip.start()
+    chip.set_mode(Mode.STDBY)
+    for number in range(400):
+        chip.configure_transmit(Settings(868_100_000, SF7), Power(14), number.to_bytes(2))
+        chip.clear_flags(Irq(0xFF))
+        chip.command(Mode.TX)
+        kernel.run_until(kernel.now_ns + 100 * MS)
+    damaged = {name: [i for i, rx in enumerate(frames) if rx.stat < 0] for name, frames in heard.items()}
+    assert damaged["one"] == damaged["two"]
+    assert 70 <= len(damaged["one"]) <= 130
+    assert len(heard["one"]) == 400

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from gateway.lorawan import frames, mac
+from gateway.lorawan import crypto, frames, mac
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.frames import JoinReqType
 from gateway.lorawan.orders import NEVER_NS
@@ -582,3 +582,39 @@ def test_class_b_goes_on_for_a_while_without_beacons_and_then_says_so(make_field
     assert field.node.counters.beacons_missed >= 6
     field.run(57 * 128)
     assert not field.node.in_class_b
+
+
+def test_whatever_comes_down_damaged_is_refused_and_nothing_else_escapes() -> None:
+    rng = random.Random(11)
+    config = NodeConfig(name="n", dev_eui=EUI, version=Version.V1_1, app_key=KEY, nwk_key=NWK_KEY)
+    joining = JoinState(config, rng)
+    request = joining.request()
+    js_int_key, _ = crypto.join_server_keys(NWK_KEY, EUI)
+    accept = frames.JoinAccept(3, frames.NetID(0), DevAddr(7), 0, 0, 1, opt_neg=True)
+    accepted = frames.build_join_accept(
+        NWK_KEY, accept, js_int_key=js_int_key, join_eui=joining.join_eui, dev_nonce=request.nonce
+    )
+    session = joining.accept(request, joining.open(request, accepted))
+    group = GroupSession(SIRENS)
+    down = frames.build_downlink(
+        session._crypto, session.dev_addr, 5, fport=2, payload=b"hello", fopts=b"\x06", confirmed=True
+    )
+    shout = frames.build_downlink(group._crypto, SIRENS.dev_addr, 5, fport=3, payload=b"all")
+    targets = [(session.open, down), (group.open, shout), (partial(joining.peek, request), accepted)]
+    for opens, good in targets:
+        opens(good)
+    escaped = 0
+    for _ in range(6000):
+        opens, good = rng.choice(targets)
+        bad = bytearray(good)
+        for _ in range(rng.randint(1, 3)):
+            bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
+        cut = bytes(bad[: rng.randint(0, len(bad))]) if rng.random() < 0.3 else bytes(bad)
+        if cut == good:
+            continue
+        try:
+            opens(cut)
+        except frames.FrameError:
+            continue
+        escaped += 1
+    assert escaped == 0
