@@ -128,6 +128,14 @@ class Commands:
         )  # what is before may have been carried out in another life
         self.close = hub_log.on_commit(self._committed)
 
+    def metrics(self) -> dict[str, float]:
+        """Counters for /metrics."""
+        return {
+            "fluxgate_commands_accepted_total": self.accepted,
+            "fluxgate_commands_refused_total": self.refused,
+            "fluxgate_commands_repeated_total": self.repeated,
+        }
+
     async def run(self) -> None:
         """Carry out what the doors have no time to wait for; runs until cancelled."""
         while True:

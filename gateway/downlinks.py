@@ -61,6 +61,7 @@ class Downlinks:
     ) -> None:
         self.transmitter: Transmitter | None = None
         self.changed: Callable[[], None] = _nothing
+        self.receipts = 0
         self.denied = 0  # receipts: the device's thing may not publish on its channel
         self.lost = 0  # changes that the log had no room for
         self.elsewhere = 0  # downlinks tried through a further gateway
@@ -72,6 +73,16 @@ class Downlinks:
         self._clock = clock
         self._turns = turns
         self._boot = boot
+
+    def metrics(self) -> dict[str, float]:
+        """Counters for /metrics."""
+        return {
+            "fluxgate_downlink_receipts_total": self.receipts,
+            "fluxgate_downlink_receipts_denied_total": self.denied,
+            "fluxgate_downlink_changes_lost_total": self.lost,
+            "fluxgate_downlink_elsewhere_total": self.elsewhere,
+            "fluxgate_downlinks_waiting": self._server.orders_waiting,
+        }
 
     # From the server
 
@@ -160,6 +171,7 @@ class Downlinks:
         messages: list[Message] = []
         writes: Writes = []
         self.changed()
+        self.receipts += len(told)
         for receipt in told:
             writes += orderstore.kept(receipt)
             if (message := self._message(receipt)) is not None:

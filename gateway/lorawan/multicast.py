@@ -204,6 +204,11 @@ class Groups:
             self._end(group, order, due, now, why)
         return due
 
+    @property
+    def waiting(self) -> int:
+        """Orders of all groups."""
+        return len(self._by_order)
+
     def __contains__(self, order_id: str) -> bool:
         return order_id in self._by_order
 

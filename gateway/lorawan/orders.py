@@ -57,6 +57,9 @@ class Orders:
         self.acked = 0
         self.dropped = 0
 
+    def __len__(self) -> int:
+        return len(self._by_id)
+
     def __contains__(self, order_id: str) -> bool:
         return order_id in self._by_id
 

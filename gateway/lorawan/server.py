@@ -181,6 +181,11 @@ class NetworkServer(Enrolment):
         order_id = order_id or self._answerer.new_id()
         return self.groups.queue(name, order_id, fport, payload, now, priority=priority, ttl_s=ttl_s)
 
+    @property
+    def orders_waiting(self) -> int:
+        """Of all devices and groups."""
+        return len(self._orders) + self.groups.waiting
+
     def knows_order(self, order_id: str) -> bool:
         """Whether an order of that id waits, for a device or a group."""
         return order_id in self._orders or order_id in self.groups

@@ -67,6 +67,19 @@ def test_numbers_are_those_of_the_code() -> None:
         assert value, words
 
 
+def test_every_counter_is_named(site: Any) -> None:
+    async def main() -> None:
+        async with site() as s:
+            await s.claim()
+            shown = (await s.api.get("/metrics")).text
+            counted = re.findall(
+                r"^(fluxgate_(?:downlink|commands)_\w+|fluxgate_downlinks_waiting) ", shown, re.MULTILINE
+            )
+            assert set(first_cells("| Counter |")) == set(counted)
+
+    asyncio.run(main())
+
+
 async def line_with(output: asyncio.StreamReader, start: str) -> str:
     """The next line that begins like this."""
     async with asyncio.timeout(20):
