@@ -96,3 +96,9 @@ def test_evidence_is_told_with_units() -> None:
         ("Late by", "350 ms"),
         ("Regions", "EU868, IN865"),
     ]
+
+
+def test_a_refused_frame_of_a_device_leads_to_what_to_do(visitor: Visitor, found: GatewayDouble) -> None:
+    found.heard("rejected", dev_eui=COLD_ROOM, reason="bad_mic", datr="SF7BW125", snr_db=8.0, rssi_dbm=-80)
+    visitor.get("/radio")
+    assert f'href="/devices/{COLD_ROOM}/diagnosis">What to do' in visitor.page
