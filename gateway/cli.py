@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from gateway import __version__, cli_radio, cli_sim
+from gateway import __version__, cli_radio, cli_rest, cli_sim
 from gateway import config as configuration
 from gateway.cli_common import ConfigOption, fail, load
 from gateway.errors import StartFailed
@@ -22,12 +22,12 @@ app = typer.Typer(
     help="LoRa end-to-end gateway: radio, LoRaWAN server, broker and store, relay, admin pages.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 config_app = typer.Typer(help="Show and check the configuration file.", no_args_is_help=True)
 app.add_typer(cli_radio.app, name="radio")
 app.add_typer(cli_sim.app, name="sim")
 app.add_typer(config_app, name="config")
+cli_rest.add_to(app)
 
 
 def main() -> None:
