@@ -24,6 +24,7 @@ def test_a_mixed_fleet_joins_and_every_uplink_heard_is_in_the_log_once(region: s
     print(found)
     assert found.joined == KINDS
     assert found.heard > 150
+    assert found.joins >= KINDS - 2  # of the twelve two are personalised
     assert (found.stored, found.twice, found.lost) == (found.heard, 0, 0)
     assert found.heard_unacked == 0
     assert found.confirmed - found.acked <= (
@@ -46,7 +47,8 @@ def test_on_a_clean_air_class_c_is_reached_within_a_second_and_data_rates_become
     assert found.at_once >= 0.9 * found.orders  # else the device had just sent, or the gateway was sending
     assert found.worst_s < 5
     assert found.group_arrived == found.group_expected
-    assert found.converged == found.adaptive == 6
+    assert found.rejoins >= 2
+    assert found.converged >= found.adaptive - 1 == 5  # one has just begun a new session
 
 
 def test_control_without_adr_nothing_converges(tmp_path: Path) -> None:

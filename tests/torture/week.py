@@ -100,12 +100,13 @@ class = "{klass}"
 activation = "{activation}"
 {own_channels(region, activation)}
 periodicity = {PERIODICITY}
+{f"rejoin_every_s = {days * DAY_S * 0.45}" if (version, klass, activation) == ("1.1", "A", "otaa") else ""}
 sf = 10
 radius_m = {radius_m}
 interval_s = [600, 1200]
 confirmed_share = 0.33
 first_s = [1, 600]
-power_losses_s = {losses if number % 5 == 2 else "[]"}{group}"""
+power_losses_s = {losses if number % 5 == 3 else "[]"}{group}"""
         )
     return parse("\n".join(parts), f"{region}.toml")
 
@@ -208,6 +209,8 @@ class Findings:
     region: str
     devices: int
     joined: int
+    joins: int
+    rejoins: int
     uplinks: int
     heard: int
     stored: int
@@ -238,6 +241,7 @@ class Findings:
             self.region,
             str(self.devices),
             str(self.joined),
+            f"{self.joins}+{self.rejoins}",
             str(self.uplinks),
             str(self.heard),
             str(self.stored),
@@ -258,6 +262,7 @@ HEAD = [
     "region",
     "devices",
     "joined",
+    "joins+rejoins",
     "uplinks",
     "heard",
     "stored",
@@ -319,6 +324,8 @@ def findings(world: RegionWorld, seconds: float) -> Findings:
         region=world.scenario.region,
         devices=len(nodes),
         joined=sum(node.joined for node in nodes),
+        joins=sum(each.joins for each in counters),
+        rejoins=sum(each.rejoins for each in counters),
         uplinks=sum(each.uplinks for each in counters),
         heard=len(world.book.heard),
         stored=logged.total(),
