@@ -88,6 +88,8 @@ class Uplinks:
             return
         outcome = self.server.handle(rx, eui, now)
         self.diagnoser.outcome(outcome, eui, now)
+        if others and outcome.downlink is not None:
+            self.downlinks.heard_by(outcome.downlink, rx, by_gateway(Heard(rx, eui), others)[1:], now)
         if type(outcome) is Uplink:
             self._uplink(outcome, eui, others)
         elif type(outcome) is Joined:
@@ -124,8 +126,6 @@ class Uplinks:
         if others:
             gateways = by_gateway(Heard(uplink.rx, eui), others)
             uplink.device.gateways = tuple(each.eui for each in gateways)
-            if uplink.downlink is not None:
-                self.downlinks.heard_by(uplink.downlink, uplink.rx, gateways[1:], uplink.at)
         publisher = self.publisher
         if publisher.codecs.later or self.turns:  # neither, on most gateways
             if (codec := publisher.later(uplink)) is not None:

@@ -99,6 +99,7 @@ class Enrolment:
                 return  # it was removed while the writes were under way
             device.config = config
             device.profile = self._profiles.get(config.profile, DEFAULT)
+            self._orders.reclassed(device)
             device.problem = ""
             if fresh is not None:
                 if device.session is not None:
@@ -212,6 +213,7 @@ class Enrolment:
         self._profiles = profiles
         for device in self._devices.values():
             device.profile = profiles.get(device.config.profile, DEFAULT)
+            self._orders.reclassed(device)
 
     def device_profile(self, dev_eui: int) -> Profile:
         """Raises UnknownDevice."""

@@ -71,6 +71,11 @@ class Orders:
         if device.orders:
             self._changed(device, _START)
 
+    def reclassed(self, device: Device) -> None:
+        """The device has another profile, and perhaps another class: what waits may go at other times now."""
+        if device.orders:
+            self._changed(device, _START)
+
     def forget(self, device: Device) -> None:
         """The device is gone, with its orders and their rows."""
         for order in device.orders:

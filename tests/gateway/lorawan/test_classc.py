@@ -201,6 +201,18 @@ def test_a_device_of_class_a_is_sent_nothing_unasked(joined):
     assert network.wait(86_400) == []
 
 
+def test_a_device_that_becomes_one_of_class_c_is_sent_what_waits(joined):
+    network, node = joined
+    order = network.queue(node)
+    assert network.wait(60) == []
+    device = network.server.registered(node.dev_eui)
+    network.server.use_profiles({"siren": SIREN})
+    _, apply = network.server.change_device(replace(device.config, profile="siren"))
+    apply()
+    ((_, downlink),) = network.wait(1)
+    assert (downlink.id, downlink.klass) == (order, "C")
+
+
 def test_an_order_past_its_time_is_not_sent_when_the_radio_is_free_again(siren):
     network, node = siren
     order = network.queue(node, ttl_s=2)

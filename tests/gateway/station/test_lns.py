@@ -307,3 +307,15 @@ def test_damaged_messages_never_end_the_server(bench: Bench) -> None:
     counters = bench.lns.counters
     assert counters["malformed"] > 1_000
     assert len(bench.received) == counters["uplinks"] > 20
+
+
+def test_a_frame_for_a_multicast_group_is_an_order_of_class_c_for_no_device(bench: Bench) -> None:
+    at_once = packet(None, 869_525_000, SF12, imme=True)
+    downlink = Downlink(
+        "1", None, (at_once,), False, 7, False, klass="C", gateway=EUI, group="lamps", names=("RXC",)
+    )
+    order = bench.order(downlink)
+    assert (order["dC"], order["RX2DR"], order["RX2Freq"]) == (2, 0, 869_525_000)
+    assert order["DevEui"] == "00-00-00-00-00-00-00-00"
+    bench.report(order)
+    assert bench.reported == [1]
