@@ -1,12 +1,8 @@
-"""What it costs to remember every DevNonce a device has used: in memory, and in the store's rows.
-
-python tests/torture/noncememory.py
-"""
+"""What it costs to remember every DevNonce a device has used: in memory, and in the store's rows."""
 
 from __future__ import annotations
 
 import random
-import sys
 import tracemalloc
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -48,21 +44,18 @@ def measured(nonces: Iterable[int] | None = None) -> Measured:
     return Measured(len(order), memory, most, sum(len(page) for _, page in device.pages()))
 
 
-def main() -> int:
+def report() -> list[str]:
+    """A line for each of a few devices."""
     rng = random.Random(2)
-    for words, nonces in (
-        ("all, in any order", None),
+    devices = (
+        ("all there are, in any order", None),
         ("2,000 at random", rng.sample(range(1 << 16), 2000)),
         ("100 at random", rng.sample(range(1 << 16), 100)),
         ("a counter to 1,000", range(1000)),
-    ):
-        found = measured(nonces)
-        print(
-            f"{words}: {found.memory_bytes} bytes of memory ({found.most_bytes} at most on the way), "
-            f"{found.rows_bytes} in rows"
-        )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    )
+    found = [(words, measured(nonces)) for words, nonces in devices]
+    return [
+        f"DevNonces, {words}: {each.memory_bytes} bytes of memory ({each.most_bytes} at most on the way), "
+        f"{each.rows_bytes} in rows"
+        for words, each in found
+    ]

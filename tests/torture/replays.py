@@ -1,7 +1,5 @@
 """Replayed, duplicated and reordered LoRaWAN frames over many gateways, across kills: nothing is accepted twice.
 
-    python tests/torture/replays.py [frames] [--seed N]
-
 Devices of 1.0.3, 1.0.4 and 1.1, joined and personalised, send confirmed and unconfirmed uplinks, join and rejoin. Each
 frame comes in eight copies by as many gateways, early and late, and whatever was on the air is sent again by somebody
 later. The server is killed now and then and starts from its store, without the last transactions: those a log had not
@@ -15,12 +13,9 @@ a reservation before it is kept.
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import random
 import sqlite3
-import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -234,6 +229,14 @@ class Result:
     refused: Counter[str] = field(default_factory=Counter)
     accepted_twice: int = 0
     problems: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        refused = ", ".join(f"{reason} {number}" for reason, number in self.refused.most_common())
+        return (
+            f"{self.frames} frames in {COPIES} copies, {self.uplinks} uplinks and {self.joins} joins accepted, "
+            f"{self.kills} kills that took back {self.lost} of them, {self.downlinks} downlinks, refused: {refused}; "
+            f"{self.accepted_twice} accepted twice, {len(self.problems)} problems"
+        )
 
     def complain(self, words: str) -> None:
         if len(self.problems) < 20:
@@ -492,33 +495,3 @@ def careless_take(counter: ReservedCounter) -> tuple[int, bool, bool]:
 def _until(world: World, count: int) -> Iterator[None]:
     while world.result.frames < count:
         yield
-
-
-def main() -> int:
-    options = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    options.add_argument("frames", nargs="?", type=int, default=1_000_000)
-    options.add_argument("--seed", type=int, default=1)
-    chosen = options.parse_args()
-    control = run(20_000, chosen.seed, forgets=True)
-    print(
-        f"control, a store that forgets: {control.accepted_twice} of {control.frames} frames accepted twice"
-    )
-    if not control.accepted_twice:
-        print("the control found nothing: the harness is blind")
-        return 1
-    began = time.monotonic()
-    result = run(chosen.frames, chosen.seed)
-    spent = time.monotonic() - began
-    print("\n".join(result.problems))
-    print(
-        f"replays: {result.frames} frames in {COPIES} copies by {len(GATEWAYS)} gateways, {result.uplinks} uplinks and"
-        f" {result.joins} joins accepted, {result.kills} kills that took back {result.lost} acceptances,"
-        f" {result.downlinks} downlinks, {result.frames / spent:.0f}/s, seed {chosen.seed}:"
-        f" {result.accepted_twice} accepted twice, {len(result.problems)} problems"
-    )
-    print("refused: " + ", ".join(f"{reason} {number}" for reason, number in result.refused.most_common()))
-    return 1 if result.problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
