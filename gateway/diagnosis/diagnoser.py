@@ -18,7 +18,7 @@ from gateway.diagnosis.finding import DEV_EUI_DIGITS, GATEWAY, Evidence, Finding
 from gateway.diagnosis.heard import Heard, Strangers
 from gateway.diagnosis.keys import Budget
 from gateway.diagnosis.payloads import Payloads
-from gateway.diagnosis.reasons import Heals, Kind, Weight
+from gateway.diagnosis.reasons import ONE_OF, Heals, Kind, Weight
 from gateway.diagnosis.refused_data import RefusedData, of_the_air
 from gateway.diagnosis.refused_joins import RefusedJoins
 from gateway.diagnosis.verdict import Registry, Verdict, called, heard
@@ -402,6 +402,11 @@ class Diagnoser:
     def _note(self, verdict: Verdict | None, now: Instant) -> None:
         if verdict is None:
             return
+        for group in ONE_OF:
+            if verdict.kind in group:
+                for other in self.book.own.of(verdict.subject):
+                    if other.kind in group and other.kind is not verdict.kind:
+                        self.book.resolve(other, now.wall_ns)
         self.book.add(
             verdict.subject, verdict.kind, verdict.words, verdict.evidence, now.wall_ns, own=verdict.own
         )

@@ -109,3 +109,39 @@ class Kind(enum.StrEnum):
     FOREIGN_GATEWAY = "foreign_gateway"
     NOT_LORAWAN = "not_lorawan"
     UNSUPPORTED_FRAME = "unsupported_frame"
+
+
+# Explanations that rule each other out: with more frames a judgement gets better, and the last one counts.
+ONE_OF: tuple[frozenset[Kind], ...] = (
+    frozenset({Kind.COUNTER_RESET, Kind.FRAME_REPLAYED, Kind.SHORT_COUNTER}),
+    frozenset({Kind.DEV_NONCE_REUSED, Kind.JOIN_REPLAYED}),
+    frozenset({Kind.APP_S_KEY_WRONG, Kind.CODEC_FAILED}),
+    frozenset(
+        {
+            Kind.NWK_S_KEY_WRONG,
+            Kind.NWK_S_KEY_REVERSED,
+            Kind.NWK_S_KEY_DIGITS,
+            Kind.SESSION_KEYS_EXCHANGED,
+            Kind.DEV_ADDR_SHARED,
+        }
+    ),
+    frozenset(
+        {
+            Kind.APP_KEY_WRONG,
+            Kind.APP_KEY_REVERSED,
+            Kind.APP_KEY_DIGITS,
+            Kind.APP_KEY_OF_ANOTHER,
+            Kind.APP_KEY_EXAMPLE,
+            Kind.ROOT_KEYS_EXCHANGED,
+        }
+    ),
+    frozenset(
+        {
+            Kind.JOIN_ASKED_TOO_SOON,
+            Kind.JOIN_ACCEPT_LATE,
+            Kind.JOIN_ACCEPT_WEAK,
+            Kind.JOIN_ACCEPT_IN_RX2,
+            Kind.JOIN_ACCEPT_UNHEARD,
+        }
+    ),
+)

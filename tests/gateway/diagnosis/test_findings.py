@@ -18,7 +18,7 @@ from radio.gwmp import TxError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from torture.diagnosis import Node, Site, abp, good, joined, key_off, turned
+from torture.diagnosis_site import Node, Site, abp, good, joined, key_off, turned
 
 
 def database() -> sqlite3.Connection:
