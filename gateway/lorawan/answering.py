@@ -158,15 +158,19 @@ class Answerer:
             fcnt=fcnt,
             after_commit=ack or not covered,
             klass=klass,
-            gateway=None if klass == "A" else _gateway(device, order),
+            gateway=None if klass == "A" else _gateway(device, order, windows[0]),
             names=tuple(window.name for window in windows),
         )
 
 
-def _gateway(device: Device, order: Order | None) -> bytes | None:
-    """The one that heard the device best, after a refusal the next; None where none has, since the start."""
+def _gateway(device: Device, order: Order | None, window: Window) -> bytes | None:
+    """The one that heard the device best, after a refusal the next; None where none has, since the start.
+
+    A window by a gateway's counter is for the gateway that has heard the uplink.
+    """
     gateways = device.gateways
-    return gateways[(order.refusals if order else 0) % len(gateways)] if gateways else None
+    turn = order.refusals if order is not None and window.tmst is None else 0
+    return gateways[turn % len(gateways)] if gateways else None
 
 
 def _fits(window: Window, fopts: bytes, order: Order | None) -> bool:

@@ -1,7 +1,8 @@
 """Downlinks to devices of class C, whose second receive window is open all the time (LoRaWAN 1.0.3, 15).
 
 An order leaves at once, unless the device has just sent: then its windows of class A come first, and what is sent
-during its wait for RX1 would collide with them. A busy radio, or one whose duty cycle is used up, is asked again
+during its wait for RX1 would collide with them. If nothing else is to go into those windows, the order does. A busy
+radio, or one whose duty cycle is used up, is asked again
 after a pause. A confirmed downlink is repeated when the profile's time-out is over.
 
 Pure: `due` is called when `next_due_ns` says, for one device at a time.
@@ -19,10 +20,11 @@ from gateway.lorawan.orders import NEVER_NS, REPORT_NS, SECOND_NS, Orders, devic
 from gateway.lorawan.outcome import Due
 from gateway.lorawan.profile import DeviceClass
 from gateway.lorawan.settings import Settings
-from gateway.lorawan.windows import Window, class_c_window
+from gateway.lorawan.windows import Window, class_c_window, session_windows
 from radio.regions import Region
 
 RX1_OPEN_NS = 300_000_000  # of silence, at the slowest data rate, until a device is back on its RX2
+LEAD_NS = 200_000_000  # of an order before RX1: the way to the gateway, and what its radio needs
 ANSWER_NS = SECOND_NS + RX1_OPEN_NS  # an answer may go into RX2, a second after RX1
 
 
@@ -76,6 +78,8 @@ class ClassC:
         if order is not None:
             awaited = order.state is OrderState.AWAITING_ACK
             return order.since_ns + (device.profile.class_c_timeout_s * SECOND_NS if awaited else REPORT_NS)
+        if self._late_answer(device, session, now)[0] is not None:
+            return now.mono_ns
         order, window = self._first(device, session)
         if order is None or window is None:
             return NEVER_NS
@@ -89,16 +93,39 @@ class ClassC:
             return due
         session = device.session
         assert session is not None
-        order, window = self._first(device, session)
+        order, windows = self._late_answer(device, session, now)
+        if order is not None:
+            session.answered_ns = now.mono_ns
+        else:
+            order, window = self._first(device, session)
+            assert window is not None
+            windows = (window,)
         assert order is not None
-        assert window is not None
-        answer = self._answerer.compose_alone(session, order, (window,), now, DeviceClass.C)
+        answer = self._answerer.compose_alone(session, order, windows, now, DeviceClass.C)
         due.writes += answer.writes
         if answer.downlink is not None:
             due.downlinks.append(answer.downlink)
         else:
             order.not_before_ns = NEVER_NS  # FCntDown is used up
         return due
+
+    def _late_answer(
+        self, device: Device, session: Session, now: Instant
+    ) -> tuple[Order | None, tuple[Window, ...]]:
+        """The first order, and the windows of an uplink that nothing has answered and that are still to come."""
+        heard_ns, rx = session.last_heard_ns, device.last_rx
+        opens_ns = heard_ns + session.rx1_delay_s * SECOND_NS
+        if not heard_ns or rx is None or session.answered_ns >= heard_ns or now.mono_ns + LEAD_NS > opens_ns:
+            return None, ()
+        for order in device.orders:
+            windows = tuple(
+                window
+                for window in session_windows(self._region, self._settings, rx, session)
+                if len(order.payload) <= window.max_payload
+            )
+            if windows:
+                return order, windows
+        return None, ()
 
     def _first(self, device: Device, session: Session) -> tuple[Order | None, Window | None]:
         """The first order that RX2 can carry; longer ones wait for an uplink, whose RX1 may take them."""

@@ -54,12 +54,30 @@ def test_a_queue_is_drained_one_by_one_without_uplinks(siren):
     assert network.db.execute("SELECT count(*) FROM lorawan_downlink").fetchone() == (0,)
 
 
-def test_after_an_uplink_the_device_waits_for_rx1_and_so_does_the_order(siren):
+def test_after_an_uplink_the_order_goes_into_its_windows_as_long_as_there_is_time(siren):
+    network, node = siren
+    uplink = network.hear(node.uplink())
+    assert uplink.downlink is None
+    network.mono_ns += 800_000_000
+    order = network.queue(node)
+    ((after_s, downlink),) = network.wait(5)
+    assert (after_s, downlink.id, downlink.names) == (0, order, ("RX1", "RX2"))
+    assert [(packet.tmst - uplink.rx.tmst) % 2**32 for packet in downlink.windows] == [1_000_000, 2_000_000]
+    assert downlink.gateway.hex() == "aa555a0000000101", "the one whose counter it is"
+    network.sent(downlink)
+    network.queue(node)
+    ((after_s, downlink),) = network.wait(5)
+    assert downlink.windows[0].imme, "one answer to an uplink"
+
+
+def test_later_it_waits_until_the_device_is_back_on_rx2(siren):
     network, node = siren
     assert network.hear(node.uplink()).downlink is None
+    network.mono_ns += 801_000_000
     network.queue(node)
-    ((after_s, _),) = network.wait(5)
-    assert after_s == pytest.approx(1.3), "RxDelay, and the time until the device is back on RX2"
+    ((after_s, downlink),) = network.wait(5)
+    assert after_s == pytest.approx(1.3 - 0.801), "RxDelay, and the time until the device is back on RX2"
+    assert downlink.windows[0].imme
 
 
 def test_after_an_answer_rx2_of_class_a_is_left_free_too(siren):
@@ -76,16 +94,18 @@ def test_the_hold_follows_the_rx_delay_of_the_session(make_network, node):
     network.add(replace(node.config, profile="siren"))
     network.join(node)
     assert network.hear(node.uplink()).downlink is None
+    network.mono_ns += 4_900_000_000
     network.queue(node)
     ((after_s, _),) = network.wait(20)
-    assert after_s == pytest.approx(5.3)
+    assert after_s == pytest.approx(0.4)
 
 
 def test_an_order_that_waits_when_the_device_sends_goes_into_the_answer(siren):
     network, node = siren
     network.hear(node.uplink())
+    network.mono_ns += 900_000_000
     order = network.queue(node)
-    uplink = network.hear(node.uplink(), after_s=1)
+    uplink = network.hear(node.uplink(), after_s=0.1)
     assert (uplink.downlink.id, uplink.downlink.klass, len(uplink.downlink.windows)) == (order, "A", 2)
     assert network.wait(5) == [], "it is on its way"
 
@@ -140,6 +160,18 @@ def test_after_a_refusal_the_next_gateway_that_heard_the_device_is_tried(siren):
     network.failed(downlink, TxError.COLLISION_PACKET)
     ((_, downlink),) = network.wait(1)
     assert downlink.gateway == far
+
+
+def test_windows_of_an_uplink_are_for_the_gateway_that_heard_it_whoever_has_refused_before(siren):
+    network, node = siren
+    device = network.server.registered(node.dev_eui)
+    device.gateways = (b"near-eui", b"far--eui")
+    network.queue(node)
+    ((_, downlink),) = network.wait(1)
+    network.hear(node.uplink(), after_s=1)
+    network.failed(downlink, TxError.COLLISION_PACKET)
+    ((_, downlink),) = network.wait(0.5)
+    assert (downlink.names[0], downlink.gateway.hex()) == ("RX1", "aa555a0000000101")
 
 
 def test_a_confirmed_order_is_repeated_after_the_time_out_and_given_up(siren):
