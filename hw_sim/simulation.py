@@ -133,7 +133,7 @@ class Simulation:
     def start(self) -> None:
         """Bring the radios up. Raises what they fail with."""
         for number, site in enumerate(self.world.sites):
-            eui = (EUI_BASE + number).to_bytes(8)
+            eui = eui_of(number)
             if site.concentrator is not None:
                 self._attach(site, eui, site.concentrator)
                 continue
@@ -358,8 +358,8 @@ class Simulation:
 def settings_of(scenario: Scenario) -> Settings:
     """How a network is set up for what the scenario's gateways hear, as a gateway sets it up for its modules."""
     region = get_region(scenario.region)
-    concentrators = [plan.concentrator for plan in scenario.gateways if plan.concentrator is not None]
-    if concentrators:
+    concentrators = [plan.concentrator for plan in scenario.gateways]
+    if any(concentrators):
         return _wide_settings(region, concentrators)
     heard = [
         Listener(module.freq_hz, module.sweep_sfs or (module.sf,), module.bw_hz)
@@ -382,11 +382,21 @@ def settings_of(scenario: Scenario) -> Settings:
     return Settings(heard=tuple(dict.fromkeys(heard)), adr_max_dr=max(rates, default=None))
 
 
-def _wide_settings(region: Region, plans: Sequence[ConcentratorPlan]) -> Settings:
-    """Devices use all that the concentrators hear: by further channels, or by masks of a fixed plan."""
-    heard = {freq_hz for plan in plans for freq_hz in plan.channels_hz}
-    heard |= {plan.wide.freq_hz for plan in plans if plan.wide is not None}
+def _wide_settings(region: Region, plans: Sequence[ConcentratorPlan | None]) -> Settings:
+    """Devices use all that the concentrators hear, by further channels or by masks of a fixed plan; those with GNSS
+    send the beacon of class B."""
+    made = [plan for plan in plans if plan is not None]
+    heard = {freq_hz for plan in made for freq_hz in plan.channels_hz}
+    heard |= {plan.wide.freq_hz for plan in made if plan.wide is not None}
     own = region.uplink_channels()
-    if region.fixed_plan:
-        return Settings(uplink_channels=tuple(i for i, freq_hz in enumerate(own) if freq_hz in heard))
-    return Settings(cflist_hz=tuple(sorted(heard - set(own))[:CFLIST_CHANNELS]))
+    channels = tuple(i for i, freq_hz in enumerate(own) if freq_hz in heard) if region.fixed_plan else None
+    further = () if region.fixed_plan else tuple(sorted(heard - set(own))[:CFLIST_CHANNELS])
+    timed = tuple(
+        eui_of(number) for number, plan in enumerate(plans) if plan is not None and plan.gps_ms is not None
+    )
+    return Settings(uplink_channels=channels, cflist_hz=further, class_b=bool(timed), beacon_gateways=timed)
+
+
+def eui_of(number: int) -> bytes:
+    """Of a gateway, by its place in the scenario."""
+    return (EUI_BASE + number).to_bytes(8)
