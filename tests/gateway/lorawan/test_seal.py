@@ -230,6 +230,21 @@ def test_a_damaged_data_key_comes_from_the_copy(tmp_path, with_hub, caplog):
     assert caplog.text == ""
 
 
+def test_a_database_damaged_as_a_whole_takes_its_data_key_from_the_copy_too(tmp_path, with_hub):
+    async def first(hub):
+        sealer = await keyring.opened_sealer(tmp_path, hub)
+        await hub.log.write([(ADD, (DEVICE, sealer.seal(SECRET, HERE)))])
+
+    async def second(hub):
+        sealer = await keyring.opened_sealer(tmp_path, hub)
+        ((sealed,),) = hub.log.query(READ)
+        assert sealer.unseal(sealed, HERE) == SECRET
+
+    with_hub(first)
+    (tmp_path / "log.db").write_bytes(b"damaged" * 1000)
+    with_hub(second)
+
+
 def test_what_an_earlier_version_has_sealed_is_sealed_anew(tmp_path, with_hub):
     async def first(hub):
         keyring.load_secret(tmp_path / keyring.HOST_KEY_FILE, 32, "")
