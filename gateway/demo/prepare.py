@@ -14,9 +14,9 @@ import msgspec
 
 from gateway.app import opened_core
 from gateway.config import show
+from gateway.devices.registration import register
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
-from gateway.provision import register
 from gateway.settings import (
     CoapSection,
     Config,

@@ -31,11 +31,11 @@ from cryptography.hazmat.primitives.cmac import CMAC
 
 from gateway.app import opened_core
 from gateway.config import show
+from gateway.devices.registration import register
 from gateway.lorawan.crypto import SessionCrypto, SessionKeys
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.frames import build_uplink
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI
-from gateway.provision import register
 from gateway.settings import CoapSection, Config, GatewaySection, HttpSection, LorawanSection, MqttSection
 from radio import gwmp
 from radio.lora import LoRaModulation

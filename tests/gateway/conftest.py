@@ -13,11 +13,11 @@ import httpx
 import pytest
 
 from gateway import app
+from gateway.devices.registration import Registered, register
 from gateway.lorawan.crypto import SessionCrypto, SessionKeys
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.frames import DataFrame, build_uplink, open_downlink
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI
-from gateway.provision import Registered, register
 from gateway.settings import (
     CoapSection,
     Config,

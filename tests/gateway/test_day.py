@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from gateway.app import Core, opened_core
+from gateway.devices.registration import register
 from gateway.live import LiveFrames
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.device import DeviceConfig
 from gateway.lorawan.frames import DataFrame, parse
 from gateway.lorawan.outcome import Downlink, Reason
 from gateway.lorawan.publish import Publisher
-from gateway.provision import register
 from gateway.settings import Config
 from gateway.uplinks import Uplinks
 from hw_sim import fakes

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from gateway.devices.registration import register
 from gateway.joins_api import MAX_MINUTES, JoinsApi
 from gateway.lorawan import frames
+from gateway.lorawan.crypto import join_server_keys
 from gateway.lorawan.device import DeviceConfig
 from gateway.lorawan.types import AES128Key, DevEUI, JoinEUI
-from gateway.provision import register
 from gateway.settings import Config
 
 DEV_EUI, JOIN_EUI = DevEUI(0x70B3D57ED0000042), JoinEUI(0x70B3D57ED00000DC)
@@ -116,3 +117,18 @@ def test_no_key_is_in_any_answer_file_of_state_or_log_line(
         for text in (*bodies, *state, caplog.text):
             assert key.value.hex() not in text.lower()
             assert repr(key.value)[2:-1] not in text
+
+
+def test_a_rejoin_is_in_the_frame_list_with_its_type(site: Any) -> None:
+    async def main() -> None:
+        async with site() as s:
+            await s.claim()
+            await registered(s)
+            key = join_server_keys(NWK_KEY, DEV_EUI)[0]
+            await s.forwarder.push(join(1))
+            await s.forwarder.push(frames.build_rejoin_request(key, 1, DEV_EUI, 3, join_eui=JOIN_EUI))
+            heard = (await s.api.get("/lorawan/frames")).json()["frames"]
+            details = [frame["detail"] for frame in heard]
+            assert {"joined with DevNonce 1", "rejoined (type 1) with RJcount 3"} <= set(details)
+
+    asyncio.run(main())

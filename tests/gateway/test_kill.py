@@ -34,7 +34,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from gateway.app import opened_core
 from gateway.config import show
 from gateway.demo.broker import free_port
-from gateway.provision import register
+from gateway.devices.registration import register
 from gateway.settings import Config
 from radio import gwmp
 from radio.lora import LoRaModulation

@@ -14,10 +14,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from gateway.demo.broker import free_port
+from gateway.devices.registration import register
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.frames import build_join_request
 from gateway.lorawan.types import AES128Key, DevEUI, JoinEUI
-from gateway.provision import register
 from gateway.settings import Config, LorawanSection, RadioSection, ServerSection
 from radio.concentrator import TxResult
 from radio.forwarder import Forwarder

@@ -20,12 +20,12 @@ from pathlib import Path
 
 from gateway import app
 from gateway.config import parse
+from gateway.devices.registration import register
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.frames import build_join_request, open_join_accept
 from gateway.lorawan.outcome import Joined, Uplink
 from gateway.lorawan.types import AES128Key, DevEUI, JoinEUI
-from gateway.provision import register
 from hub.access import Principal
 from hub.message import OCTET_STREAM, SENML_JSON
 from radio.gwmp import RxPacket

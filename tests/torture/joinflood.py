@@ -24,6 +24,7 @@ from torture.replays import CHANNELS_HZ, KINDS, PROFILES, SECOND, Device, Sent
 
 from gateway.app import Core, opened_core
 from gateway.copies import Copies, CopiesReceiver
+from gateway.devices.registration import register
 from gateway.diagnosis_clock import DiagnosisClock
 from gateway.forwarders import Address
 from gateway.link import Link
@@ -34,7 +35,6 @@ from gateway.lorawan.errors import FrameError
 from gateway.lorawan.publish import Publisher
 from gateway.lorawan.server import NetworkServer
 from gateway.lorawan.types import AES128Key
-from gateway.provision import register
 from gateway.settings import Config, GatewaySection
 from gateway.uplinks import Uplinks
 from hub.message import TimeQuality

@@ -27,7 +27,7 @@ from typing import Any
 from gateway.app import opened_core
 from gateway.config import parse
 from gateway.demo.broker import free_port
-from gateway.provision import register
+from gateway.devices.registration import register
 from hub.message import Message
 
 from . import mqtt_client as wire

@@ -25,8 +25,8 @@ from torture.shim import Call, Shim
 
 from gateway import app
 from gateway.config import parse
+from gateway.devices.registration import register
 from gateway.lorawan.device import DeviceConfig
-from gateway.provision import register
 from radio import gwmp
 from radio.lora import LoRaModulation
 

@@ -20,6 +20,7 @@ from unittest import mock
 
 from gateway.app import Core, opened_core
 from gateway.copies import Copies, CopiesReceiver
+from gateway.devices.registration import register
 from gateway.link import Link
 from gateway.live import LiveFrames
 from gateway.lorawan.clock import Instant
@@ -28,7 +29,6 @@ from gateway.lorawan.frames import DataFrame, parse
 from gateway.lorawan.orders import NEVER_NS
 from gateway.lorawan.outcome import Downlink
 from gateway.lorawan.publish import Publisher
-from gateway.provision import register
 from gateway.settings import Config, GatewaySection, HubSection, LorawanSection
 from gateway.uplinks import Uplinks
 from hub.message import TimeQuality

@@ -8,7 +8,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -175,7 +175,9 @@ class GatewayDouble:
                 route("/lorawan/heard", self._closed(lambda request: JSONResponse({"heard": self.unknown}))),
                 route("/lorawan/profiles", self._closed(self._profiles)),
                 route("/lorawan/profiles/{name}", self._closed(self._profile), "GET", "PUT", "DELETE"),
-                route("/lorawan/devices/{eui}/downlinks", self._closed(self._downlink), "GET", "POST", "DELETE"),
+                route(
+                    "/lorawan/devices/{eui}/downlinks", self._closed(self._downlink), "GET", "POST", "DELETE"
+                ),
                 route("/lorawan/devices/{eui}/downlinks/{id}", self._closed(self._downlink), "DELETE"),
                 route("/lorawan/groups", self._closed(self._groups), "GET", "POST"),
                 route("/lorawan/groups/{name}", self._closed(self._group), "GET", "DELETE"),
@@ -618,7 +620,7 @@ class Visitor:
         self.page = answer.get_data().decode(errors="replace")
         return answer
 
-    def post(self, path: str, data: dict[str, str] | None = None, **more: Any) -> Any:
+    def post(self, path: str, data: Mapping[str, Any] | None = None, **more: Any) -> Any:
         """Send a form of the page shown last."""
         found = re.search(r'name="form_token" value="([0-9a-f]+)"', self.page)
         token = {"form_token": found[1]} if found else {}

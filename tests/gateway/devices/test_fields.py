@@ -95,10 +95,13 @@ def test_all_faults_are_said_at_once() -> None:
 
 
 def test_what_looks_like_a_mistake_is_a_warning() -> None:
-    known = {DevEUI.parse(EUI).reversed}.__contains__
-    assert "bytes reversed" in read(Given(**OTAA), BUILT_IN, CODECS, known).warnings[0]
-    assert "the same" in read(Given(**OTAA | {"join_eui": EUI}), BUILT_IN, CODECS).warnings[0]
-    assert "guess" in read(Given(**OTAA | {"app_key": "11" * 16}), BUILT_IN, CODECS).warnings[0]
+    def warning(known: Any = None, **change: Any) -> str:
+        given: dict[str, Any] = {**OTAA, **change}
+        return read(Given(**given), BUILT_IN, CODECS, known).warnings[0]
+
+    assert "bytes reversed" in warning({DevEUI.parse(EUI).reversed}.__contains__)
+    assert "the same" in warning(join_eui=EUI)
+    assert "guess" in warning(app_key="11" * 16)
 
 
 def test_the_codec_is_the_profiles_unless_it_is_given() -> None:

@@ -12,12 +12,12 @@ import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
+from gateway.devices.registration import register
 from gateway.errors import StartFailed
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.frames import build_join_request, open_downlink, open_join_accept
 from gateway.lorawan.types import AES128Key, DevEUI, JoinEUI
-from gateway.provision import register
 from gateway.settings import Config, TlsSection
 from hub.message import TimeQuality
 from radio import gwmp
