@@ -318,6 +318,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         app.add_counters(uplinks.downlinks.metrics)
         app.add_counters(commands.metrics)
         app.add_counters(radio.metrics)
+        app.add_counters(uplinks.diagnoser.metrics)
         app.add_counters(lambda: {f"fluxgate_rawlora_{name}_total": n for name, n in raw.counters().items()})
         app.add_counters(lambda: {f"fluxgate_mqtt_{name}": n for name, n in mqtt_door.counters.items()})
         app.add_counters(lambda: {f"fluxgate_coap_{name}": n for name, n in coap_door.counters.items()})

@@ -178,6 +178,21 @@ class Diagnoser:
         )
         return list(islice(found, limit))
 
+    def metrics(self) -> dict[str, float]:
+        """Its counters, and how full it is, in Prometheus' naming."""
+        book = self.book.counters
+        return {
+            "fluxgate_diagnosis_found_total": book.found,
+            "fluxgate_diagnosis_resolved_total": book.resolved,
+            "fluxgate_diagnosis_pushed_out_total": book.pushed_out,
+            "fluxgate_diagnosis_looked_into_total": self.counters.looked_into,
+            "fluxgate_diagnosis_passed_over_total": self.counters.passed_over,
+            "fluxgate_diagnosis_key_tests_refused_total": self.budget.refused,
+            "fluxgate_diagnosis_strangers_pushed_out_total": self.strangers.pushed_out,
+            "fluxgate_diagnosis_findings": len(self.book.own) + len(self.book.strangers),
+            "fluxgate_diagnosis_strangers": len(self.strangers),
+        }
+
     def tick(self, now: Instant) -> Writes:
         """Look at some devices, end what is over; returns what is to be stored. Every few seconds."""
         deaf = self._listen(now)

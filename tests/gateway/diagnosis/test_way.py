@@ -47,6 +47,7 @@ def test_a_device_is_heard_then_registered_then_diagnosed(site: OpenSite) -> Non
             assert (heard["count"], heard["sf"], heard["freq_hz"]) == (1, 7, 868_100_000)
             found = (await s.api.get("/lorawan/diagnosis")).json()["findings"]
             assert [each["reason"] for each in found] == ["dev_eui_unknown"]
+            assert "fluxgate_diagnosis_found_total 1" in (await s.api.get("/metrics")).text
             assert (await s.api.post("/lorawan/devices", json=BODY)).status_code == 201
             await s.forwarder.push(join_request(2), join_request(3))
             where = f"/lorawan/diagnosis?dev_eui={BODY['dev_eui']}"
