@@ -205,7 +205,10 @@ class Uplinks:
 
     def _warn_of_two(self, joined: Joined) -> str:
         """Words where a server elsewhere was given this join too and may answer it; "" where none was."""
-        join_eui = int.from_bytes(joined.rx.data[1:9], "little")
+        if joined.rejoin in (0, 2):
+            return ""  # they name a network, no JoinEUI
+        at = 1 if joined.rejoin is None else 2
+        join_eui = int.from_bytes(joined.rx.data[at : at + 8], "little")
         dev_eui = joined.device.dev_eui
         servers = self.elsewhere(join_eui, dev_eui)
         if not servers:
@@ -286,8 +289,14 @@ def _join_details(joined: Joined, warning: str) -> Entry:
         "dev_eui": str(joined.device.dev_eui),
         "dev_addr": str(joined.dev_addr),
         "name": joined.device.config.name,
-        "detail": warning or "; ".join(joined.notes) or f"joined with DevNonce {joined.dev_nonce}",
+        "detail": warning or "; ".join(joined.notes) or _joined_words(joined),
     }
+
+
+def _joined_words(joined: Joined) -> str:
+    if joined.rejoin is None:
+        return f"joined with DevNonce {joined.dev_nonce}"
+    return f"rejoined (type {joined.rejoin}) with RJcount {joined.dev_nonce}"
 
 
 def _rejected_details(rejected: Rejected) -> Entry:
