@@ -16,6 +16,7 @@ FORGET = 0.99  # what is left of the slowest call after each further one
 WORK_TIMES = (
     10.0  # the floor is this many times what the child's measuring loop took: 25 ms on a desktop machine
 )
+GUILTY_S, GUILTY_TIMES = 0.03, 5.0
 HOLD_AFTER = 5  # strikes
 FORGIVE = 1_000  # good calls that take one strike away
 
@@ -44,6 +45,14 @@ class TimeLimit:
     def quick(self, limit_s: float) -> bool:
         """Whether many calls may share one entry into the engine, and the limit of one."""
         return self.calls >= QUICK_AFTER and self.usual_s < limit_s * QUICK_SHARE
+
+
+def guilty_s(limit_s: float, work_s: float) -> float:
+    """CPU time from which a call that was cut short by the clock on the wall is to blame itself.
+
+    One that had less was kept waiting by a busy machine, and is tried again.
+    """
+    return min(limit_s / 2, max(GUILTY_S, GUILTY_TIMES * work_s))
 
 
 @dataclass(slots=True)

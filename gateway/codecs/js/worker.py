@@ -21,7 +21,7 @@ from itertools import count
 
 import msgspec
 
-from gateway.codecs.js.limits import CEILING_S, Strikes, TimeLimit
+from gateway.codecs.js.limits import CEILING_S, Strikes, TimeLimit, guilty_s
 from gateway.codecs.js.process import READ, Ending, Process, Unavailable
 from gateway.codecs.js.wire import Frame, Kind, Reader, WireError, pack
 
@@ -363,7 +363,7 @@ class CodecWorker:
         """Whether `call`, of which its process died, deserves another try; if not, it is answered."""
         timed = ending.signal in (signal.SIGALRM, signal.SIGKILL)
         call.spent_s += ending.cpu_s
-        if timed and call.spent_s >= call.limit_s / 2:  # less: the machine was busy with something else
+        if timed and call.spent_s >= guilty_s(call.limit_s, self.work_s):
             words = f"it ran for {call.spent_s * 1000:.0f} ms and did not end"
         else:
             call.tries += 1

@@ -25,6 +25,8 @@ LONG = (
     "longer than|did not end"  # by the engine's own limit, or killed: whichever comes first on a busy machine
 )
 
+MEMORY = f"memory|{LONG}"
+
 # body of decodeUplink -> words of the end that it comes to
 STOPPED = [
     pytest.param("for (;;);", LONG, id="endless loop"),
@@ -35,11 +37,11 @@ STOPPED = [
     pytest.param("return {data: {toJSON() { for (;;); }}}", LONG, id="toJSON"),
     pytest.param("return {get errors() { for (;;); }}", LONG, id="getter of errors"),
     pytest.param("new Array(1e8).join('abc')", "did not end", id="join of holes"),
-    pytest.param("return {data: 'x'.repeat(1e9)}", "memory", id="repeat"),
-    pytest.param("return {data: 'x'.padEnd(1 << 29)}", "memory", id="padding"),
-    pytest.param("return {data: new Uint8Array(1e9)}", "memory", id="typed array"),
-    pytest.param("var a = []; for (;;) a.push(new Array(1000))", "memory", id="array of arrays"),
-    pytest.param("return {data: Array(1e7).fill(1)}", "memory", id="long array"),
+    pytest.param("return {data: 'x'.repeat(1e9)}", MEMORY, id="repeat"),
+    pytest.param("return {data: 'x'.padEnd(1 << 29)}", MEMORY, id="padding"),
+    pytest.param("return {data: new Uint8Array(1e9)}", MEMORY, id="typed array"),
+    pytest.param("var a = []; for (;;) a.push(new Array(1000))", MEMORY, id="array of arrays"),
+    pytest.param("return {data: Array(1e7).fill(1)}", MEMORY, id="long array"),
 ]
 REFUSED = [
     pytest.param("(function f() { f(); })()", "Maximum call stack", id="recursion"),
