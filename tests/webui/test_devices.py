@@ -481,3 +481,10 @@ def test_a_whole_site_goes_and_comes_in_one_file(person: Visitor, double: Gatewa
     assert "1\u00a0device received." in person.page
     assert "goes on without a join" in person.page
     assert "<script>alert" not in person.page
+
+
+def test_the_gateways_own_codecs_can_be_chosen(person: Visitor, double: GatewayDouble) -> None:
+    double.codecs["em300"] = {"name": "em300", "description": "room sensor", "samples": []}
+    for path in ("/devices/add", "/devices/import", "/devices/profiles/add"):
+        person.get(path)
+        assert '<option value="em300">em300: room sensor</option>' in person.page

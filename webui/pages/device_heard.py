@@ -63,7 +63,7 @@ def _heard(dev_eui: str) -> Heard:
 
 def _form(heard: Heard, form: Form) -> str:
     profiles = fleet().profiles().profiles
-    codecs = codec_choices(profiles)
+    codecs = codec_choices()
     return page(
         "device_heard/adopt.html",
         heard=heard,

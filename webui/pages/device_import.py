@@ -110,7 +110,7 @@ def _plan(text: str) -> str:
 
 def _form(form: Form) -> str:
     profiles = fleet().profiles().profiles
-    codecs = codec_choices(profiles)
+    codecs = codec_choices()
     return page("device_import/index.html", form=form, profiles=profiles, codecs=codecs, units=UNITS)
 
 

@@ -92,7 +92,7 @@ def _form(form: Form, profiles: list[Profile], profile: Profile | None = None) -
         "device_profiles/form.html",
         form=form,
         profile=profile,
-        codecs=codec_choices(profiles, form.values.get("codec", "")),
+        codecs=codec_choices(form.values.get("codec", "")),
         units=UNITS,
         versions=VERSIONS,
         classes=CLASSES,

@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from webui import device_words as dw
 from webui.client import Device, Frame, Value
+from webui.codecs import Codecs
 from webui.device_forms import (
     CODECS,
     SORTS,
@@ -21,7 +22,7 @@ from webui.device_forms import (
     read_edit,
 )
 from webui.errors import Refused
-from webui.fleet import Fleet, Label, Profile
+from webui.fleet import Fleet, Label
 from webui.forms import DownlinkForm, Form, maybe_hex, read_downlink
 from webui.pages import gateway, page
 from webui.security import session, sessions, uses_camera
@@ -176,10 +177,11 @@ def eui_of(text: str) -> str:
     return digits
 
 
-def codec_choices(profiles: list[Profile], now: str = "") -> dict[str, str]:
-    """The codecs to choose from: those that are built in, and those that a profile or this device has."""
-    names = [str(profile.body.get("codec") or "") for profile in profiles] + [now]
-    return {**CODECS, **{name: name for name in sorted(set(names)) if name and name not in CODECS}}
+def codec_choices(now: str = "") -> dict[str, str]:
+    """The codecs to choose from: those that are built in, the gateway's own, and the one that is chosen now."""
+    found = {each.name: each.description for each in Codecs(gateway()).all().codecs}
+    own = {name: f"{name}: {text}" if text else name for name, text in found.items() if name not in CODECS}
+    return {**CODECS, **own, **({now: now} if now and now not in CODECS and now not in own else {})}
 
 
 def leave(words: str) -> None:
@@ -227,7 +229,7 @@ def _add(form: Form, found: Label | None = None) -> str:
         form=form,
         label=found,
         profiles=profiles,
-        codecs=codec_choices(profiles, form.values.get("codec", "")),
+        codecs=codec_choices(form.values.get("codec", "")),
         units=UNITS,
         dw=dw,
     )
@@ -235,7 +237,7 @@ def _add(form: Form, found: Label | None = None) -> str:
 
 def _edit(device: Device, form: Form) -> str:
     profiles = fleet().profiles().profiles
-    codecs = codec_choices(profiles, device.codec)
+    codecs = codec_choices(device.codec)
     return page(
         "devices/edit.html", device=device, form=form, profiles=profiles, codecs=codecs, units=UNITS, dw=dw
     )
