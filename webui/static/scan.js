@@ -41,7 +41,7 @@
     view.srcObject = stream;
     view.hidden = false;
     button.textContent = "Stop the camera";
-    await view.play();
+    view.play().catch(() => {}); // stopped before the first picture
     look(detector);
   };
 
