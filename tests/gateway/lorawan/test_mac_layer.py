@@ -171,7 +171,10 @@ def test_in_us915_the_join_accept_steers_and_an_abp_device_gets_a_block(make_net
         mac.LinkADRReq(3, 0, 0xFF00, 0, 1),
     )
     # RX1 of channel 9 is downlink channel 1, 500 kHz
-    assert (uplink.downlink.windows[0].freq_hz, uplink.downlink.windows[0].modulation.bw_hz) == (923_900_000, 500_000)
+    assert (uplink.downlink.windows[0].freq_hz, uplink.downlink.windows[0].modulation.bw_hz) == (
+        923_900_000,
+        500_000,
+    )
     # one answer a request (1.0.2) or one a block (1.1) are both taken
     assert isinstance(network.hear(node.uplink(fopts=b"\x03\x07\x03\x07"), sf=7, freq_hz=904_100_000), Uplink)
     assert network.hear(node.uplink(), sf=7, freq_hz=904_100_000).downlink is None
