@@ -136,7 +136,7 @@ class _Walk:
             self._leaf(value, path, time_s, unit)
 
     def note(self, words: str) -> None:
-        if len(self.notes) < MAX_NOTES:
+        if len(self.notes) < MAX_NOTES and words[:MAX_WORDS] not in self.notes:
             self.notes.append(words[:MAX_WORDS])
 
     def _fields(self, fields: dict[str, Any], path: tuple[str, ...], time_s: float, depth: int) -> None:

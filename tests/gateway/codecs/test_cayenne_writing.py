@@ -134,8 +134,8 @@ def test_polylines_are_written_with_the_finest_precision_that_holds_their_steps(
         )
         read = decode(payload)
         for index, (lat, lon) in enumerate(points):
-            assert abs(read[f"polyline_9_{index}_lat"] - lat) <= factor / 20_000 + 1e-9
-            assert abs(read[f"polyline_9_{index}_lon"] - lon) <= factor / 20_000 + 1e-9
+            got = read[f"polyline_9_{index}_lat"], read[f"polyline_9_{index}_lon"]
+            assert got == pytest.approx((lat, lon), rel=0, abs=factor / 20_000 + 1e-9)
 
 
 KINDS = {

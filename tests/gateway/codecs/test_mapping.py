@@ -157,11 +157,10 @@ def test_depth_and_number_are_bounded_with_a_note():
         deep = {"d": deep}
     got, notes = records({"a": 1, "deep": deep})
     assert len(got) == 1
-    assert f"deeper than {MAX_DEPTH} levels" in notes[0]
+    assert f"deeper than {MAX_DEPTH} levels" in "".join(notes)
     got, notes = records({"n": list(range(MAX_RECORDS + 50))})
     assert len(got) == MAX_RECORDS
-    assert len(notes) <= 16
-    assert f"more than {MAX_RECORDS} values" in notes[0]
+    assert notes == (f"more than {MAX_RECORDS} values: the rest is left out",)
 
 
 def test_two_values_of_one_name_and_time_are_not_both_kept():

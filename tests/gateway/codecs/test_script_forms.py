@@ -77,9 +77,9 @@ def call(contexts, source, ask="decodeUplink", text=None, payload=b"\xff\xec\x2a
 
 @pytest.mark.parametrize("source", FORMS.values(), ids=list(FORMS))
 def test_every_form_of_a_decoder_gives_the_same(contexts, source):
-    for _ in range(2):
-        answer = call(contexts, source)
-        assert result_of(answer)["data"] == {"temperature": -2.0, "moisture_pct": 42, "port": 3}
+    call(contexts, source)
+    answer = call(contexts, source)
+    assert result_of(answer)["data"] == {"temperature": -2.0, "moisture_pct": 42, "port": 3}
     made = decoded(answer, TIME, BASE, {})
     assert [(r.name.removeprefix(BASE), r.unit, r.value) for r in made.records] == [
         ("temperature", "Cel", -2.0),
