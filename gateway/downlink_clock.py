@@ -16,6 +16,7 @@ from gateway.lorawan.clock import Instant
 from gateway.lorawan.server import NetworkServer
 
 LONGEST_S = 60.0
+PAUSE_S = 0.01  # where nothing came of what was due
 
 
 class DownlinkClock:
@@ -42,5 +43,7 @@ class DownlinkClock:
                     async with asyncio.timeout(min(wait_s, LONGEST_S)):
                         await self._woken.wait()
                 continue
-            self._downlinks.carry_out(self._server.due(now))
-            await asyncio.sleep(0)  # others get their turn, however much is due
+            due = self._server.due(now)
+            if due:
+                self._downlinks.carry_out(due)
+            await asyncio.sleep(0 if due else PAUSE_S)  # others get their turn, however much is due
