@@ -67,11 +67,12 @@ class NodeClassB:
         ] = ()  # of the device and its groups, with their periodicity
         self._searching: Event | None = None
         self._missed = 0  # beacons in a row
+        self._expected: int | None = None  # the beacon whose window has not yet brought anything, nor nothing
 
     def forget(self) -> None:
         """The session is over, or power was lost."""
         self._timers.kernel.cancel(self._searching)
-        self._searching = None
+        self._searching = self._expected = None
         self.locked = False
         self._missed = 0
 
@@ -118,12 +119,14 @@ class NodeClassB:
                 implicit_header=True,
                 payload_length=size,
             )
+            self._expected = beacon_s
             self._exchange.window(
                 settings,
                 receive_window(plan.modulation, error_ns),
                 own_ns,
                 lambda packet: self._beacon(beacon_s, own_ns, plan.modulation, size, packet),
             )
+            self._timers.at(own_ns + SECOND_NS, lambda: self._gave_way(beacon_s, own_ns))
 
         self._searching = self._timers.at(max(self._timers.kernel.now_ns, own_ns - AHEAD_NS), listen)
 
@@ -131,6 +134,7 @@ class NodeClassB:
         self, beacon_s: int, due_ns: int, modulation: LoRaModulation, size: int, packet: Packet | None
     ) -> None:
         """What the window brought."""
+        self._expected = None
         try:
             if packet is None:
                 raise FrameError("nothing came")
@@ -152,6 +156,12 @@ class NodeClassB:
         self._go_on(beacon_s, start_ns)
         if not before:
             self._changed()
+
+    def _gave_way(self, beacon_s: int, due_ns: int) -> None:
+        """The window was closed for an uplink that came in between."""
+        if self._expected == beacon_s:
+            self._expected = None
+            self._no_beacon(beacon_s, due_ns)
 
     def _no_beacon(self, beacon_s: int, due_ns: int) -> None:
         self._counters.beacons_missed += 1

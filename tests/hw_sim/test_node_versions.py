@@ -618,3 +618,19 @@ def test_whatever_comes_down_damaged_is_refused_and_nothing_else_escapes() -> No
             continue
         escaped += 1
     assert escaped == 0
+
+
+def test_an_uplink_in_the_middle_of_a_beacon_costs_that_beacon_and_no_other(make_field: Make) -> None:
+    field = make_field(gps=True, **CLASS_B)
+    field.run(500)
+    assert field.node.in_class_b
+    heard = field.node.counters.beacons
+    into_s = (GPS_MS + field.kernel.now_ns // 1_000_000) / 1000 % 128
+    field.run(128 - into_s - 0.02)
+    field.node.trigger()  # while the window is prepared
+    field.run(20)
+    assert field.node.counters.beacons == heard
+    assert field.node.counters.beacons_missed == 1
+    field.run(256)
+    assert field.node.counters.beacons == heard + 2
+    assert field.node.in_class_b
