@@ -488,3 +488,46 @@ def test_the_gateways_own_codecs_can_be_chosen(person: Visitor, double: GatewayD
     for path in ("/devices/add", "/devices/import", "/devices/profiles/add"):
         person.get(path)
         assert '<option value="em300">em300: room sensor</option>' in person.page
+
+
+# -- states that every page has
+
+
+PATHS = [
+    *("/devices/add", "/devices/import", "/devices/heard", "/devices/profiles", "/devices/profiles/add"),
+    *("/devices/profiles/default", "/devices/transfer", "/devices/export", "/devices"),
+    *(f"/devices/{COLD_ROOM}", f"/devices/{COLD_ROOM}/edit", f"/devices/{COLD_ROOM}/session"),
+]
+
+
+def test_nobody_sees_a_page_without_signing_in(visitor: Visitor, site: GatewayDouble) -> None:
+    for path in (*PATHS, "/devices/import/template.csv"):
+        answer = visitor.get(path)
+        assert (answer.status_code, answer.location.startswith("/login")) == (303, True), path
+
+
+def test_a_gateway_that_does_not_answer_is_told(person: Visitor, site: GatewayDouble) -> None:
+    site.broken = True
+    for path in PATHS:
+        assert person.get(path).status_code == 503, path
+        assert "does not answer" in person.page
+
+
+def test_names_from_outside_are_text_everywhere(person: Visitor, site: GatewayDouble) -> None:
+    site.devices[COLD_ROOM] |= {
+        "name": HOSTILE,
+        "description": HOSTILE,
+        "tags": {HOSTILE: HOSTILE},
+        "profile": HOSTILE,
+        "codec": HOSTILE,
+        "problem": HOSTILE,
+    }
+    site.profiles["x"] = {
+        "version": HOSTILE,
+        "device_class": HOSTILE,
+        "description": HOSTILE,
+        "codec": HOSTILE,
+    }
+    for path in PATHS:
+        assert person.get(path).status_code == 200, path
+        assert "<script>alert" not in person.page, path
