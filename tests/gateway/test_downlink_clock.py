@@ -46,7 +46,7 @@ class Carried:
 
 async def until(condition: Any) -> None:
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  (many conditions, no event of their own)
             await asyncio.sleep(0)
 
 
