@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from gateway.codecs import Decoded, get_codec
@@ -68,7 +69,8 @@ async def through_worker(calls: int, size: int, records: bool) -> tuple[float, f
     text = uplink_input(2, PAYLOAD, TIME)
     found = []
     for _ in range(ROUNDS):
-        here, there = time.process_time(), of_child(worker.pid)
+        pid = worker.pid
+        here, there = time.process_time(), of_child(pid)
         for _ in range(calls // size):
             left = size
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -86,12 +88,9 @@ async def through_worker(calls: int, size: int, records: bool) -> tuple[float, f
                 else:
                     worker.call(script, "decodeUplink", text, answered)
             await done
-        found.append(
-            (
-                (time.process_time() - here) / calls * 1e6,
-                (of_child(worker.pid) - there) / calls * 1e6,
-            )
-        )
+        if worker.pid == pid:  # else the machine was so busy that another process had to take over
+            spent = time.process_time() - here, of_child(pid) - there
+            found.append((spent[0] / calls * 1e6, spent[1] / calls * 1e6))
     worker.close()
     return min(found, key=sum)
 
@@ -103,7 +102,7 @@ def main() -> None:
     contexts = Contexts()
     contexts.load(1, SOURCE)
     text = '{"ask":"decodeUplink",' + uplink_input(2, PAYLOAD, TIME)[1:]
-    source = contexts._sources[1]
+    source = replace(contexts._sources[1], kept=False, sealed=False)
     fresh = best(lambda: _made(source, 1.0).run(f"[{text}]", False), max(calls // FRESH_SHARE, 20))
     kept = best(lambda: contexts.call(1, text, 1.0), calls)
     print(f"{'':34}{'us a call':>10}{'here':>8}{'there':>8}{'to LPP':>9}{'to fresh':>10}")
