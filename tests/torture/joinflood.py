@@ -32,6 +32,7 @@ from gateway.live import LiveFrames
 from gateway.lorawan import frames
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.errors import FrameError
+from gateway.lorawan.outcome import Downlink
 from gateway.lorawan.publish import Publisher
 from gateway.lorawan.server import NetworkServer
 from gateway.lorawan.types import AES128Key
@@ -142,8 +143,11 @@ class Site:
 
     # `gateway.uplinks.Transmitter`
 
-    def transmit(self, downlink: object, eui: bytes) -> None:
-        self.link.transmit(downlink, eui, self.clock.mono_ns)  # type: ignore[arg-type]
+    def transmit(self, downlink: Downlink, eui: bytes) -> None:
+        self.link.transmit(downlink, eui, self.clock.mono_ns)
+
+    def only(self) -> bytes:
+        return EUI
 
     def _to_forwarder(self, datagram: bytes, address: Address) -> None:
         if address != DOWN or datagram[3] != gwmp.PULL_RESP:

@@ -103,15 +103,15 @@ class Device:
     def config(self) -> DeviceConfig:
         if self.kind.startswith("abp"):
             f_int, s_int, enc, app = self._keys
-            extra = {"s_nwk_s_int_key": s_int, "nwk_s_enc_key": enc} if self.v1_1 else {}
             return DeviceConfig(
                 dev_eui=self.eui,
                 activation=Activation.ABP,
                 dev_addr=self._addr,
                 nwk_s_key=f_int,
                 app_s_key=app if self.v1_1 else s_int,
+                s_nwk_s_int_key=s_int if self.v1_1 else None,
+                nwk_s_enc_key=enc if self.v1_1 else None,
                 profile="new" if self.v1_1 else "old",
-                **extra,
             )
         return DeviceConfig(
             dev_eui=self.eui,
