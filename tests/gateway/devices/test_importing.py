@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from gateway.devices import csvfile
 from gateway.devices.importing import MAX_PLANS, PLAN_LIFE_S, Defaults, Plan, Planner, Plans
@@ -12,7 +13,7 @@ KEY = "a66a89b6606c1bd125b54e7ca4b10dd4"
 SECOND = 10**9
 
 
-def plan(text: str, **defaults: str) -> Plan:
+def plan(text: str, **defaults: Any) -> Plan:
     planner = Planner(BUILT_IN, ("cayenne", "raw"), lambda _eui: False)
 
     async def main() -> Plan:
