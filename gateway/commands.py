@@ -26,6 +26,7 @@ from hub.errors import HubError
 from hub.log import Log
 from hub.message import Message
 
+GATEWAY = "gateway"  # user property of a relayed message
 CURSOR = "commands"
 BACKLOG_STEP = 100  # commands taken at a time
 MAX_LAG = 10_000  # messages read again at start; moving the cursor at every commit would cost a commit each
@@ -112,6 +113,7 @@ class Commands:
         self.accepted = 0
         self.refused = 0
         self.repeated = 0  # the same order again: after a crash, or by a careful publisher
+        self.elsewhere = 0  # of devices of the gateway that relayed them
         self._server = server
         self._log = hub_log
         self._live = live
@@ -236,12 +238,18 @@ class Commands:
             return any(row[0] == order_id for row in orderstore.history(reader.connection, about))
 
     def _refuse(self, message: Message, error: Exception) -> None:
-        """Leave a receipt: on the channel of the device or group, or where nobody is known, where it was ordered."""
-        self.refused += 1
+        """Leave a receipt: on the channel of the device or group, or where nobody is known, where it was ordered.
+
+        What another gateway has relayed here was meant for a device of its own, and it leaves the receipt.
+        """
         now, reason = self._clock(), str(error)
         target = message.subtopic[len(PREFIX) :]
         order_id = _order_id(message)
         dev_eui, group = self._target(target, message.channel)
+        if dev_eui is None and not group and _relayed(message):
+            self.elsewhere += 1
+            return
+        self.refused += 1
         if dev_eui is None and not group:
             self._downlinks.refuse_stranger(message, target, order_id, reason, now)
         else:
@@ -264,6 +272,11 @@ class Commands:
             return (dev_eui if self._server.device(dev_eui).channel_id == channel else None), ""
         except (OrderError, ValueError):
             return None, ""
+
+
+def _relayed(message: Message) -> bool:
+    """Whether it came from another gateway, which names itself in a user property (`gateway.upstream`)."""
+    return message.properties is not None and any(name == GATEWAY for name, _ in message.properties.user)
 
 
 def _order_id(message: Message) -> str:

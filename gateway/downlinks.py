@@ -24,7 +24,7 @@ from gateway.lorawan.receipts import TX_ERROR_WORDS
 from gateway.lorawan.server import NetworkServer, Queued
 from gateway.lorawan.types import DevEUI
 from gateway.turns import Turns
-from hub.access import Access, Action, Principal, Resource
+from hub.access import Access, Action, Circumstances, Principal, Resource
 from hub.errors import HubError
 from hub.log import Done, Log
 from hub.message import Message
@@ -32,6 +32,7 @@ from radio.gwmp import U32, RxPacket, TxError
 
 log = logging.getLogger(__name__)
 
+_BY_LORA = Circumstances(receipts.PROTOCOL)
 MAX_ELSEWHERE = 256
 LEAD_NS = 100_000_000  # a gateway needs an order this long before its window
 
@@ -259,8 +260,8 @@ class Downlinks:
             return None
         if not channel_id:  # a group without a channel tells its API and page only
             return None
-        principal, resource = _asked(thing_id, channel_id)
-        if not self._access.decide(principal, Action.PUBLISH, resource).allowed:
+        principal, resource = _asked(thing_id, channel_id, f"{topic}{receipts.SUBTOPIC}")
+        if not self._access.decide(principal, Action.PUBLISH, resource, _BY_LORA).allowed:
             self.denied += 1
             return None
         return receipts.message(
@@ -305,5 +306,5 @@ def _nothing() -> None: ...
 
 
 @lru_cache(maxsize=16_384)
-def _asked(thing_id: str, channel_id: str) -> tuple[Principal, Resource]:
-    return Principal("thing", thing_id), Resource(channel_id)
+def _asked(thing_id: str, channel_id: str, subtopic: str) -> tuple[Principal, Resource]:
+    return Principal("thing", thing_id), Resource(channel_id, subtopic)

@@ -19,11 +19,11 @@ from gateway.downlinks import Downlinks
 from gateway.live import Entry, LiveFrames, heard
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.outcome import Downlink, Joined, Rejected, Uplink
-from gateway.lorawan.publish import Published, Publisher
+from gateway.lorawan.publish import PROTOCOL, Published, Publisher
 from gateway.lorawan.server import NetworkServer
 from gateway.rawlora.service import KLASS, RawLora
 from gateway.turns import Turns
-from hub.access import Access, Action, Principal, Resource
+from hub.access import Access, Action, Circumstances, Principal, Resource
 from hub.errors import Busy, HubError, LogFailed, LogFull
 from hub.log import Log
 from hub.senml import arrival_s
@@ -32,6 +32,7 @@ from radio.lora import SYNC_WORD_LORAWAN
 
 log = logging.getLogger(__name__)
 
+_BY_LORA = Circumstances(PROTOCOL)
 MAX_OF_TWO_SIDES = 32  # devices that are warned of
 NOT_ASKED = "it has not answered: too many frames waited for their codecs, or the gateway was ending"
 
@@ -159,8 +160,9 @@ class Uplinks:
     def _append(self, uplink: Uplink, eui: bytes, gateways: Sequence[Heard], made: Published) -> None:
         config = uplink.device.config
         detail, messages, writes = made.problem, made.messages, uplink.writes
-        principal, resource = _asked(config.thing_id, config.channel_id)
-        decision = self.access.decide(principal, Action.PUBLISH, resource)
+        principal, resource = _asked(config.thing_id, config.channel_id, uplink.device.topic)
+        context = _BY_LORA if self.access.lasting else Circumstances(PROTOCOL, "", len(uplink.payload))
+        decision = self.access.decide(principal, Action.PUBLISH, resource, context)
         if not decision.allowed:
             self.counters.denied += 1
             self.diagnoser.not_published(uplink, decision.reason, uplink.at)
@@ -264,9 +266,9 @@ class Uplinks:
 
 
 @lru_cache(maxsize=16_384)
-def _asked(thing_id: str, channel_id: str) -> tuple[Principal, Resource]:
+def _asked(thing_id: str, channel_id: str, topic: str) -> tuple[Principal, Resource]:
     """Who asks to publish where: the same two values for every frame of a device."""
-    return Principal("thing", thing_id), Resource(channel_id)
+    return Principal("thing", thing_id), Resource(channel_id, topic)
 
 
 def _uplink_details(uplink: Uplink, detail: str, made: Published, gateways: Sequence[Heard]) -> Entry:

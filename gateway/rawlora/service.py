@@ -23,7 +23,7 @@ from gateway.lorawan.receipts import TX_ERROR_WORDS
 from gateway.rawlora import store
 from gateway.rawlora.node import FPORT, Node, NodeError
 from gateway.rawlora.receiver import Reading, Receiver
-from hub.access import Access, Action, Principal, Resource
+from hub.access import Access, Action, Circumstances, Principal, Resource
 from hub.errors import HubError
 from hub.hub import Hub
 from hub.message import OCTET_STREAM, SENML_JSON, Message
@@ -121,8 +121,9 @@ class RawLora:
 
     def _publish(self, one: _Heard, decoded: Decoded | None) -> None:
         node = one.reading.node
-        principal, resource = Principal("thing", node.thing_id), Resource(node.channel_id)
-        decision = self._access.decide(principal, Action.PUBLISH, resource)
+        principal, resource = Principal("thing", node.thing_id), Resource(node.channel_id, node.id)
+        context = Circumstances(PROTOCOL, "", len(one.reading.payload))
+        decision = self._access.decide(principal, Action.PUBLISH, resource, context)
         messages: list[Message] = []
         if decision.allowed:
             messages, detail = self._messages(one, decoded)

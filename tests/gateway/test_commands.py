@@ -16,7 +16,7 @@ from gateway import commands
 from gateway.lorawan.group import GroupConfig
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI
 from gateway.wanted import Command, CommandError, Wanted, of_command, parse
-from hub.message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON
+from hub.message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON, Message, Properties
 
 OpenSite = Any  # fixtures of conftest.py, which tests cannot import
 Device = Any
@@ -451,3 +451,29 @@ def test_the_json_form_is_the_one_that_is_documented() -> None:
     assert [field.name for field in msgspec.structs.fields(Command)] == [
         *("fport", "payload", "data", "records", "confirmed", "priority", "ttl_s", "id"),
     ]
+
+
+def test_a_command_that_another_gateway_has_relayed_is_left_to_it(site: OpenSite, device: Device) -> None:
+    """Both have the channel; the device is the other one's, and so is the receipt."""
+
+    async def main() -> None:
+        async with site() as s:
+            made = (await s.add(device)).registered
+            hub = s.gateway.core.hub
+            for user in ((), (("gateway", "0011223344556677"), ("seq", "7"))):
+                message = Message(
+                    made.channel_id,
+                    "commands.70b3d57ed00000ff",
+                    made.thing_id,
+                    "mqtt",
+                    JSON,
+                    b'{"fport": 1, "payload": "00"}',
+                    1,
+                    properties=Properties(user=user),
+                )
+                await hub.log.append([message])
+            await s.until(lambda: hub.log.read(0, lambda each: each.subtopic.endswith(".downlinks")))
+            receipts = hub.log.read(0, lambda each: each.subtopic.endswith(".downlinks"))
+            assert [b"failed" in each.payload for each in receipts] == [True]
+
+    asyncio.run(main())
