@@ -57,12 +57,15 @@ class Api:
         ]
 
     async def status(self, request: Request) -> Response:
+        """The relays to other brokers, and how far each is."""
         return json_response(self._source.status())
 
     async def upstream(self, request: Request) -> Response:
+        """The last frames heard, sent and refused."""
         return json_response(self._source.upstream())
 
     async def frames(self, request: Request) -> Response:
+        """The same as they come, as server-sent events."""
         after, limit = _number(request, "after", 0), _number(request, "limit", 100)
         if not 0 <= limit <= MAX_FRAMES:
             raise Problem(400, f"limit is 0 to {MAX_FRAMES}")
@@ -74,6 +77,7 @@ class Api:
         return json_response({"frames": self._live.after(after, limit, dev_eui)})
 
     async def stream(self, request: Request) -> Response:
+        """The same as they come, as server-sent events."""
         last = request.headers.get("last-event-id", "")
         after = (
             int(last)

@@ -71,6 +71,7 @@ class ClassBApi:
         return [Endpoint("GET", "/lorawan/class-b", self.status, Needs.USER, answers={200: ClassBView})]
 
     async def status(self, request: Request) -> Response:
+        """Whether beacons are sent, and if not why not."""
         return json_response(view(self._server.class_b_status(self._clock())))
 
     def warnings(self) -> list[str]:

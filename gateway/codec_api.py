@@ -138,30 +138,30 @@ class CodecApi:
         return [
             Endpoint("GET", "/codecs", self.codecs, Needs.USER, answers={200: CodecList}),
             Endpoint(
-                *("POST", "/codecs", self.create, Needs.ADMIN),
+                *("POST", "/codecs", self.create, Needs.MANAGER),
                 body=CodecBody,
                 answers={201: CodecView, 422: REFUSAL},
                 refuses=(409, 507),
             ),
             Endpoint(
-                "POST", "/codecs/test", self.try_source, Needs.ADMIN, body=TestBody, answers={200: Report}
+                "POST", "/codecs/test", self.try_source, Needs.MANAGER, body=TestBody, answers={200: Report}
             ),
             Endpoint(
                 "GET", "/codecs/{name}", self.show, Needs.USER, answers={200: CodecView}, refuses=(404,)
             ),
             Endpoint(
-                *("PUT", "/codecs/{name}", self.change, Needs.ADMIN),
+                *("PUT", "/codecs/{name}", self.change, Needs.MANAGER),
                 body=CodecBody,
                 answers={200: CodecView, 422: REFUSAL},
                 refuses=(404, 507),
             ),
             Endpoint(
-                *("DELETE", "/codecs/{name}", self.remove, Needs.ADMIN),
+                *("DELETE", "/codecs/{name}", self.remove, Needs.MANAGER),
                 answers={204: None},
                 refuses=(404, 409, 507),
             ),
             Endpoint(
-                *("POST", "/codecs/{name}/test", self.try_stored, Needs.ADMIN),
+                *("POST", "/codecs/{name}/test", self.try_stored, Needs.MANAGER),
                 body=TestBody,
                 answers={200: Report},
                 refuses=(404,),
@@ -170,12 +170,12 @@ class CodecApi:
                 "POST",
                 "/codecs/{name}/lift",
                 self.lift,
-                Needs.ADMIN,
+                Needs.MANAGER,
                 answers={200: CodecView},
                 refuses=(404,),
             ),
             Endpoint(
-                *("POST", "/codecs/{name}/rollback", self.roll_back, Needs.ADMIN),
+                *("POST", "/codecs/{name}/rollback", self.roll_back, Needs.MANAGER),
                 body=Rollback,
                 answers={200: CodecView},
                 refuses=(404, 507),
@@ -188,6 +188,7 @@ class CodecApi:
         ]
 
     async def codecs(self, request: Request) -> Response:
+        """A codec with its source and samples."""
         used = self._used()
         own = [CodecSummary(name, "own", ABOUT_OWN[name], used[name], 1, 0, None, "") for name in CODECS]
         stored = [
@@ -218,19 +219,23 @@ class CodecApi:
         return json_response(msgspec.to_builtins(CodecList(own + stored, state)))
 
     async def show(self, request: Request) -> Response:
+        """Store a codec; its samples are run, and one that gives something else stops it."""
         return json_response(msgspec.to_builtins(self._view(self._codec(request))))
 
     async def create(self, request: Request) -> Response:
+        """Change a stored codec; its samples are run first."""
         asked = await read_json(request, CodecBody)
         if asked.name in self._library or asked.name in CODECS:
             raise Problem(409, f"there is a codec {asked.name} already")
         return await self._store(asked.name, asked, 201)
 
     async def change(self, request: Request) -> Response:
+        """Remove a stored codec that no device uses."""
         asked = await read_json(request, CodecBody)
         return await self._store(self._codec(request).name, asked, 200)
 
     async def remove(self, request: Request) -> Response:
+        """Try a source that is not stored: decode or encode, with log, time and SenML."""
         codec = self._codec(request)
         count = self._used()[codec.name]
         if count:
@@ -241,12 +246,14 @@ class CodecApi:
         return Response(status_code=204)
 
     async def try_source(self, request: Request) -> Response:
+        """Try a stored codec: decode or encode, with log, time and SenML."""
         asked = await read_json(request, TestBody)
         if not asked.source.strip():
             raise Problem(400, "there is no source to try")
         return await self._try(asked.source, asked.units, asked)
 
     async def try_stored(self, request: Request) -> Response:
+        """Put an earlier version in use again."""
         asked = await read_json(request, TestBody)
         name = request.path_params["name"]
         if name in CODECS:
@@ -255,11 +262,13 @@ class CodecApi:
         return await self._try(body.source, asked.units or body.units, asked)
 
     async def lift(self, request: Request) -> Response:
+        """Run a codec again that was put on hold."""
         codec = self._codec(request)
         codec.script.strikes.lift()
         return json_response(msgspec.to_builtins(self._view(codec)))
 
     async def roll_back(self, request: Request) -> Response:
+        """A stored codec as a file for another gateway."""
         codec = self._codec(request)
         asked = await read_json(request, Rollback)
         for body in self._earlier(codec.name):
@@ -268,6 +277,7 @@ class CodecApi:
         raise Problem(404, f"version {asked.version} of {codec.name} is not kept")
 
     async def export(self, request: Request) -> Response:
+        """A stored codec as a file for another gateway."""
         codec = self._codec(request)
         body = codec.body
         shown = msgspec.to_builtins(

@@ -104,6 +104,7 @@ class DiagnosisApi:
         ]
 
     async def diagnosis(self, request: Request) -> Response:
+        """Findings: what is wrong with which device, and what to do."""
         asked = request.query_params
         subject = _subject(asked.get("dev_eui", ""), asked.get("dev_addr", ""))
         reason, text = asked.get("reason", ""), asked.get("q", "")
@@ -124,6 +125,7 @@ class DiagnosisApi:
         return json_response(msgspec.to_builtins(Findings([self._view(each) for each in found])))
 
     async def heard(self, request: Request) -> Response:
+        """Devices heard on air that are not registered here."""
         found = self._diagnoser.unknown(_limit(request, 100, MAX_HEARD))
         return json_response(msgspec.to_builtins(HeardList([_heard_view(each) for each in found])))
 

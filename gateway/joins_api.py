@@ -56,7 +56,7 @@ class JoinsApi:
         return [
             Endpoint("GET", path, self.show, Needs.USER, answers={200: JoinsView}, refuses=(404,)),
             Endpoint(
-                *("POST", path, self.allow, Needs.ADMIN),
+                *("POST", path, self.allow, Needs.MANAGER),
                 body=NonceRestart,
                 answers={200: JoinsView},
                 refuses=(400, 404, 409),
@@ -64,9 +64,11 @@ class JoinsApi:
         ]
 
     async def show(self, request: Request) -> Response:
+        """What is known of a device's joins and nonces."""
         return json_response(self._view(self._device(request)))
 
     async def allow(self, request: Request) -> Response:
+        """Allow a device that was reset to begin its nonces anew for a while."""
         device = self._device(request)
         asked = await read_json(request, NonceRestart)
         if not 0 <= asked.restart_minutes <= MAX_MINUTES:

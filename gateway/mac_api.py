@@ -94,7 +94,7 @@ class MacApi:
                 refuses=(404,),
             ),
             Endpoint(
-                *("POST", "/lorawan/devices/{dev_eui}/mac", self.act, Needs.ADMIN),
+                *("POST", "/lorawan/devices/{dev_eui}/mac", self.act, Needs.MANAGER),
                 body=MacAction,
                 answers={200: Done},
                 refuses=(400, 404, 409),
@@ -106,6 +106,7 @@ class MacApi:
         ]
 
     async def show(self, request: Request) -> Response:
+        """What is wanted of a device, what it has agreed to, and the trace of MAC commands."""
         device = self._device(request)
         if device.session is None:
             version = device.profile.version.value
@@ -113,6 +114,7 @@ class MacApi:
         return _json(macview.view(self._server.mac, device.session))
 
     async def act(self, request: Request) -> Response:
+        """A technician's order to the MAC layer of a device."""
         device = self._device(request)
         asked = await read_json(request, MacAction)
         if asked.action not in ACTIONS:
@@ -143,6 +145,7 @@ class MacApi:
         return _json(Done(words))
 
     async def steering(self, _: Request) -> Response:
+        """What the radios hear, and how devices are brought there."""
         plan = self._server.mac.plan
         own = len(plan.region.uplink_channels())
         known = dict(enumerate(plan.region.uplink_channels())) | dict(plan.wanted)

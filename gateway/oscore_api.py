@@ -54,9 +54,11 @@ class OscoreApi:
         ]
 
     async def list(self, request: Request) -> Response:
+        """The OSCORE contexts of a thing, without secrets."""
         return json_response({"sender_ids": self._contexts.of(request.path_params["thing_id"])})
 
     async def create(self, request: Request) -> Response:
+        """Make an OSCORE context; its secret is shown this once."""
         made = await self._contexts.create(request.path_params["thing_id"])
         shown = NewContext(
             made.thing,
@@ -73,6 +75,7 @@ class OscoreApi:
         )
 
     async def remove(self, request: Request) -> Response:
+        """Remove an OSCORE context."""
         thing, sender_id = request.path_params["thing_id"], request.path_params["sender_id"]
         # Of another thing: `remove` says that there is no such context.
         await self._contexts.remove(sender_id if sender_id in self._contexts.of(thing) else "")

@@ -57,7 +57,7 @@ class RadioApi:
         return [
             Endpoint("GET", "/gateway/radio", self.status, Needs.USER, answers={200: dict[str, Any]}),
             Endpoint(
-                *("POST", "/gateway/radio/scan", self.scan, Needs.ADMIN),
+                *("POST", "/gateway/radio/scan", self.scan, Needs.MANAGER),
                 body=Scan,
                 answers={200: Scanned},
                 refuses=(503,),
@@ -65,9 +65,11 @@ class RadioApi:
         ]
 
     async def status(self, request: Request) -> Response:
+        """The radio process of this machine, as it tells of itself."""
         return json_response(self._link.status())
 
     async def scan(self, request: Request) -> Response:
+        """Listen through a part of the band."""
         wanted = await read_json(request, Scan)
         if wanted.start_hz > wanted.stop_hz:
             raise Problem(400, "start_hz is above stop_hz")

@@ -97,18 +97,18 @@ class RawLoraApi:
         return [
             Endpoint("GET", "/rawlora/nodes", self.nodes, Needs.USER, answers={200: Nodes}),
             Endpoint(
-                *("POST", "/rawlora/nodes", self.add, Needs.ADMIN),
+                *("POST", "/rawlora/nodes", self.add, Needs.MANAGER),
                 body=NewNode,
                 answers={201: AddedNode},
                 refuses=(404, 409, 507),
             ),
             Endpoint(
-                *("DELETE", "/rawlora/nodes/{node_id}", self.remove, Needs.ADMIN),
+                *("DELETE", "/rawlora/nodes/{node_id}", self.remove, Needs.MANAGER),
                 answers={204: None},
                 refuses=(404, 507),
             ),
             Endpoint(
-                *("POST", "/rawlora/nodes/{node_id}/downlinks", self.send, Needs.ADMIN),
+                *("POST", "/rawlora/nodes/{node_id}/downlinks", self.send, Needs.MANAGER),
                 body=RawCommand,
                 answers={202: SentOrder},
                 refuses=(404,),
@@ -116,6 +116,7 @@ class RawLoraApi:
         ]
 
     async def nodes(self, request: Request) -> Response:
+        """Simple nodes, and what was heard of others."""
         receiver = self._raw.receiver
         heard = [
             StrangerView(
@@ -134,6 +135,7 @@ class RawLoraApi:
         return json_response(msgspec.to_builtins(Nodes(known, heard, self._raw.counters())))
 
     async def add(self, request: Request) -> Response:
+        """Register a simple node with a thing of its own."""
         body = await read_json(request, NewNode)
         try:
             node, key = await self._raw.register(_node(body), body.channel_id)
@@ -150,6 +152,7 @@ class RawLoraApi:
         return json_response(made, 201, {"location": f"/rawlora/nodes/{node.id}"})
 
     async def remove(self, request: Request) -> Response:
+        """Forget a simple node."""
         try:
             await self._raw.unregister(request.path_params["node_id"])
         except UnknownNode as error:
@@ -157,6 +160,7 @@ class RawLoraApi:
         return Response(status_code=204)
 
     async def send(self, request: Request) -> Response:
+        """Send to a simple node, at once."""
         command = await read_json(request, RawCommand)
         try:
             order_id = await self._raw.order(request.path_params["node_id"], command)

@@ -118,7 +118,7 @@ class DevicesApi:
                 headers={TOTAL: "how many there are in all that match"},
             ),
             Endpoint(
-                *("POST", "/lorawan/devices", self.add, Needs.ADMIN),
+                *("POST", "/lorawan/devices", self.add, Needs.MANAGER),
                 body=Given,
                 answers={201: AddedDevice},
                 refuses=(400, 404, 409, 507),
@@ -139,18 +139,18 @@ class DevicesApi:
                 refuses=(400, 404),
             ),
             Endpoint(
-                *("PUT", one, self.change, Needs.ADMIN),
+                *("PUT", one, self.change, Needs.MANAGER),
                 body=Edit,
                 answers={200: DeviceView},
                 refuses=(400, 404, 507),
             ),
             Endpoint(
-                *("DELETE", one, self.remove, Needs.ADMIN),
+                *("DELETE", one, self.remove, Needs.MANAGER),
                 answers={204: None},
                 refuses=(400, 404, 507),
             ),
             Endpoint(
-                *("POST", one + "/adopt", self.adopt, Needs.ADMIN),
+                *("POST", one + "/adopt", self.adopt, Needs.MANAGER),
                 body=Adoption,
                 answers={201: AddedDevice},
                 refuses=(400, 404, 409, 507),
@@ -158,6 +158,7 @@ class DevicesApi:
         ]
 
     async def devices(self, request: Request) -> Response:
+        """One device, without keys."""
         asked = request.query_params
         text, state, sort = asked.get("q", ""), asked.get("state", ""), asked.get("sort", "")
         if len(text) > MAX_QUERY:
@@ -179,10 +180,12 @@ class DevicesApi:
         return json_response(views, headers={TOTAL: str(total)})
 
     async def device(self, request: Request) -> Response:
+        """Register a device with a thing of its own; the thing's key is shown this once."""
         with problems():
             return json_response(self._fleet.view(dev_eui_of(request)))
 
     async def add(self, request: Request) -> Response:
+        """Register a device with a thing of its own; the thing's key is shown this once."""
         given = await read_json(request, Given)
         return await self._add(given)
 
@@ -198,9 +201,11 @@ class DevicesApi:
         return json_response(added, 201, {"location": f"/lorawan/devices/{made.dev_eui}"})
 
     def _known(self, dev_eui: DevEUI) -> bool:
+        """What the text of a label says of a device."""
         return self._registration.server.registered(dev_eui) is not None
 
     async def label(self, request: Request) -> Response:
+        """Change a device; what is left out stays, keys are never shown."""
         body = await read_json(request, LabelText)
         with problems():
             label = qr.parse(body.text)
@@ -226,6 +231,7 @@ class DevicesApi:
         )
 
     async def change(self, request: Request) -> Response:
+        """Forget a device and its thing; its messages stay."""
         dev_eui, edit = dev_eui_of(request), await read_json(request, Edit)
         registration = self._registration
         with problems():
@@ -243,11 +249,13 @@ class DevicesApi:
             return json_response(self._fleet.view(dev_eui))
 
     async def remove(self, request: Request) -> Response:
+        """Register a device heard on air; its root key is tried on the join-request that was heard."""
         with problems():
             await self._registration.unregister(dev_eui_of(request))
         return Response(status_code=204)
 
     async def adopt(self, request: Request) -> Response:
+        """All devices as CSV, without keys."""
         dev_eui, body = dev_eui_of(request), await read_json(request, Adoption)
         if self._known(dev_eui):
             raise Problem(409, f"{dev_eui} is registered already")
@@ -275,6 +283,7 @@ class DevicesApi:
         return await self._add(given)
 
     async def export(self, request: Request) -> Response:
+        """All devices as CSV, without keys."""
         views, _ = await self._fleet.find(Query(sort=Sort.NAME))
         headers = {"content-disposition": 'attachment; filename="devices.csv"'}
         return Response(await device_list(views), 200, headers, "text/csv; charset=utf-8")

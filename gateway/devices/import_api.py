@@ -71,7 +71,7 @@ class ImportApi:
         one = "/lorawan/devices/import/{plan}"
         return [
             Endpoint(
-                *("POST", "/lorawan/devices/import", self.upload, Needs.ADMIN),
+                *("POST", "/lorawan/devices/import", self.upload, Needs.MANAGER),
                 body=Media({"text/csv": {"type": "string"}}),
                 answers={200: Preview, 201: Imported},
                 refuses=(400, 404, 409, 413, 507),
@@ -82,22 +82,23 @@ class ImportApi:
                 max_body=csvfile.MAX_BYTES,
             ),
             Endpoint(
-                *("GET", one, self.preview, Needs.ADMIN),
+                *("GET", one, self.preview, Needs.MANAGER),
                 answers={200: Preview},
                 refuses=(404,),
                 parameters=shown,
             ),
             Endpoint(
-                *("POST", one, self.confirm, Needs.ADMIN),
+                *("POST", one, self.confirm, Needs.MANAGER),
                 body_required=False,
                 answers={201: Imported},
                 refuses=(400, 404, 409, 507),
                 parameters=(mode,),
             ),
-            Endpoint(*("DELETE", one, self.forget, Needs.ADMIN), answers={204: None}),
+            Endpoint(*("DELETE", one, self.forget, Needs.MANAGER), answers={204: None}),
         ]
 
     async def upload(self, request: Request) -> Response:
+        """Look through a CSV file of devices: a preview that can be confirmed."""
         dry_run, mode, asked = flag(request, "dry_run"), _mode(request), request.query_params
         interval = number(request, "expected_interval_s", 0, 1 << 30)
         defaults = Defaults(
@@ -117,14 +118,17 @@ class ImportApi:
         return json_response(self._shown(request, plan, self.plans.keep(plan, self._mono_ns())))
 
     async def preview(self, request: Request) -> Response:
+        """A page of a preview, a line of the file each."""
         return json_response(self._shown(request, self._plan(request), request.path_params["plan"]))
 
     async def confirm(self, request: Request) -> Response:
+        """Register what a preview showed, all of it or the good lines."""
         answer = await self._carry_out(self._plan(request), _mode(request))
         self.plans.forget(request.path_params["plan"])
         return answer
 
     async def forget(self, request: Request) -> Response:
+        """Forget a preview."""
         self.plans.forget(request.path_params["plan"])
         return Response(status_code=204)
 

@@ -38,24 +38,26 @@ class ProfilesApi:
             Endpoint("GET", "/lorawan/profiles", self.profiles, Needs.USER, answers={200: ProfileList}),
             Endpoint("GET", one, self.profile, Needs.USER, answers={200: ProfileView}, refuses=(404,)),
             Endpoint(
-                *("PUT", one, self.put, Needs.ADMIN),
+                *("PUT", one, self.put, Needs.MANAGER),
                 body=ProfileBody,
                 answers={200: ProfileView, 201: ProfileView},
                 refuses=(400, 507),
             ),
             Endpoint(
-                *("DELETE", one, self.remove, Needs.ADMIN),
+                *("DELETE", one, self.remove, Needs.MANAGER),
                 answers={204: None},
                 refuses=(404, 409, 507),
             ),
         ]
 
     async def profiles(self, request: Request) -> Response:
+        """All profiles."""
         used = await self._used()
         found = [view(profile, used[name]) for name, profile in self._registration.profiles.all.items()]
         return json_response(ProfileList(found, self._registration.server.region.name))
 
     async def profile(self, request: Request) -> Response:
+        """One profile."""
         name = request.path_params["name"]
         found = self._registration.profiles.get(name)
         if found is None:
@@ -63,6 +65,7 @@ class ProfilesApi:
         return json_response(view(found, (await self._used())[name]))
 
     async def put(self, request: Request) -> Response:
+        """Make or change a profile; a change reaches its devices at once."""
         name, body = request.path_params["name"], await read_json(request, ProfileBody)
         registration = self._registration
         new = registration.profiles.get(name) is None
@@ -73,6 +76,7 @@ class ProfilesApi:
         return json_response(view(profile, (await self._used())[name]), 201 if new else 200, headers)
 
     async def remove(self, request: Request) -> Response:
+        """Remove a profile that no device has."""
         name = request.path_params["name"]
         try:
             await self._registration.remove_profile(name)

@@ -128,6 +128,7 @@ class SessionApi:
         ]
 
     async def session(self, request: Request) -> Response:
+        """What a session is, and whether it was exported or moved; no keys."""
         dev_eui = dev_eui_of(request)
         device = self._registration.server.registered(dev_eui)
         if device is None:
@@ -151,12 +152,14 @@ class SessionApi:
         )
 
     async def export(self, request: Request) -> Response:
+        """Export a session, sealed under a passphrase, as a copy or to move the device."""
         dev_eui, order = dev_eui_of(request), await read_json(request, ExportOrder)
         with problems():
             file = await self._transfer.export([dev_eui], order.passphrase, move=order.move)
         return _file(file, f"device-{dev_eui}.json")
 
     async def receive(self, request: Request) -> Response:
+        """Take an exported session; the device goes on without joining."""
         dev_eui, order = dev_eui_of(request), await read_json(request, ImportOrder)
         with problems():
             load = await self._transfer.open(msgspec.json.encode(order.file), order.passphrase)
@@ -169,11 +172,13 @@ class SessionApi:
         return json_response(_arrived(load, len(made)))
 
     async def take_back(self, request: Request) -> Response:
+        """Take a device back that was moved to another gateway."""
         with problems():
             await self._transfer.take_back(dev_eui_of(request))
         return Response(status_code=204)
 
     async def export_site(self, request: Request) -> Response:
+        """Many devices with their sessions in one file, sealed under a passphrase."""
         order = await read_json(request, SiteExport)
         try:
             euis = [DevEUI.parse(text) for text in order.dev_euis]
@@ -188,6 +193,7 @@ class SessionApi:
         return _file(file, "site.json")
 
     async def receive_site(self, request: Request) -> Response:
+        """Take such a file, or say what it would do."""
         dry_run, order = flag(request, "dry_run"), await read_json(request, ImportOrder)
         with problems():
             load = await self._transfer.open(msgspec.json.encode(order.file), order.passphrase)

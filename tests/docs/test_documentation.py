@@ -10,6 +10,7 @@ import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
@@ -17,10 +18,8 @@ import pytest
 import typer.main
 
 from gateway import __version__, config
-from gateway.api import Api
-from gateway.classb_api import ClassBApi
 from gateway.cli import app
-from gateway.radio_api import RadioApi
+from gateway.devices.fields import Given
 from gateway.settings import Config
 from hub.http.publish import SEQ_HEADER
 from hw_sim import scenario
@@ -51,6 +50,17 @@ def _shown() -> Iterator[Shown]:
             yield Shown(page, "", span)
         for alternative in re.findall(r"!\[([^\]]*)\]", prose):
             yield Shown(page, "", alternative)
+
+
+@pytest.fixture(scope="module")
+def api_table() -> ModuleType:
+    """The tool that writes docs/requests.md."""
+    spec = importlib.util.spec_from_file_location("api_table", ROOT / "tests" / "docs" / "api_table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 SHOWN = list(_shown())
@@ -321,11 +331,26 @@ def test_the_boards_of_the_radio_page_are_all_there_are() -> None:
 # -- the gateway's part of the REST API
 
 
-def test_the_requests_documented_are_those_of_the_route_table() -> None:
-    documented = re.findall(r"^\| `([A-Z]+) (/\S*)`", READABLE["api.md"], re.MULTILINE)
-    rows = [row for api in (Api, ClassBApi, RadioApi) for row in api.endpoints(api.__new__(api))]
-    served = [(row.method, row.path) for row in rows]
-    assert sorted(documented) == sorted(served)
+def test_the_page_of_all_requests_is_that_of_the_route_table(api_table: ModuleType) -> None:
+    assert READABLE["requests.md"] == api_table.page(), "write it anew: python tests/docs/api_table.py"
+
+
+def test_every_request_says_what_it_does(api_table: ModuleType) -> None:
+    silent = [
+        line for line in api_table.page().splitlines() if re.search(r"\| (GET|POST|PUT|PATCH|DELETE) /", line)
+    ]
+    assert silent == []
+
+
+def test_the_requests_that_pages_name_exist(api_table: ModuleType) -> None:
+    served = {(row.method, row.path) for row in [*api_table.ENDPOINTS, *api_table.gateway_rows()]}
+    named = re.findall(r"^\| `(GET|POST|PUT|PATCH|DELETE) (/[^\s`?]*)", EVERYTHING, re.MULTILINE)
+    assert [each for each in named if each not in served] == []
+
+
+def test_the_fields_of_a_new_device_are_documented() -> None:
+    named = set(re.findall(r"^\| `(\w+)`", READABLE["devices.md"], re.MULTILINE))
+    assert set(Given.__struct_fields__) - named == set()
 
 
 # -- the changelog

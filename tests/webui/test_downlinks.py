@@ -21,15 +21,27 @@ def known(visitor: Visitor, double: GatewayDouble) -> GatewayDouble:
     double.queue |= {
         "queue": [
             {
-                "id": "o-2", "state": "awaiting_ack", "fport": 10, "payload": "01ff", "confirmed": True,
-                "priority": 9, "attempts": 2, "queued": time.time(), "expires": time.time() + 60,
+                "id": "o-2",
+                "state": "awaiting_ack",
+                "fport": 10,
+                "payload": "01ff",
+                "confirmed": True,
+                "priority": 9,
+                "attempts": 2,
+                "queued": time.time(),
+                "expires": time.time() + 60,
             },
             {"id": "o-3", "fport": 3, "payload": "", "why": HOSTILE, "queued": time.time()},
         ],
         "receipts": [
             {
-                "id": "o-1", "state": "sent", "time": time.time(), "window": "RX2", "fcnt": 7,
-                "gateway": "02f10f6a7e000001", "attempt": 1,
+                "id": "o-1",
+                "state": "sent",
+                "time": time.time(),
+                "window": "RX2",
+                "fcnt": 7,
+                "gateway": "02f10f6a7e000001",
+                "attempt": 1,
             },
             {"id": "o-0", "state": "failed", "reason": "never acknowledged, sent 8 times", "time": 0.0},
         ],
@@ -149,8 +161,13 @@ def test_a_group_is_set_up_and_its_key_is_shown_once(visitor: Visitor, known: Ga
         (
             "POST",
             {
-                "name": "lamps", "mc_addr": "01020304", "mc_key": KEY, "freq_hz": 869_525_000, "dr": 3,
-                "gateways": ["02f10f6a7e000001", "02f10f6a7e000002"], "fcnt_down": 9,
+                "name": "lamps",
+                "mc_addr": "01020304",
+                "mc_key": KEY,
+                "freq_hz": 869_525_000,
+                "dr": 3,
+                "gateways": ["02f10f6a7e000001", "02f10f6a7e000002"],
+                "fcnt_down": 9,
             },
         )
     ]
@@ -185,7 +202,10 @@ def test_a_group_that_cannot_be_read_is_not_set_up_and_keys_do_not_come_back(
 
 def test_a_group_is_sent_to_given_members_and_removed(visitor: Visitor, known: GatewayDouble) -> None:
     known.groups["lamps"] = {
-        "name": "lamps", "mc_addr": "01020304", "members": [EUI], "sends_through": ["02f10f6a7e000001"],
+        "name": "lamps",
+        "mc_addr": "01020304",
+        "members": [EUI],
+        "sends_through": ["02f10f6a7e000001"],
         "queue": [
             {"id": "g-1", "fport": 3, "payload": "00", "sent": 1, "gateways_left": ["x"], "why": HOSTILE}
         ],

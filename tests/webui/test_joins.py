@@ -30,7 +30,13 @@ def known(visitor: Visitor, double: GatewayDouble) -> GatewayDouble:
 
 def test_what_is_used_and_what_comes_next_is_said(visitor: Visitor, known: GatewayDouble) -> None:
     visitor.get(PAGE)
-    for text in ("41 of 65,536", "must be greater", "LoRaWAN 1.0.4", "granted and not followed", "may not hear the answers"):
+    for text in (
+        "41 of 65,536",
+        "must be greater",
+        "LoRaWAN 1.0.4",
+        "granted and not followed",
+        "may not hear the answers",
+    ):
         assert text in visitor.page, text
     known.joins[EUI] |= {"rule": "all", "waiting": 0, "nonces_used": 0, "last_nonce": None}
     visitor.get(PAGE)

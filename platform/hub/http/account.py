@@ -130,7 +130,7 @@ async def list_users(request: Request) -> Response:
 
 
 async def get_user(request: Request) -> Response:
-    """`GET /users/<id>`."""
+    """`GET /users/<id>`: one account."""
     return json_response(_shown(_user(request)))
 
 

@@ -130,7 +130,7 @@ async def put_policy(request: Request) -> Response:
 
 
 async def remove_policy(request: Request) -> Response:
-    """`DELETE /policies/<name>`."""
+    """`DELETE /policies/<name>`: remove a policy; what it said holds no longer."""
     name = _policy(request).name
     await asyncio.to_thread(hub_of(request).registry.change_policies, {name: None}, now_s(request))
     return Response(status_code=204)

@@ -127,7 +127,7 @@ async def create_things(request: Request) -> Response:
 
 
 async def list_things(request: Request) -> Response:
-    """`GET /things`."""
+    """`GET /things`: a page of things."""
     return _things_page(request, _search(request))
 
 
@@ -142,7 +142,7 @@ async def get_thing(request: Request) -> Response:
 
 
 async def edit_thing(request: Request) -> Response:
-    """`PUT /things/<id>`."""
+    """`PUT /things/<id>`: another name or metadata; what is left out stays."""
     edit = await read_json(request, Edit)
     thing = await asyncio.to_thread(
         registry_of(request).update_thing, request.path_params["thing_id"], edit.name, edit.metadata
@@ -165,7 +165,7 @@ async def rotate_key(request: Request) -> Response:
 
 
 async def channels_of_thing(request: Request) -> Response:
-    """`GET /things/<id>/channels[?disconnected=true]`."""
+    """`GET /things/<id>/channels`: the channels it is connected to, or those it is not."""
     registry = registry_of(request)
     connected = registry.channels_of(_thing(request).id)
     return _related(request, "channels", connected, lambda: registry.channels(limit=MAX_OFFSET))
@@ -198,18 +198,18 @@ async def create_channels(request: Request) -> Response:
 
 
 async def list_channels(request: Request) -> Response:
-    """`GET /channels`."""
+    """`GET /channels`: a page of channels."""
     search = _search(request)
     return _page("channels", registry_of(request).channels(**_arguments(search)), search)
 
 
 async def get_channel(request: Request) -> Response:
-    """`GET /channels/<id>`."""
+    """`GET /channels/<id>`: one channel."""
     return json_response(_shown(_channel(request)))
 
 
 async def edit_channel(request: Request) -> Response:
-    """`PUT /channels/<id>`."""
+    """`PUT /channels/<id>`: another name or metadata; what is left out stays."""
     edit = await read_json(request, Edit)
     channel = await asyncio.to_thread(
         registry_of(request).update_channel, request.path_params["channel_id"], edit.name, edit.metadata
@@ -224,7 +224,7 @@ async def remove_channel(request: Request) -> Response:
 
 
 async def things_of_channel(request: Request) -> Response:
-    """`GET /channels/<id>/things[?disconnected=true]`."""
+    """`GET /channels/<id>/things`: the things connected to it, or those that are not."""
     registry = registry_of(request)
     connected = registry.things_of(_channel(request).id)
     return _related(request, "things", connected, lambda: registry.things(limit=MAX_OFFSET))
@@ -263,14 +263,14 @@ async def get_connection(request: Request) -> Response:
 
 
 async def connect_one(request: Request) -> Response:
-    """`PUT /channels/<c>/things/<t>`."""
+    """`PUT /channels/<id>/things/<id>`: connect a thing, for publishing and reading."""
     channel_id, thing_id = request.path_params["channel_id"], request.path_params["thing_id"]
     await asyncio.to_thread(registry_of(request).connect, [channel_id], [thing_id])
     return json_response({})
 
 
 async def disconnect_one(request: Request) -> Response:
-    """`DELETE /channels/<c>/things/<t>`: 204."""
+    """`DELETE /channels/<id>/things/<id>`: disconnect a thing; its live sessions lose the channel at once."""
     channel_id, thing_id = request.path_params["channel_id"], request.path_params["thing_id"]
     await asyncio.to_thread(registry_of(request).disconnect, [channel_id], [thing_id])
     return Response(status_code=204)

@@ -60,7 +60,7 @@ class Done(Struct):
 
 
 async def create_device(request: Request) -> Response:
-    """`POST /devices`, body optional: Location and body, and the key, which 2017 handed out as a token."""
+    """`POST /devices`: add a thing; the body may be empty, the key is shown this once."""
     wanted = await _device_body(request)
     thing, key = await asyncio.to_thread(
         registry_of(request).create_thing, wanted.name or "", _with_description({}, wanted)
@@ -81,12 +81,12 @@ async def list_devices(request: Request) -> Response:
 
 
 async def get_device(request: Request) -> Response:
-    """`GET /devices/<id>`."""
+    """`GET /devices/<id>`: one thing, as 2017 showed it."""
     return json_response(_shown(request, _thing(request)))
 
 
 async def edit_device(request: Request) -> Response:
-    """`PUT /devices/<id>`."""
+    """`PUT /devices/<id>`: another name or metadata."""
     wanted = await _device_body(request)
     thing = _thing(request)
     metadata = _with_description(thing.metadata, wanted)
@@ -95,7 +95,7 @@ async def edit_device(request: Request) -> Response:
 
 
 async def remove_device(request: Request) -> Response:
-    """`DELETE /devices/<id>`."""
+    """`DELETE /devices/<id>`: remove a thing."""
     thing = _thing(request)
     await asyncio.to_thread(registry_of(request).remove_thing, thing.id)
     return _done("deleted", thing.id)

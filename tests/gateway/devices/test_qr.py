@@ -37,7 +37,7 @@ MAKERS = {
 }
 
 
-def test_every_field_of_the_standards_example_is_read() -> None:
+def test_every_field_of_a_published_example_is_read() -> None:
     label = parse(TR005)
     assert label == Label(
         "LoRaWAN label (TR005)",
@@ -52,7 +52,7 @@ def test_every_field_of_the_standards_example_is_read() -> None:
     )
 
 
-def test_the_checksum_is_that_of_the_standards_example() -> None:
+def test_the_checksum_is_that_of_a_published_example() -> None:
     assert checksum(TR005.rpartition(":")[0]) == 0xAF2C
 
 
