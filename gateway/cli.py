@@ -119,7 +119,7 @@ def claim_code(config: ConfigOption = None) -> None:
 def new_host_key(config: ConfigOption = None) -> None:
     """Replace the key that guards the stored keys of devices on this machine. Stop the gateway first."""
     from gateway import keyring
-    from gateway.app import opened_core
+    from gateway.core import opened_core
 
     settings = load(config)
     folder = Path(settings.gateway.data_dir)

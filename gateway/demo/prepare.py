@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.app import opened_core
 from gateway.config import show
+from gateway.core import opened_core
 from gateway.devices.registration import register
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI

@@ -23,9 +23,9 @@ import tracemalloc
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from gateway.app import opened_core
 from gateway.codecs.catalog import Codecs
 from gateway.codecs.library import Body, Library
+from gateway.core import opened_core
 from gateway.devices.fields import Asked
 from gateway.devices.records import Record
 from gateway.devices.registration import Registration

@@ -29,8 +29,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.cmac import CMAC
 
-from gateway.app import opened_core
 from gateway.config import show
+from gateway.core import opened_core
 from gateway.devices.registration import register
 from gateway.lorawan.crypto import SessionCrypto, SessionKeys
 from gateway.lorawan.device import Activation, DeviceConfig

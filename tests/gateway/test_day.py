@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from gateway.app import Core, opened_core
+from gateway.core import Core, opened_core
 from gateway.devices.registration import register
 from gateway.live import LiveFrames
 from gateway.lorawan.clock import Instant

@@ -31,8 +31,8 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
-from gateway.app import opened_core
 from gateway.config import show
+from gateway.core import opened_core
 from gateway.demo.broker import free_port
 from gateway.devices.registration import register
 from gateway.settings import Config

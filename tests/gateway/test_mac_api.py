@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.app import _listeners
+from gateway.core import _listeners
 from gateway.lorawan.settings import Listener
 from gateway.mac_api import MacApi
 from gateway.settings import Config, LorawanSection, ModuleSection, RadioSection, StationSection

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway import app
+from gateway import core
 from gateway.config import show
 from gateway.errors import StartFailed
 from gateway.settings import Config, GatewaySection
@@ -47,9 +47,9 @@ def test_a_start_that_fails_lets_go_of_the_data(config: Config) -> None:
             config, gateway=GatewaySection(data_dir=config.gateway.data_dir, region="XX")
         )
         with pytest.raises(StartFailed):
-            async with app.opened_core(nowhere):
+            async with core.opened_core(nowhere):
                 pass
-        async with app.opened_core(config):
+        async with core.opened_core(config):
             pass
 
     asyncio.run(main())

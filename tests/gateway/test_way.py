@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.app import _adr_max_dr
+from gateway.core import _adr_max_dr
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.errors import FrameError
 from gateway.settings import Config, LorawanSection, ModuleSection, RadioSection

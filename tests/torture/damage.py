@@ -20,6 +20,7 @@ from pathlib import Path
 
 from gateway import app
 from gateway.config import parse
+from gateway.core import Core
 from gateway.devices.registration import register
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.device import Activation, DeviceConfig
@@ -113,7 +114,7 @@ async def prepare(folder: Path) -> Expected:
     return expected
 
 
-async def _radio(core: app.Core, expected: Expected, device: Device) -> None:
+async def _radio(core: Core, expected: Expected, device: Device) -> None:
     """Joins and uplinks: their counters are in the second copy, at the latest when the gateway ends."""
     hub = core.hub
     for nonce in range(3):

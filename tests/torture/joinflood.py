@@ -22,8 +22,8 @@ from pathlib import Path
 
 from torture.replays import CHANNELS_HZ, KINDS, PROFILES, SECOND, Device, Sent
 
-from gateway.app import Core, opened_core
 from gateway.copies import Copies, CopiesReceiver
+from gateway.core import Core, opened_core
 from gateway.devices.registration import register
 from gateway.diagnosis_clock import DiagnosisClock
 from gateway.forwarders import Address

@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gateway.app import opened_core
 from gateway.config import parse
+from gateway.core import opened_core
 from gateway.demo.broker import free_port
 from gateway.devices.registration import register
 from hub.message import Message

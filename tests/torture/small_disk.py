@@ -24,6 +24,7 @@ from torture.mqtt_client import Link
 from torture.shim import Call, Shim
 
 from gateway import app
+from gateway import core as core_parts
 from gateway.config import parse
 from gateway.devices.registration import register
 from gateway.lorawan.device import DeviceConfig
@@ -61,7 +62,7 @@ class Scenario:
                 with self._read_only():
                     await self._ill("read-only", {503, 507})
                 await self._well("writable again")
-        async with app.opened_core(config) as core:
+        async with core_parts.opened_core(config) as core:
             stored = {m.payload.decode() for m in core.hub.log.read(0, None, 1 << 40) if m.protocol != "lora"}
         assert self.acknowledged <= stored, f"lost: {sorted(self.acknowledged - stored)[:5]}"
         print(f"{len(self.acknowledged)} acknowledged, all stored", flush=True)

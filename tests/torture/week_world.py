@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from gateway.app import Core, opened_core
 from gateway.copies import Copies, CopiesReceiver
+from gateway.core import Core, opened_core
 from gateway.devices.registration import register
 from gateway.link import Link
 from gateway.live import LiveFrames
