@@ -26,6 +26,9 @@ ORDER = (
     "hw_sim",
     "radio",
     "station",
+    "lorawan",
+    "codecs",
+    "policies",
 )
 
 
