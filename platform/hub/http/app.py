@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.errors import HubError
-from hub.http import account, identity, messages, openapi, policies, service, things, workshop
+from hub.http import account, connections, identity, messages, openapi, policies, service, things, workshop
 from hub.http.auth import Credentials
 from hub.http.body import MAX_BODY, ClientGone, bounded, encode_json
 from hub.http.follow import Followers
@@ -41,6 +41,7 @@ ENDPOINTS: list[Endpoint] = [
     *service.ENDPOINTS,
     *account.ENDPOINTS,
     *things.ENDPOINTS,
+    *connections.ENDPOINTS,
     *identity.ENDPOINTS,
     *policies.ENDPOINTS,
     *messages.ENDPOINTS,

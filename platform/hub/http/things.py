@@ -1,4 +1,4 @@
-"""Things, channels and the connections between them (Mainflux 0.13, things service).
+"""Things and channels (Mainflux 0.13, things service).
 
 Keys are stored hashed, so a key is shown when it is made and never again: `GET /things/<id>` has none.
 Changes are durable transactions and run in a thread.
@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
-import functools
-import operator
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, TypeVar
 
@@ -31,16 +28,14 @@ from hub.http.shapes import (
     MadeChannel,
     MadeChannels,
     MadeThings,
-    Nothing,
     Things,
     ThingWithKey,
 )
 from hub.http.table import Endpoint, Needs, Parameter
-from hub.registry import Channel, Page, Registry, Rights, Thing
+from hub.registry import Channel, Page, Registry, Thing
 
 MAX_PAGE = 100  # Mainflux's limit of a list
 MAX_BULK = 1000  # items of one request: each is a transaction of its own, some seconds on a card
-MAX_PAIRS = 10_000  # connections that one request makes or ends in its transaction
 MAX_OFFSET = 1 << 31
 
 Metadata = dict[str, Any]
@@ -74,21 +69,6 @@ class NewKey(Struct):
     """A key of the caller's own, or none for one the gateway makes."""
 
     key: str | None = None
-
-
-class Right(enum.StrEnum):
-    """What a connection is for."""
-
-    PUBLISH = "publish"
-    SUBSCRIBE = "subscribe"
-
-
-class Pairs(Struct):
-    """Each thing with each channel; `types` left out is both."""
-
-    channel_ids: list[str]
-    thing_ids: list[str]
-    types: list[Right] = msgspec.field(default_factory=lambda: list(Right))
 
 
 class Search(Struct):
@@ -230,52 +210,6 @@ async def things_of_channel(request: Request) -> Response:
     return _related(request, "things", connected, lambda: registry.things(limit=MAX_OFFSET))
 
 
-# Connections
-
-
-async def connect(request: Request) -> Response:
-    """`POST /connect`: each thing to each channel, all or none."""
-    await _join(request, registry_of(request).connect)
-    return json_response({})
-
-
-async def disconnect(request: Request) -> Response:
-    """`PUT /disconnect`: live sessions lose the channel at once."""
-    await _join(request, registry_of(request).disconnect)
-    return json_response({})
-
-
-class Joined(Struct):
-    """A connection, and what it is for."""
-
-    channel_id: str
-    thing_id: str
-    types: list[Right]
-
-
-async def get_connection(request: Request) -> Response:
-    """`GET /channels/<c>/things/<t>`: what the connection is for; 404 where there is none."""
-    channel_id, thing_id = request.path_params["channel_id"], request.path_params["thing_id"]
-    rights = registry_of(request).rights(channel_id, thing_id)
-    if not rights:
-        raise Problem(404, "no such connection")
-    return json_response(Joined(channel_id, thing_id, [each for each in Right if _RIGHTS[each] & rights]))
-
-
-async def connect_one(request: Request) -> Response:
-    """`PUT /channels/<id>/things/<id>`: connect a thing, for publishing and reading."""
-    channel_id, thing_id = request.path_params["channel_id"], request.path_params["thing_id"]
-    await asyncio.to_thread(registry_of(request).connect, [channel_id], [thing_id])
-    return json_response({})
-
-
-async def disconnect_one(request: Request) -> Response:
-    """`DELETE /channels/<id>/things/<id>`: disconnect a thing; its live sessions lose the channel at once."""
-    channel_id, thing_id = request.path_params["channel_id"], request.path_params["thing_id"]
-    await asyncio.to_thread(registry_of(request).disconnect, [channel_id], [thing_id])
-    return Response(status_code=204)
-
-
 # Shared with the workshop's forms
 
 
@@ -316,21 +250,6 @@ def _bulk(wanted: list[W]) -> list[W]:
     if not 1 <= len(wanted) <= MAX_BULK:
         raise Problem(400, f"send 1 to {MAX_BULK} items in one request")
     return wanted
-
-
-async def _join(request: Request, join: Callable[[Iterable[str], Iterable[str], Rights], None]) -> None:
-    pairs = await read_json(request, Pairs)
-    if not pairs.channel_ids or not pairs.thing_ids:
-        raise Problem(400, "name at least one channel in channel_ids and one thing in thing_ids")
-    if not pairs.types:
-        raise Problem(400, "types holds publish, subscribe or both; leave it out for both")
-    if len(pairs.channel_ids) * len(pairs.thing_ids) > MAX_PAIRS:
-        raise Problem(400, f"at most {MAX_PAIRS} connections in one request")
-    rights = functools.reduce(operator.or_, (_RIGHTS[each] for each in pairs.types))
-    await asyncio.to_thread(join, pairs.channel_ids, pairs.thing_ids, rights)
-
-
-_RIGHTS = {Right.PUBLISH: Rights.PUBLISH, Right.SUBSCRIBE: Rights.SUBSCRIBE}
 
 
 def _thing(request: Request) -> Thing:
@@ -491,24 +410,5 @@ ENDPOINTS = [
         Needs.USER,
         answers={200: Things},
         parameters=_RELATED,
-    ),
-    Endpoint(
-        *("GET", "/channels/{channel_id}/things/{thing_id}", get_connection, Needs.USER),
-        answers={200: Joined},
-        refuses=(404,),
-    ),
-    Endpoint(
-        "PUT", "/channels/{channel_id}/things/{thing_id}", connect_one, Needs.MANAGER, answers={200: Nothing}
-    ),
-    Endpoint(
-        "DELETE",
-        "/channels/{channel_id}/things/{thing_id}",
-        disconnect_one,
-        Needs.MANAGER,
-        answers={204: None},
-    ),
-    Endpoint("POST", "/connect", connect, Needs.MANAGER, body=Pairs, answers={200: Nothing}, refuses=(404,)),
-    Endpoint(
-        "PUT", "/disconnect", disconnect, Needs.MANAGER, body=Pairs, answers={200: Nothing}, refuses=(404,)
     ),
 ]
