@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -257,7 +256,7 @@ class CodecApi:
         asked = await read_json(request, TestBody)
         name = request.path_params["name"]
         if name in CODECS:
-            return json_response(msgspec.to_builtins(try_own(CODECS[name], _trial(asked))))
+            return json_response(msgspec.to_builtins(try_own(CODECS[name], _trial(asked, self._now_s()))))
         body = self._codec(request).body
         return await self._try(body.source, asked.units or body.units, asked)
 
@@ -287,6 +286,9 @@ class CodecApi:
             shown, 200, {"content-disposition": f'attachment; filename="{codec.name}.codec.json"'}
         )
 
+    def _now_s(self) -> float:
+        return self._hub.clock()[0] / 1e9
+
     async def _store(self, name: str, asked: CodecBody, status: int) -> Response:
         body = Body(
             source=asked.source, description=asked.description, samples=asked.samples, units=asked.units
@@ -294,7 +296,7 @@ class CodecApi:
         try:
             check(name, body)
             script = self._library.script(body.source)
-            found = await differences(self._library.worker, script, body, time.time())
+            found = await differences(self._library.worker, script, body, self._now_s())
         except CodecError as error:
             raise Problem(400, str(error)) from None
         if found and (found[0].sample < 0 or not asked.force):
@@ -305,7 +307,7 @@ class CodecApi:
 
     async def _keep(self, name: str, body: Body, status: int) -> Response:
         try:
-            codec, writes = self._library.prepare(name, body, time.time_ns())
+            codec, writes = self._library.prepare(name, body, self._hub.clock()[0])
         except CodecError as error:
             raise Problem(400, str(error)) from None
         await self._hub.log.write(writes)
@@ -314,7 +316,7 @@ class CodecApi:
 
     async def _try(self, source: str, units: dict[str, str], asked: TestBody) -> Response:
         library = self._library
-        report = await try_script(library.worker, library.script(source), units, _trial(asked))
+        report = await try_script(library.worker, library.script(source), units, _trial(asked, self._now_s()))
         return json_response(msgspec.to_builtins(report))
 
     def _codec(self, request: Request) -> ScriptCodec:
@@ -360,7 +362,7 @@ def _words(found: Sequence[Difference]) -> str:
     return "; ".join(sentences) + more
 
 
-def _trial(asked: TestBody) -> Trial:
+def _trial(asked: TestBody, now_s: float) -> Trial:
     """Raises Problem 400."""
     if asked.ask not in ASKS:
         raise Problem(400, f"ask is one of {', '.join(ASKS)}")
@@ -375,4 +377,4 @@ def _trial(asked: TestBody) -> Trial:
         raise Problem(400, "base64 is not base64") from None
     except CodecError as error:
         raise Problem(400, str(error)) from None
-    return Trial(asked.ask, asked.fport, payload, asked.recv_time or time.time(), asked.data)
+    return Trial(asked.ask, asked.fport, payload, asked.recv_time or now_s, asked.data)

@@ -10,7 +10,6 @@ until the registry changes, so a right that is taken away is gone with the next 
 from __future__ import annotations
 
 import enum
-import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -104,7 +103,7 @@ _CONNECTED = Decision(True, "the thing is connected to the channel")
 class Access:
     """Decides from the registry and its policies. Belongs to the event loop's thread."""
 
-    def __init__(self, registry: Registry, now_s: Callable[[], float] = time.time) -> None:
+    def __init__(self, registry: Registry, now_s: Callable[[], float]) -> None:
         """`now_s` gives UTC seconds, for policies that hold at certain times only."""
         self._registry = registry
         self._now_s = now_s

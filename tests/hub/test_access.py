@@ -24,7 +24,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 @pytest.fixture
 def access(registry: Registry) -> Access:
-    return Access(registry)
+    return Access(registry, lambda: 1.7e9)
 
 
 def rights(access: Access, principal: Principal, channel: str) -> set[str]:

@@ -296,7 +296,8 @@ def test_one_join_has_one_answer(site: Site, caplog: pytest.LogCaptureFixture) -
     local.frame(2**32 - 1_000_000)
     other.frame(2**32 - 999_990)
     assert local.ask(1, order(4_000_000)) == TxAck(1, EUI)
-    assert other.ask(2, order(5_000_010)) == TxAck(2, EUI, TxError.COLLISION_PACKET)  # in RX2
+    words = "local has answered this join-request already"
+    assert other.ask(2, order(5_000_010)) == TxAck(2, EUI, TxError.COLLISION_PACKET, reason=words)  # in RX2
     assert other.ask(3, order(9_000_000)) == TxAck(3, EUI)  # something else
     assert "two servers answer the join of device 0000000000000002" in caplog.text
     assert site.status("other")["join_conflicts"] == 1

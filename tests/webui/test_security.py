@@ -95,9 +95,10 @@ def test_forms_come_from_our_own_pages(visitor: Visitor, headers: dict[str, str]
 
 def test_looking_changes_nothing(person: Visitor, site: GatewayDouble) -> None:
     before = str(site.devices), len(site.downlinks)
-    for path in ("/logout", "/devices/a84041ffff1c3d5e/downlinks"):
+    for path in ("/logout", "/devices/a84041ffff1c3d5e/downlinks/cancel", "/people/x/remove"):
         assert person.get(path).status_code == 405
-    person.get("/devices/a84041ffff1c3d5e/remove")
+    for path in ("remove", "downlinks", "mac", "session"):
+        person.get(f"/devices/a84041ffff1c3d5e/{path}")
     assert (str(site.devices), len(site.downlinks)) == before
 
 
