@@ -83,6 +83,8 @@ class Book:
     strangers: Shelf = field(default_factory=lambda: Shelf(MAX_STRANGERS))
     counters: BookCounters = field(default_factory=BookCounters)
     ailing: dict[str, int] = field(default_factory=dict)  # subjects with open findings -> how many
+    # Of ailing subjects whose findings an uplink leaves as they are: the sentence to show. Gone with each change.
+    lasting: dict[str, str] = field(default_factory=dict)
     strangers_left: int = 0  # how many of the strangers' findings may still be written
     _changed: dict[tuple[str, Kind], Finding] = field(default_factory=dict)
     _gone: dict[tuple[str, Kind], None] = field(default_factory=dict)
@@ -103,6 +105,7 @@ class Book:
     ) -> Finding:
         """Note a finding at UTC `at_ns`; one of its kind is brought up to date."""
         self.counters.found += 1
+        self.lasting.pop(subject, None)
         shelf = self.own if own else self.strangers
         finding = shelf.get(subject, kind)
         if finding is None:
@@ -203,6 +206,7 @@ class Book:
         self.ailing[subject] = self.ailing.get(subject, 0) + 1
 
     def _closed(self, subject: str) -> None:
+        self.lasting.pop(subject, None)
         left = self.ailing.get(subject, 0) - 1
         if left > 0:
             self.ailing[subject] = left

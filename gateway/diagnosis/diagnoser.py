@@ -299,10 +299,16 @@ class Diagnoser:
     # Good uplinks that tell something
 
     def _well_again(self, device: Device, now: Instant) -> None:
-        self.book.resolve_all(device.topic, Heals.UPLINK, now.wall_ns)
-        for finding in self.book.strangers.of(device.topic):
-            self.book.resolve(finding, now.wall_ns)
+        book, topic = self.book, device.topic
+        if (told := book.lasting.get(topic)) is not None:  # nothing here that an uplink ends
+            device.problem = told
+            return
+        book.resolve_all(topic, Heals.UPLINK, now.wall_ns)
+        for finding in book.strangers.of(topic):
+            book.resolve(finding, now.wall_ns)
         self._tell(device)
+        if topic in book.ailing:
+            book.lasting[topic] = device.problem
 
     def _spoke(self, uplink: Uplink, now: Instant) -> None:
         device = uplink.device
