@@ -8,6 +8,7 @@ commands.groups.<name>.<port>
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -132,10 +133,9 @@ def _for_port(target: Wanted, content_type: str, payload: bytes, now_s: float) -
     if content_type in (SENML_JSON, SENML_CBOR):
         return replace(target, value=_records(content_type, payload, now_s))
     if content_type == JSON:
-        try:
+        # What only looks like JSON are bytes.
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return replace(target, value=msgspec.json.decode(payload, type=dict[str, Any]))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            pass  # bytes that only look like JSON
     return replace(target, payload=payload)
 
 

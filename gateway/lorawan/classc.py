@@ -10,9 +10,7 @@ Pure: `due` is called when `next_due_ns` says, for one device at a time.
 
 from __future__ import annotations
 
-import heapq
-from itertools import count
-
+from gateway.lorawan.agenda import Agenda
 from gateway.lorawan.answering import Answerer
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.device import Device, Order, OrderState, Session
@@ -28,46 +26,15 @@ LEAD_NS = 200_000_000  # of an order before RX1: the way to the gateway, and wha
 ANSWER_NS = SECOND_NS + RX1_OPEN_NS  # an answer may go into RX2, a second after RX1
 
 
-class ClassC:
+class ClassC(Agenda):
     """Every device of class C for which something waits."""
 
     def __init__(self, region: Region, settings: Settings, orders: Orders, answerer: Answerer) -> None:
+        super().__init__()
         self._region = region
         self._settings = settings
         self._orders = orders
         self._answerer = answerer
-        # Heap of (monotonic ns, number, device); `_next` has the entry that counts of each device.
-        self._heap: list[tuple[int, int, Device]] = []
-        self._next: dict[int, int] = {}
-        self._numbers = count()
-
-    def touch(self, device: Device, now: Instant) -> None:
-        """Something of this device has changed: an order, a report, its class."""
-        when = self._when(device, now)
-        known = self._next.get(device.dev_eui)
-        if when == NEVER_NS or (known is not None and known <= when):
-            return  # what comes too early is looked at again
-        self._next[device.dev_eui] = when
-        heapq.heappush(self._heap, (when, next(self._numbers), device))
-
-    def next_due_ns(self) -> int:
-        """When `due` wants to be called, in monotonic time."""
-        return self._heap[0][0] if self._heap else NEVER_NS
-
-    def due(self, now: Instant) -> Due:
-        """What there is to do for the device whose time has come first."""
-        while self._heap and self._heap[0][0] <= now.mono_ns:
-            when, _, device = heapq.heappop(self._heap)
-            if self._next.get(device.dev_eui) != when:
-                continue  # an earlier entry has taken its place
-            del self._next[device.dev_eui]
-            if self._when(device, now) > now.mono_ns:
-                self.touch(device, now)
-                continue
-            due = self._act(device, now)
-            self.touch(device, now)
-            return due
-        return Due()
 
     def _when(self, device: Device, now: Instant) -> int:
         """When something is to be done for this device, in monotonic time."""

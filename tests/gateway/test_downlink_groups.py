@@ -45,8 +45,9 @@ def test_a_group_is_set_up_from_a_mc_key_and_its_frame_is_read_with_the_keys_of_
                 "/lorawan/groups/lamps/downlinks", json={"fport": 15, "payload": "0102"}
             )
             assert answer.status_code == 202, answer.text
-            while not (packet := await s.forwarder.downlink()).imme:
-                pass  # MAC commands, after the uplink
+            packet = await s.forwarder.downlink()
+            while not packet.imme:  # MAC commands, after the uplink
+                packet = await s.forwarder.downlink()
             assert (packet.imme, packet.freq_hz, packet.modulation.sf) == (True, 869_525_000, 12)
             frame, fcnt, clear = open_downlink(CRYPTO, DevAddr(0x01FFFFFF), None, packet.data)
             assert (frame.fport, fcnt, clear) == (15, 0, b"\x01\x02")

@@ -9,9 +9,7 @@ Pure: `due` is called when `next_due_ns` says, for one device at a time.
 
 from __future__ import annotations
 
-import heapq
-from itertools import count
-
+from gateway.lorawan.agenda import Agenda
 from gateway.lorawan.answering import Answerer
 from gateway.lorawan.classb import slots
 from gateway.lorawan.classb.gateways import Gateways
@@ -49,7 +47,7 @@ def periodicity(session: Session) -> int | None:
     return None if period_s is None else period_s.bit_length() - 1
 
 
-class PingSlots:
+class PingSlots(Agenda):
     """Every device that listens in ping slots and for which something waits."""
 
     def __init__(
@@ -60,44 +58,13 @@ class PingSlots:
         answerer: Answerer,
         gateways: Gateways,
     ) -> None:
+        super().__init__()
         self._plan = plan
         self._settings = settings
         self._orders = orders
         self._answerer = answerer
         self._gateways = gateways
-        # Heap of (monotonic ns, number, device); `_next` has the entry that counts of each device.
-        self._heap: list[tuple[int, int, Device]] = []
-        self._next: dict[int, int] = {}
-        self._numbers = count()
         self._group_slots: dict[str, int] = {}  # by group: its last slot, GPS ms
-
-    def touch(self, device: Device, now: Instant) -> None:
-        """Something of this device has changed: an order, a report, its class."""
-        when = self._when(device, now)
-        known = self._next.get(device.dev_eui)
-        if when == NEVER_NS or (known is not None and known <= when):
-            return  # what comes too early is looked at again
-        self._next[device.dev_eui] = when
-        heapq.heappush(self._heap, (when, next(self._numbers), device))
-
-    def next_due_ns(self) -> int:
-        """When `due` wants to be called, in monotonic time."""
-        return self._heap[0][0] if self._heap else NEVER_NS
-
-    def due(self, now: Instant) -> Due:
-        """What there is to do for the device whose time has come first."""
-        while self._heap and self._heap[0][0] <= now.mono_ns:
-            when, _, device = heapq.heappop(self._heap)
-            if self._next.get(device.dev_eui) != when:
-                continue  # an earlier entry has taken its place
-            del self._next[device.dev_eui]
-            if self._when(device, now) > now.mono_ns:
-                self.touch(device, now)
-                continue
-            due = self._act(device, now)
-            self.touch(device, now)
-            return due
-        return Due()
 
     def group_slot(self, group: Group, gateway: bytes, now: Instant) -> Window | str:
         """The next slot of a group by a gateway, none used twice; or why there is none."""
