@@ -5,7 +5,7 @@ from __future__ import annotations
 from webui.client import Device
 from webui.device_forms import LABELS
 from webui.errors import Refused
-from webui.fleet import Heard, Label, Line
+from webui.fleet import Label, Line
 from webui.words import counted, duration, sentence
 
 __all__ = ["counts", "field_of", "interval", "label_fields", "line_word", "missing", "sentence", "standing"]
@@ -58,10 +58,6 @@ def counts(numbers: dict[str, int]) -> str:
     new, others = numbers.get("new", 0), sum(numbers.values()) - numbers.get("new", 0)
     said = f"{counted(new, 'device')} can be added"
     return said + (f", {counted(others, 'line')} cannot." if others else ".")
-
-
-def heard_name(heard: Heard) -> str:
-    return f"DevEUI {heard.dev_eui}" if heard.dev_eui else f"DevAddr {heard.dev_addr}"
 
 
 def label_fields(label: Label) -> dict[str, str]:

@@ -139,12 +139,6 @@ async def differences(worker: CodecWorker, script: Script, body: Body, now_s: fl
     return found
 
 
-def functions_of(text: str) -> tuple[list[str], bool]:
-    """From the answer to a load: the functions there are, and whether one context serves all calls."""
-    about = msgspec.json.decode(text)
-    return list(about.get("is", {}).get("functions", [])), bool(about.get("kept", False))
-
-
 def same(one: Any, other: Any) -> bool:
     """Whether two JSON values are alike; numbers may differ by what arithmetic does to them."""
     if isinstance(one, dict) and isinstance(other, dict):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from gateway.devices.fields import KEYS, LABELS, FieldErrors, Given, read
+from gateway.devices.fields import KEYS, FieldErrors, Given, read
 from gateway.devices.records import Record
 from gateway.lorawan.device import DeviceConfig
 from gateway.lorawan.profile import Profile
@@ -81,11 +81,6 @@ def edited(
     )
     channel = None if edit.channel_id is UNSET or not edit.channel_id else edit.channel_id
     return changed, fresh, channel
-
-
-def keys_given(edit: Edit) -> list[str]:
-    """The keys that an edit replaces, by the names people know."""
-    return [LABELS[name] for name in KEYS if getattr(edit, name) is not UNSET]
 
 
 def _hex(key: AES128Key | None) -> str:
