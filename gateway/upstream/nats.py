@@ -35,7 +35,9 @@ from .sink import Rejected, ignore_rejected
 log = logging.getLogger("gateway.upstream")
 
 WINDOW_BYTES = 1 << 20  # in flight; half of what nats-py buffers before it blocks
-ACK_TIMEOUT_S = 60.0  # without a single acknowledgement while some are owed
+# Without a single acknowledgement while some are owed. What a stream's leader had in hand when it died is never
+# answered, by nobody; sent again it is stored once (Nats-Msg-Id). Twice the 4 to 9 s in which a new leader is elected.
+ACK_TIMEOUT_S = 20.0
 CORRECTIONS = "corrections"  # channel of the time corrections; the subtopic is the gateway
 BATCHES_AHEAD = 2  # a batch is so many windows: the pipeline runs empty that much less often
 

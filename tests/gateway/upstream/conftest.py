@@ -175,9 +175,9 @@ async def run_relay(relay: Relay) -> AsyncIterator[Relay]:
             await task
 
 
-async def wait_until(condition: Callable[[], bool]) -> None:
+async def wait_until(condition: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
     """Let the loop run until `condition` holds."""
-    async with asyncio.timeout(DEADLINE_S):
+    async with asyncio.timeout(deadline_s):
         while not condition():  # noqa: ASYNC110 - any condition, not one event
             await asyncio.sleep(0.002)
 

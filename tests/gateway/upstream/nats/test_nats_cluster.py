@@ -9,6 +9,8 @@ from gateway.upstream.backoff import Backoff
 from hub.hub import Hub
 
 GATEWAY = "0102030405060708"
+# What was in flight to a leader that dies costs an acknowledgement's wait, and each election up to 9 s, some twice.
+ELECTIONS_S = 240.0
 CHANNELS = [f"channel-{n}" for n in range(3)]
 
 
@@ -36,9 +38,9 @@ def test_a_cluster_that_loses_each_server_in_turn_has_each_message_once_and_so_h
             for server in nats_cluster:
                 server.stop(signal.SIGKILL)
                 await send(300)
-                await until(lambda: log.cursor("upstream/fleet") == seqs[-1])
+                await until(lambda: log.cursor("upstream/fleet") == seqs[-1], ELECTIONS_S)
                 server.start()
-            await until(lambda: source.status().stored >= len(seqs))
+            await until(lambda: source.status().stored >= len(seqs), ELECTIONS_S)
         stored = await stream_of(nats_cluster[0])
         assert sorted(each.id for each in stored) == sorted(f"{GATEWAY}/{seq}" for seq in seqs)
         origins = [each.origin for each in hub.log.read(0, limit=10_000)]
