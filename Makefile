@@ -28,7 +28,8 @@ PACKAGE_gcc := gcc libc6-dev
 PACKAGE_coap-client-openssl := libcoap3-bin
 PACKAGE_influxd := influxdb
 PACKAGE_strace := strace
-TEST_COMMANDS := mosquitto mosquitto_sub node npm chromium shellcheck curl systemd-analyze gcc coap-client-openssl influxd strace
+PACKAGE_nginx := nginx-light libnginx-mod-stream
+TEST_COMMANDS := mosquitto mosquitto_sub node npm chromium shellcheck curl systemd-analyze gcc coap-client-openssl influxd strace nginx
 
 # SX127x drivers of others, judged against on the simulated chip; the fakes stand in for what they depend on.
 FOREIGN_DRIVERS := LoRaRF adafruit-circuitpython-rfm9x adafruit-circuitpython-busdevice

@@ -34,12 +34,14 @@ class Action(enum.StrEnum):
 class Principal(NamedTuple):
     """Who asks. `kind` is "thing", "user" or "internal".
 
-    `version` is the thing's key version at the time it showed its key; None where it did not show one.
+    `version` is the thing's key version at the time it showed its key; None where it did not show one. `grant` is the
+    API key or OAuth grant through which somebody acts, whose scopes bound what he may; "" for himself.
     """
 
     kind: str
     id: str
     version: int | None = None
+    grant: str = ""
 
     @classmethod
     def of_thing(cls, thing: Thing) -> Principal:

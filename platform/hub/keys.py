@@ -14,14 +14,23 @@ import re
 import secrets
 from pathlib import Path
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from .database import write_durably
+from .errors import HubError
 
 log = logging.getLogger("hub.keys")
 
 KEY_BYTES = 32
 CHECKSUM_BYTES = 8
+NONCE_BYTES = 12  # random; a gateway seals some thousand secrets in its life, far from 2**32
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without letters that a person mistakes: I, L, O, U
 CODE_LENGTH = 8  # 40 bits; with 5 tries a guess succeeds once in 2 * 10**11
+
+
+class Unreadable(HubError):
+    """A sealed secret that this server key does not open."""
 
 
 class ServerKey:
@@ -45,6 +54,23 @@ class ServerKey:
     def digest(self, purpose: str, secret: str) -> bytes:
         """The keyed hash (HMAC-SHA-256) of `secret`; `purpose` keeps a token from passing as a thing key."""
         return hmac.digest(self._key, f"{purpose}\0{secret}".encode("utf-8", "surrogatepass"), "sha256")
+
+    def seal(self, purpose: str, secret: bytes) -> bytes:
+        """`secret` as it may lie in a database (AES-256-GCM under a key of its purpose); `unseal` opens it."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return nonce + self._sealing(purpose).encrypt(nonce, secret, purpose.encode())
+
+    def unseal(self, purpose: str, sealed: bytes) -> bytes:
+        """What was sealed for this purpose. Raises Unreadable for anything else, or sealed under another server key."""
+        try:
+            return self._sealing(purpose).decrypt(
+                sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], purpose.encode()
+            )
+        except (InvalidTag, ValueError):
+            raise Unreadable("sealed under another key of this gateway, or damaged") from None
+
+    def _sealing(self, purpose: str) -> AESGCM:
+        return AESGCM(self.digest("seal", purpose))
 
 
 def load_secret(path: Path, size: int, loss: str) -> bytes:

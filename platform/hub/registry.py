@@ -42,6 +42,7 @@ from .registry_items import (
     page,
     to_json,
 )
+from .registry_part import Part
 from .registry_policies import Policies, Policy
 from .users import ADMIN, User, Users
 
@@ -75,6 +76,7 @@ class Registry:
         self._listeners: list[Callable[[Change], None]] = []
         self._loop, self._thread = _running_loop(), threading.get_ident()
         self.epoch = 1
+        self._parts: tuple[Part, ...] = ()
         self._file = RegistryFile(path, self._load)
         self.set_aside = self._file.set_aside
 
@@ -478,6 +480,8 @@ class Registry:
         return unsubscribe
 
     def _changed(self, change: Change) -> None:
+        for part in self._parts:
+            part.follow(change)
         self.epoch += 1  # after the change, so that who reads the new epoch reads the new state
         if self._loop is None or threading.get_ident() == self._thread:
             self._tell(change)
@@ -518,6 +522,8 @@ class Registry:
             self._policies.load(conn)
         except PolicyError as error:
             raise sqlite3.DatabaseError(f"policies: {error}") from error
+        for part in self._parts:
+            part.load(conn)
 
     def _keep_thing(self, thing: Thing, digest: bytes) -> None:
         self._things[thing.id] = thing

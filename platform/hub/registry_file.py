@@ -14,7 +14,6 @@ from pathlib import Path
 
 from . import disk
 from .database import (
-    Migration,
     check,
     migrate,
     open_or_set_aside,
@@ -27,6 +26,7 @@ from .database import (
 )
 from .disk import DiskState, words
 from .errors import HubError
+from .registry_tables import MIGRATIONS
 from .users import Statement
 
 log = logging.getLogger("hub.registry")
@@ -34,39 +34,6 @@ log = logging.getLogger("hub.registry")
 COPY_DELAY_S = 5.0  # from a change to its place in the copy; a burst of changes makes one copy
 COPY_DELAY_S_PER_MB = (
     10.0  # the copy is of the whole file: a large one is made less often, for the card's sake
-)
-
-_MIGRATIONS = (
-    Migration(
-        "registry/1",
-        (
-            """CREATE TABLE thing(
-                id TEXT PRIMARY KEY, name TEXT NOT NULL, metadata TEXT NOT NULL,
-                key_hash BLOB NOT NULL UNIQUE, key_version INTEGER NOT NULL)""",
-            "CREATE TABLE channel(id TEXT PRIMARY KEY, name TEXT NOT NULL, metadata TEXT NOT NULL)",
-            """CREATE TABLE connection(
-                channel TEXT NOT NULL REFERENCES channel ON DELETE CASCADE,
-                thing TEXT NOT NULL REFERENCES thing ON DELETE CASCADE,
-                PRIMARY KEY (channel, thing)) WITHOUT ROWID""",
-            "CREATE INDEX connection_by_thing ON connection(thing)",
-            """CREATE TABLE user(
-                id TEXT PRIMARY KEY, email TEXT NOT NULL UNIQUE, role TEXT NOT NULL, password TEXT NOT
-                NULL)""",
-            """CREATE TABLE token(
-                hash BLOB PRIMARY KEY, user TEXT NOT NULL REFERENCES user ON DELETE CASCADE,
-                issued_s REAL NOT NULL, used_s REAL NOT NULL) WITHOUT ROWID""",
-            "CREATE TABLE claim(id INTEGER PRIMARY KEY, code BLOB NOT NULL, tries INTEGER NOT NULL)",
-        ),
-    ),
-    Migration(
-        "registry/2",
-        (
-            """CREATE TABLE policy(
-                name TEXT PRIMARY KEY, document TEXT NOT NULL, updated_s REAL NOT NULL) WITHOUT ROWID""",
-        ),
-    ),
-    # 1: publish, 2: subscribe, 3: both, as all connections were before.
-    Migration("registry/3", ("ALTER TABLE connection ADD COLUMN rights INTEGER NOT NULL DEFAULT 3",)),
 )
 
 
@@ -98,7 +65,7 @@ class RegistryFile:
             if disk.trouble(error, path.parent) is None:
                 raise
             log.error("%s cannot be opened for writing: %s", path.name, error)
-            with contextlib.closing(open_unwritten(way_to_read(path, _MIGRATIONS), _MIGRATIONS)) as conn:
+            with contextlib.closing(open_unwritten(way_to_read(path, MIGRATIONS), MIGRATIONS)) as conn:
                 load(conn)
         else:
             self._copy_or_say()
@@ -223,7 +190,7 @@ class RegistryFile:
             tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
             if tables - {"migration"} and "thing" not in tables:
                 raise sqlite3.DatabaseError("it is some other database")
-            migrate(conn, _MIGRATIONS)
+            migrate(conn, MIGRATIONS)
             if conn.execute("PRAGMA foreign_key_check").fetchone():
                 raise sqlite3.DatabaseError("a row points to one that is not there")
             self._load(conn)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.keys import load_secret
+from hub.keys import ServerKey, Unreadable, load_secret
 
 LOSS = "everything is void"
 
@@ -53,3 +53,24 @@ def test_a_file_without_checksum_of_an_earlier_version_is_taken(tmp_path: Path) 
     (tmp_path / "a.key").write_bytes(b"k" * 32)
     assert load(tmp_path) == b"k" * 32
     assert load(tmp_path) == b"k" * 32
+
+
+def test_a_sealed_secret_opens_for_its_purpose_and_under_its_key_alone() -> None:
+    key = ServerKey(bytes(range(32)))
+    sealed = key.seal("authority", b"a private key")
+    assert b"private" not in sealed
+    assert key.unseal("authority", sealed) == b"a private key"
+    for other, purpose in ((key, "signing"), (ServerKey(bytes(32)), "authority")):
+        with pytest.raises(Unreadable):
+            other.unseal(purpose, sealed)
+
+
+@pytest.mark.parametrize("position", range(0, 41, 4))
+def test_a_sealed_secret_with_a_flipped_or_missing_byte_is_unreadable(position: int) -> None:
+    key = ServerKey(bytes(range(32)))
+    sealed = key.seal("authority", b"a private key")
+    damaged = bytearray(sealed)
+    damaged[position] ^= 1
+    for bytes_ in (bytes(damaged), sealed[:position]):
+        with pytest.raises(Unreadable):
+            key.unseal("authority", bytes_)
