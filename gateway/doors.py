@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from hub.hub import Hub
 from hub.mqtt import MqttDoor
 from hub.tls import TlsError, server_context
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Doors:
@@ -27,6 +30,7 @@ class Doors:
     coap: CoapDoor | None
     mqtt_tls_port: int = 0
     https_port: int = 0
+    workshop_port: int = 0
 
     def __str__(self) -> str:
         named = {
@@ -34,6 +38,7 @@ class Doors:
             "MQTT over TLS": self.mqtt_tls_port,
             "HTTP": self.http.port,
             "HTTPS": self.https_port,
+            "HTTP for clients of 2017": self.workshop_port,
             "CoAP": self.coap.port if self.coap else 0,
         }
         return ", ".join(f"{name} on {port}" for name, port in named.items() if port)
@@ -56,7 +61,6 @@ async def opened(
         listeners = []
         for key, host, port, tls in (
             ("http.port", config.http.host, config.http.port, None),
-            ("http.workshop_port", config.http.host, config.http.workshop_port, None),
             ("http.tls_port", config.http.tls_host, config.http.tls_port, context),
         ):
             if not port and key != "http.port":
@@ -66,11 +70,15 @@ async def opened(
                 await door.start()
             stack.push_async_callback(door.close)
             listeners.append(door)
+        https_port = listeners[-1].port if config.http.tls_port else 0
+        workshop = await _workshop(config, hub, app)
+        if workshop is not None:
+            stack.push_async_callback(workshop.close)
+            listeners.append(workshop)
         if config.coap.enabled:
             stack.push_async_callback(coap.close)
             with address_in_use("coap.port", config.coap.port):
                 await coap.start()
-        https_port = listeners[-1].port if config.http.tls_port else 0
         yield Doors(
             mqtt,
             listeners[0],
@@ -78,7 +86,28 @@ async def opened(
             coap if config.coap.enabled else None,
             mqtt_tls_port,
             https_port,
+            workshop.port if workshop else 0,
         )
+
+
+async def _workshop(config: Config, hub: Hub, app: HttpApp) -> HttpDoor | None:
+    """The listener of clients of 2017; None where it is not wanted, or where something else has its port.
+
+    It is there for old clients, without being asked for: it must not keep the gateway from starting.
+    """
+    if not config.http.workshop_port:
+        return None
+    door = HttpDoor(hub, app, config.http.host, config.http.workshop_port)
+    try:
+        await door.start()
+    except OSError as error:
+        log.warning(
+            "clients of 2017 find nothing at port %d (%s); http.workshop_port sets another, 0 for none",
+            config.http.workshop_port,
+            error.strerror or error,
+        )
+        return None
+    return door
 
 
 def _tls(config: Config) -> ssl.SSLContext | None:

@@ -407,8 +407,8 @@ class HttpSection(Section, frozen=True, kw_only=True):
     tls_host: str = "0.0.0.0"
     tls_port: Annotated[int, Meta(ge=0, le=65535, description="usually 8443; 0: none")] = 0
     workshop_port: Annotated[
-        int, Meta(ge=0, le=65535, description="second listener for clients of 2017; 0: none")
-    ] = 0
+        int, Meta(ge=0, le=65535, description="second listener where clients of 2017 look for it; 0: none")
+    ] = 7070
     publish_rate: Annotated[
         float, Meta(ge=0, le=100_000, description="messages a second of one thing; 0: no bound")
     ] = 0.0

@@ -154,7 +154,7 @@ async def _prepare(options: Options, folder: Path) -> _Demo:
         ),
         lorawan=LorawanSection(port=broker.free_port(1700, SOCK_DGRAM)),
         mqtt=MqttSection(port=broker.free_port(1883)),
-        http=HttpSection(port=broker.free_port(8080)),
+        http=HttpSection(port=broker.free_port(8080), workshop_port=broker.free_port(7070)),
         coap=CoapSection(port=broker.free_port(5683, SOCK_DGRAM)),
         webui=WebuiSection(port=broker.free_port(8000)),
     )

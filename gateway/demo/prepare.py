@@ -87,7 +87,7 @@ async def prepare_upstream(folder: Path, channels: tuple[str, ...], mqtt_port: i
         gateway=GatewaySection(name="upstream", data_dir=str(folder / "data"), runtime_dir=str(folder)),
         lorawan=LorawanSection(port=0),
         mqtt=MqttSection(port=mqtt_port),
-        http=HttpSection(port=0),
+        http=HttpSection(port=0, workshop_port=0),
         coap=CoapSection(enabled=False),
     )
     async with opened_core(config) as core:

@@ -1,7 +1,8 @@
 """Topics: where a message goes, as MQTT, HTTP and CoAP spell it and as the hub keeps it.
 
 `channels/<id>/messages[/<subtopic>...]` is the one form (Mainflux 0.13); a `mainflux/` prefix and a last
-element `senml-json`, `senml-cbor` or `octet-stream` that names the content type are the forms of 2017.
+element `senml-json`, `senml-cbor` or `octet-stream` that names the content type are the forms of 2017, and so
+is `mainflux/channels/<id>` alone to publish to.
 Inside, a subtopic is its elements joined by dots. Filters use MQTT's `+` and `#` (MQTT 5.0, 4.7).
 """
 
@@ -21,6 +22,8 @@ MAX_SUBTOPIC = 1024  # characters: as Mainflux bounds a thing's name; the log re
 MAX_ELEMENTS = 32  # depth: bounds the router's walk (deep topics overflowed a broker's stack elsewhere)
 
 CONTENT_TYPE_WORDS = {"senml-json": SENML_JSON, "senml-cbor": SENML_CBOR, "octet-stream": OCTET_STREAM}
+
+OF_2017 = "mainflux/"
 
 _CHANNEL = re.compile(r"[\w-]{1,64}", re.ASCII)
 # `*` and `>` are wildcards on the NATS bus that Mainflux messages travel on elsewhere.
@@ -48,7 +51,10 @@ class Filter(NamedTuple):
 
 def parse_topic(topic: str) -> Address:
     """Parse a topic name of PUBLISH, or a request path. Raises TopicError."""
-    levels = topic.removeprefix("/").removeprefix("mainflux/").split("/")
+    plain = topic.removeprefix("/")
+    levels = plain.removeprefix(OF_2017).split("/")
+    if len(levels) == 2 and plain.startswith(OF_2017):
+        levels.append("messages")
     if len(levels) < 3 or levels[0] != "channels" or levels[2] != "messages":
         raise TopicError("a topic is channels/<id>/messages[/<subtopic>]")
     if not _CHANNEL.fullmatch(levels[1]):
@@ -77,7 +83,7 @@ def parse_filter(text: str) -> Filter:
 
     `#`, `channels/#` and `+/+/messages` are understood: everything lives below `channels/<id>/messages`.
     """
-    levels = text.removeprefix("/").removeprefix("mainflux/").split("/")
+    levels = text.removeprefix("/").removeprefix(OF_2017).split("/")
     _check_wildcards(levels)
     channel = ANY_CHANNEL
     for depth, level in enumerate(levels[:3]):

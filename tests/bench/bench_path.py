@@ -182,7 +182,7 @@ class Gateway:
             gateway=GatewaySection(data_dir=str(folder / "data"), runtime_dir=str(folder)),
             lorawan=LorawanSection(port=self.gwmp_port),
             mqtt=MqttSection(port=self.mqtt_port),
-            http=HttpSection(port=http_port),
+            http=HttpSection(port=http_port, workshop_port=0),
             coap=CoapSection(enabled=False),
         )
         self.thing_id, self.thing_key, self.channel = asyncio.run(_prepare(config, fleet))

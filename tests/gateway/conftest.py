@@ -157,7 +157,7 @@ def config(tmp_path: Path) -> Config:
         lorawan=LorawanSection(port=0),
         hub=HubSection(commit_interval_s=0.02),
         mqtt=MqttSection(port=0),
-        http=HttpSection(port=0),
+        http=HttpSection(port=0, workshop_port=0),
         coap=CoapSection(port=0),
     )
 

@@ -118,7 +118,7 @@ def test_run_starts_gateway_and_pages_and_stops_them_on_sigterm(tmp_path: Path) 
     path = tmp_path / "fluxgate.toml"
     path.write_text(
         f"[gateway]\ndata_dir = '{tmp_path}/data'\nruntime_dir = '{tmp_path}'\n"
-        "[lorawan]\nport = 0\n[mqtt]\nport = 0\n[http]\nport = 0\n[webui]\nport = 0\n"
+        "[lorawan]\nport = 0\n[mqtt]\nport = 0\n[http]\nport = 0\nworkshop_port = 0\n[webui]\nport = 0\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "gateway", "run", "--config", str(path)], stderr=subprocess.DEVNULL

@@ -40,7 +40,7 @@ def tls(config: Config, authority: Authority) -> Config:
         config,
         tls=TlsSection(cert_file=str(pair.cert), key_file=str(pair.key), client_ca_file=str(authority.cert)),
         mqtt=MqttSection(port=0, tls_host="127.0.0.1", tls_port=free_port()),
-        http=HttpSection(port=0, tls_host="127.0.0.1", tls_port=free_port()),
+        http=HttpSection(port=0, workshop_port=0, tls_host="127.0.0.1", tls_port=free_port()),
     )
 
 

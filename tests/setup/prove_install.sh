@@ -122,6 +122,7 @@ port = $port_gwmp
 port = $port_mqtt
 [http]
 port = $port_api
+workshop_port = 0
 [webui]
 port = $port_web
 END

@@ -171,7 +171,7 @@ def real_site(folder: Path) -> Iterator[RealSite]:
             lorawan=LorawanSection(port=0),
             hub=HubSection(commit_interval_s=0.05),
             mqtt=MqttSection(port=0),
-            http=HttpSection(port=0),
+            http=HttpSection(port=0, workshop_port=0),
             coap=CoapSection(port=0),
             webui=WebuiSection(port=free_port()),
             upstream=(UpstreamSection(name="cloud", host="127.0.0.1", port=cloud.port, tls=False),),

@@ -51,7 +51,7 @@ def station_config(tmp_path: Path, authority: Authority) -> Config:
         ),
         hub=HubSection(commit_interval_s=0.02),
         mqtt=MqttSection(port=0),
-        http=HttpSection(port=0),
+        http=HttpSection(port=0, workshop_port=0),
         coap=CoapSection(port=0),
     )
 
