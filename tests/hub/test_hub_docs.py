@@ -54,6 +54,6 @@ def test_each_file_of_the_data_directory_is_named(tmp_path: Path) -> None:
         await opened.close()
         return names
 
-    documented = set(re.findall(r"`((?:log|history|registry|server)\.[\w.-]+)`", TEXT))
+    documented = set(re.findall(r"`((?:audit|log|history|registry|server)\.[\w.-]+)`", TEXT))
     documented |= {f"{name}{suffix}" for name in ("history.db", "registry.db") for suffix in ("-wal", "-shm")}
     assert asyncio.run(main()) <= documented
