@@ -53,12 +53,13 @@ class ChangeKind(enum.StrEnum):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What changed: ids of the things, channels and users it touches."""
+    """What changed: ids of the things, channels, users and groups it touches."""
 
     kind: ChangeKind
     things: frozenset[str] = frozenset()
     channels: frozenset[str] = frozenset()
     users: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
 
 
 T = TypeVar("T", Thing, Channel)

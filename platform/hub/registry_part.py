@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from .keys import ServerKey
-from .registry_items import Change
-from .users import Statement
+from .registry_items import Change, Channel, Thing
+from .users import Statement, User
 
 
 class Desk:
@@ -31,6 +31,14 @@ class Desk:
         self.lock = lock
         self.write = write  # one durable transaction; raises RegistryFailed
         self.changed = changed
+
+
+class Directory(Protocol):
+    """What a part may ask the registry: who and what there is."""
+
+    def thing(self, thing_id: str) -> Thing | None: ...
+    def channel(self, channel_id: str) -> Channel | None: ...
+    def user(self, user_id: str) -> User | None: ...
 
 
 class Part(Protocol):

@@ -35,4 +35,51 @@ MIGRATIONS = (
     ),
     # 1: publish, 2: subscribe, 3: both, as all connections were before.
     Migration("registry/3", ("ALTER TABLE connection ADD COLUMN rights INTEGER NOT NULL DEFAULT 3",)),
+    Migration(
+        "registry/groups/1",
+        (
+            """CREATE TABLE organisation(
+                id TEXT PRIMARY KEY, parent TEXT REFERENCES organisation, name TEXT NOT NULL,
+                description TEXT NOT NULL, metadata TEXT NOT NULL,
+                created_s REAL NOT NULL, updated_s REAL NOT NULL)""",
+            """CREATE TABLE organisation_user(
+                organisation TEXT NOT NULL REFERENCES organisation ON DELETE CASCADE,
+                user TEXT NOT NULL REFERENCES user ON DELETE CASCADE,
+                role TEXT NOT NULL, PRIMARY KEY (organisation, user))""",
+            """CREATE TABLE organisation_thing(
+                thing TEXT PRIMARY KEY REFERENCES thing ON DELETE CASCADE,
+                organisation TEXT NOT NULL REFERENCES organisation ON DELETE CASCADE)""",
+            """CREATE TABLE organisation_channel(
+                channel TEXT PRIMARY KEY REFERENCES channel ON DELETE CASCADE,
+                organisation TEXT NOT NULL REFERENCES organisation ON DELETE CASCADE)""",
+            "CREATE INDEX organisation_by_parent ON organisation(parent)",
+            "CREATE INDEX organisation_user_by_user ON organisation_user(user)",
+            "CREATE INDEX organisation_thing_by_holder ON organisation_thing(organisation)",
+            "CREATE INDEX organisation_channel_by_holder ON organisation_channel(organisation)",
+        ),
+    ),
+    Migration(
+        "registry/grants/1",
+        (
+            """CREATE TABLE grants(
+                id TEXT PRIMARY KEY, kind TEXT NOT NULL,
+                user TEXT REFERENCES user ON DELETE CASCADE, thing TEXT REFERENCES thing ON DELETE CASCADE,
+                name TEXT NOT NULL, scopes TEXT NOT NULL, issued_s REAL NOT NULL, expires_s REAL, used_s REAL,
+                application TEXT REFERENCES thing ON DELETE CASCADE,
+                parent TEXT REFERENCES grants ON DELETE CASCADE,
+                version INTEGER NOT NULL, overlap_s REAL NOT NULL, hash BLOB UNIQUE, old_hash BLOB,
+                CHECK ((user IS NULL) <> (thing IS NULL)))""",
+            "CREATE INDEX grants_by_user ON grants(user)",
+            "CREATE INDEX grants_by_thing ON grants(thing)",
+            "CREATE INDEX grants_by_application ON grants(application)",
+            "CREATE INDEX grants_by_parent ON grants(parent)",
+        ),
+    ),
+    Migration(
+        "registry/signing/1",
+        (
+            """CREATE TABLE signing_key(
+                kid TEXT PRIMARY KEY, private BLOB NOT NULL, created_s REAL NOT NULL, retired_s REAL)""",
+        ),
+    ),
 )

@@ -31,7 +31,8 @@ IDLE_S = 10 * 3600.0  # a token unused for this long ends; Mainflux's login toke
 ABSOLUTE_S = 7 * 24 * 3600.0  # and any token after this
 CLAIM_TRIES = 5
 
-VIEWER, TECHNICIAN, ADMIN = ROLES = ("viewer", "technician", "admin")  # each may what those before it may
+# Each may what those before it may; a member, nothing but what the groups he is in give him.
+MEMBER, VIEWER, TECHNICIAN, ADMIN = ROLES = ("member", "viewer", "technician", "admin")
 
 _EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,189}")
 
@@ -273,6 +274,13 @@ class Users:
 def has_role(user: User, role: str) -> bool:
     """Whether the account may what `role` may."""
     return ROLES.index(user.role) >= ROLES.index(role)
+
+
+def higher(one: str | None, other: str | None) -> str | None:
+    """The role that may more; None is no role."""
+    if one is None or other is None:
+        return one or other
+    return max(one, other, key=ROLES.index)
 
 
 def _check_role(role: str) -> None:

@@ -19,11 +19,13 @@ from hub.http.problem import Problem
 from hub.http.service import json_response
 from hub.http.table import Endpoint, Needs
 from hub.registry import User
+from hub.users import MEMBER
 
 
 class Role(enum.StrEnum):
-    """Each may what those before it may."""
+    """Each may what those before it may; a member, what the groups he is in give him."""
 
+    MEMBER = "member"
     VIEWER = "viewer"
     TECHNICIAN = "technician"
     ADMIN = "admin"
@@ -154,12 +156,12 @@ async def remove_user(request: Request) -> Response:
 
 async def profile(request: Request) -> Response:
     """`GET /users/profile`: the account of this token."""
-    return json_response(_shown(require_user(request)))
+    return json_response(_shown(require_user(request, MEMBER)))
 
 
 async def change_password(request: Request) -> Response:
     """`PATCH /password`: ends all tokens of the account, this one too."""
-    user = require_user(request)
+    user = require_user(request, MEMBER)
     change = await read_json(request, NewPassword)
     registry = hub_of(request).registry
     if not await asyncio.to_thread(registry.verify_password, user.email, change.old_password, now_s(request)):
@@ -200,7 +202,7 @@ ENDPOINTS = [
         answers={201: IssuedToken},
         refuses=(401, 429),
     ),
-    Endpoint("DELETE", "/tokens", revoke_token, Needs.USER, answers={204: None}),
+    Endpoint("DELETE", "/tokens", revoke_token, Needs.MEMBER, answers={204: None}),
     Endpoint(
         "POST",
         "/users",
@@ -211,7 +213,7 @@ ENDPOINTS = [
         headers={"Location": "of what was made"},
         refuses=(409,),
     ),
-    Endpoint("GET", "/users/profile", profile, Needs.USER, answers={200: Account}),
+    Endpoint("GET", "/users/profile", profile, Needs.MEMBER, answers={200: Account}),
     Endpoint("GET", "/users", list_users, Needs.ADMIN, answers={200: Accounts}),
     Endpoint("GET", "/users/{user_id}", get_user, Needs.ADMIN, answers={200: Account}, refuses=(404,)),
     Endpoint(
@@ -225,7 +227,7 @@ ENDPOINTS = [
         "PATCH",
         "/password",
         change_password,
-        Needs.USER,
+        Needs.MEMBER,
         body=NewPassword,
         answers={201: Said},
         refuses=(429,),

@@ -16,11 +16,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from hub.http.auditing import watched
 from hub.http.auth import require, require_manager, require_user
 from hub.http.body import MAX_BODY
 from hub.http.conditional import check_precondition, tag
 from hub.http.problem import Problem
-from hub.users import ADMIN
+from hub.users import ADMIN, MEMBER
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -31,7 +32,8 @@ class Needs(enum.StrEnum):
     NOTHING = "nothing"
     ANY = "any"  # a thing key or a user token
     THING = "thing"  # the hot path, which asks for itself
-    USER = "user"  # of any role
+    MEMBER = "member"  # any person; the handler bounds what it shows and does to what his groups hold
+    USER = "user"  # a viewer or more: everything of the gateway may be seen
     MANAGER = "manager"  # a technician or administrator whom the access seam lets manage
     ADMIN = "admin"
 
@@ -74,6 +76,8 @@ def guard(request: Request, needs: Needs) -> None:
     """Raises Problem 401 or 403 where the caller does not show what `needs` says."""
     if needs is Needs.ANY:
         require(request)
+    elif needs is Needs.MEMBER:
+        require_user(request, MEMBER)
     elif needs is Needs.USER:
         require_user(request)
     elif needs is Needs.MANAGER:
@@ -110,7 +114,10 @@ class _Resource:
         self._allow = {"allow": ", ".join(sorted(methods))}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._answer(Request(scope, receive, send))
+        request = Request(scope, receive, send)
+        with watched(request) as watch:
+            response = await self._answer(request)
+            watch.answered(response)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
