@@ -17,8 +17,9 @@ from .policy.engine import Explanation, PolicySet
 from .policy.request import Request, Value
 from .policy.statement import Effect
 from .registry import Change, ChangeKind, Registry, Rights, Thing, User
+from .tokens.scopes import READ, WRITE, Scope, Scopes, common, parse
 from .topics import ANY_CHANNEL
-from .users import ADMIN, TECHNICIAN, has_role
+from .users import ADMIN, MEMBER, TECHNICIAN, VIEWER, has_role, higher
 
 MAX_CACHED = 100_000  # decisions remembered; then the memory starts afresh
 
@@ -34,14 +35,16 @@ class Action(enum.StrEnum):
 class Principal(NamedTuple):
     """Who asks. `kind` is "thing", "user" or "internal".
 
-    `version` is the thing's key version at the time it showed its key; None where it did not show one. `grant` is the
-    API key or OAuth grant through which somebody acts, whose scopes bound what he may; "" for himself.
+    `version` is that of the key he showed, the thing's own or with a grant the grant's; None where he showed none.
+    `grant` is the API key or OAuth grant through which somebody acts, whose scopes bound what he may; "" for himself.
+    `scope` is what a token made under the grant is bounded to besides; "" for all that the grant has.
     """
 
     kind: str
     id: str
     version: int | None = None
     grant: str = ""
+    scope: str = ""
 
     @classmethod
     def of_thing(cls, thing: Thing) -> Principal:
@@ -82,6 +85,8 @@ class Decision(NamedTuple):
     final: bool = False
 
 
+Denied = Callable[[Principal, Action, Resource, Circumstances, Decision], None]
+
 # What the gateway's own parts need, and no more.
 INTERNAL: Mapping[str, frozenset[Action]] = {
     "lorawan": frozenset({Action.CONNECT, Action.PUBLISH, Action.SUBSCRIBE, Action.DELIVER}),
@@ -96,9 +101,11 @@ _NEEDED = {
     Action.SUBSCRIBE: Rights.SUBSCRIBE,
     Action.DELIVER: Rights.SUBSCRIBE,
 }
-_A = {"viewer": "a viewer", "technician": "a technician", "admin": "an administrator"}
+_A = {"member": "a member", "viewer": "a viewer", "technician": "a technician", "admin": "an administrator"}
 _DOING = {Action.PUBLISH: "publishing", Action.SUBSCRIBE: "reading", Action.DELIVER: "reading"}
 _USER_ACTIONS = frozenset({Action.CONNECT, Action.SUBSCRIBE, Action.DELIVER, Action.MANAGE})
+# The scope that an action on messages needs of a grant.
+_SCOPE = {Action.PUBLISH: WRITE, Action.SUBSCRIBE: READ, Action.DELIVER: READ}
 _CONNECTED = Decision(True, "the thing is connected to the channel")
 
 
@@ -115,6 +122,7 @@ class Access:
         self._decisions: dict[tuple[Principal, Action, str | Resource], Decision] = {}
         self._on_revoke: list[Callable[[], None]] = []
         self.denied = 0
+        self.on_denied: Denied | None = None  # hears of each denial, for the audit log
         registry.on_change(self._registry_changed)
 
     def decide(
@@ -132,7 +140,9 @@ class Access:
             self._take_policies()
         # Without policies the channel alone decides.
         key = (principal, action, resource if self._policies else resource.channel)
-        decision = self._decisions.get(key)
+        # Grants end by time alone, and so are asked for each time.
+        refusal = self._refused_by_grant(principal, action, resource.channel) if principal.grant else None
+        decision = refusal or self._decisions.get(key)
         if decision is None:
             decision = self._decide(principal, action, resource.channel)
             lasting = True
@@ -143,12 +153,52 @@ class Access:
                 self._decisions[key] = decision
         if not decision.allowed:
             self.denied += 1
+            if self.on_denied is not None:
+                self.on_denied(principal, action, resource, context, decision)
         return decision
 
+    def role(
+        self, user_id: str, *, thing_id: str = "", channel_id: str = "", group_id: str = ""
+    ) -> str | None:
+        """What a person may do with one thing, channel or group: the higher of his role on the gateway, which reaches
+        everything, and of that which his groups give him there. None where it is as if it were not there for him.
+        """
+        user = self._registry.user(user_id)
+        if user is None:
+            return None
+        given = self._registry.groups.role_in(
+            user_id, thing_id=thing_id, channel_id=channel_id, group_id=group_id
+        )
+        return higher(given, None if user.role == MEMBER else user.role)
+
+    def scopes(self, principal: Principal) -> Scopes | None:
+        """What bounds somebody who acts through a grant, nothing at all where it is gone or over; None for himself."""
+        if not principal.grant:
+            return None
+        grant = self._registry.grants.get(principal.grant)
+        if grant is None or not grant.good(principal.version, self._now_s()):
+            return Scopes()
+        return common(grant.scopes, parse(principal.scope)) if principal.scope else grant.scopes
+
+    def _refused_by_grant(self, principal: Principal, action: Action, channel: str) -> Decision | None:
+        """The refusal of a grant that is gone or lacks the scope; None where it leaves the decision to the rest."""
+        scopes = self.scopes(principal)
+        if not scopes:
+            return Decision(False, "the key or consent was removed, replaced or has ended", final=True)
+        verb = _SCOPE.get(action)
+        if verb is None:
+            usable = action is Action.MANAGE or scopes.reaches("messages")
+            return None if usable else Decision(False, "the key has no scope of messages", final=True)
+        if scopes.allows("messages", verb, channel):
+            return None
+        needed = Scope("messages", verb, "" if channel == ANY_CHANNEL else channel)
+        return Decision(False, f"the key lacks the scope {needed}", final=True)
+
     def administers(self, principal: Principal) -> bool:
-        """Whether this is an administrator of the gateway."""
+        """Whether this is an administrator of the gateway, and not by a key without the scope gateway:read."""
         user = self._registry.user(principal.id) if principal.kind == "user" else None
-        return user is not None and user.role == ADMIN
+        scopes = self.scopes(principal)
+        return user is not None and user.role == ADMIN and (scopes is None or scopes.allows("gateway", READ))
 
     @property
     def passing(self) -> int:
@@ -169,6 +219,8 @@ class Access:
     ) -> tuple[Decision, Explanation]:
         """The decision, and what the policies have to do with it."""
         base = self._decide(principal, action, resource.channel)
+        if principal.grant:
+            base = self._refused_by_grant(principal, action, resource.channel) or base
         policies = self._registry.policy_set
         request = self._request(principal, action, resource, context)
         decision = base if base.final or not policies else by_policies(policies, request, base)[0]
@@ -216,7 +268,7 @@ class Access:
         thing = self._registry.thing(principal.id)
         if thing is None:
             return Decision(False, "there is no such thing", final=True)
-        if principal.version is not None and principal.version != thing.key_version:
+        if not principal.grant and principal.version not in (None, thing.key_version):
             return Decision(False, "the thing has a new key", final=True)
         if action is Action.MANAGE:
             return Decision(False, "things do not manage the gateway", final=True)
@@ -236,9 +288,24 @@ class Access:
             return Decision(False, "there is no such user", final=True)
         if action not in _USER_ACTIONS:
             return Decision(False, "messages are published by things", final=True)
-        if action is Action.MANAGE and not has_role(user, TECHNICIAN):
-            return Decision(False, f"a {user.role} looks and does not manage", final=True)
-        return self._existing(channel, f"the user is {_A[user.role]} of the gateway")
+        if has_role(user, TECHNICIAN if action is Action.MANAGE else VIEWER):
+            return self._existing(channel, f"the user is {_A[user.role]} of the gateway")
+        if action is Action.CONNECT and not channel:
+            return Decision(True, "the user is known")
+        return self._decide_member(user, action, channel)
+
+    def _decide_member(self, user: User, action: Action, channel: str) -> Decision:
+        """What a person's groups give him, whose role on the gateway does not suffice."""
+        managing = action is Action.MANAGE
+        if channel in ("", ANY_CHANNEL):
+            doing = "manages" if managing else "reads"
+            return Decision(False, f"{_A[user.role]} {doing} what the groups he is in hold", final=managing)
+        if self._registry.channel(channel) is None:
+            return Decision(False, "there is no such channel", final=True)
+        role = self._registry.groups.role_in(user.id, channel_id=channel)
+        if role is None or (managing and role == VIEWER):
+            return Decision(False, f"no group of the user's lets him {action} here", final=managing)
+        return Decision(True, f"the user is {_A[role]} in the channel's group")
 
     def _existing(self, channel: str, reason: str) -> Decision:
         if channel in ("", ANY_CHANNEL) or self._registry.channel(channel):

@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import content, senml
-from .access import Access, Action, Circumstances, Principal, Resource
+from .access import Access, Action, Circumstances, Decision, Principal, Resource, resource_name
+from .audit import Audit, attempt, audit_key
 from .database import Migration
 from .errors import AccessDenied, HubError, LogFailed, TooLarge
 from .history import History
 from .keys import ServerKey
 from .log import MAX_BYTES, MAX_MESSAGES, MIN_FREE_BYTES, Log, Write
 from .message import Message, TimeQuality
-from .registry import Registry
+from .registry import Change, Registry
 from .router import Router
 from .timekeeping import TRUSTED
+from .tokens.bearer import Bearers
 from .topics import parse_subtopic
 
 MAX_PAYLOAD = 256 * 1024  # bytes; a day of one sensor's values every minute as SenML is 60 KB
@@ -70,16 +72,21 @@ class Hub:
         settings: HubSettings,
         clock: Clock,
         boot: str,
+        audit: Audit,
     ) -> None:
         self.log = log
         self.registry = registry
         self.history = history
         self.access = Access(registry, lambda: clock()[0] / 1e9)
+        self.bearers = Bearers(registry)
         self.router: Router[object] = Router()
         self.settings = settings
         self.counters = HubCounters()
         self.clock = clock
         self.boot = boot
+        self.audit = audit
+        self.access.on_denied = self._note_denial
+        registry.on_change(self._note_change)
 
     @classmethod
     def open(
@@ -101,7 +108,8 @@ class Hub:
         folder = Path(data_dir)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings = settings or HubSettings()
-        registry = Registry.open(folder / "registry.db", ServerKey.load(folder / "server.key"))
+        key = ServerKey.load(folder / "server.key")
+        registry = Registry.open(folder / "registry.db", key)
         log = Log.open(
             folder / "log.db",
             migrations=migrations,
@@ -120,7 +128,9 @@ class Hub:
             max_age_s=settings.history_max_age_s,
             clock=_trusted_s(clock),
         )
-        return cls(log, registry, history, settings, clock, _boot_id())
+        boot = _boot_id()
+        audit = Audit(folder / "audit.db", audit_key(key), clock, boot)
+        return cls(log, registry, history, settings, clock, boot, audit)
 
     async def close(self) -> None:
         """Make everything taken in durable and close the files."""
@@ -131,11 +141,58 @@ class Hub:
                 await self.log.close()
             finally:
                 self.registry.close()
+                self.audit.close()
+
+    def _note_denial(
+        self,
+        principal: Principal,
+        action: Action,
+        resource: Resource,
+        context: Circumstances,
+        decision: Decision,
+    ) -> None:
+        """A door was told no. Deliveries that end with a right are the right's doing, and no attempt of anybody."""
+        if action is not Action.DELIVER:
+            self.audit.record(
+                "access",
+                "refused",
+                who=f"{principal.kind}s/{principal.id}",
+                address=context.source_ip,
+                door=context.protocol,
+                resource=f"{action} {resource_name(resource)}",
+                detail=decision.reason,
+            )
+
+    def _note_change(self, change: Change) -> None:
+        """The registry changed without a request of anybody: a command at the machine, or the gateway itself."""
+        if attempt() is not None:
+            return
+        for kind, noun, ids in (
+            ("thing", "things", change.things),
+            ("channel", "channels", change.channels),
+            ("account", "users", change.users),
+        ):
+            if ids:
+                more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+                self.audit.record(
+                    kind,
+                    "done",
+                    who="gateway",
+                    door="gateway",
+                    resource=f"{noun}/{min(ids)}{more}",
+                    detail=change.kind,
+                )
 
     def authenticate_thing(self, key: str) -> Principal | None:
-        """The principal of the thing that holds `key`; it loses its rights when the key is replaced."""
+        """The principal of the thing that holds `key`, its own or an API key of it.
+
+        It loses its rights when the key is replaced.
+        """
         thing = self.registry.thing_by_key(key)
-        return Principal.of_thing(thing) if thing else None
+        if thing is not None:
+            return Principal.of_thing(thing)
+        principal = self.bearers.of_key(key, self.now_s())
+        return principal if principal is not None and principal.kind == "thing" else None
 
     def authenticate_certificate(self, thing_id: str) -> Principal | None:
         """The principal of the thing that a certificate of the gateway's authority names.
@@ -145,10 +202,13 @@ class Hub:
         thing = self.registry.thing(thing_id)
         return Principal("thing", thing.id) if thing else None
 
-    def authenticate_user(self, token: str, now_s: float) -> Principal | None:
-        """The principal of the user a live token belongs to."""
-        user = self.registry.user_by_token(token, now_s)
-        return Principal.of_user(user) if user else None
+    def authenticate_bearer(self, value: str, now_s: float) -> Principal | None:
+        """Whom an API key, an access token or the token of a session stands for: a user or a thing."""
+        return self.bearers.principal(value, now_s)
+
+    def now_s(self) -> float:
+        """UTC seconds by the hub's clock."""
+        return self.clock()[0] / 1e9
 
     async def publish(
         self,

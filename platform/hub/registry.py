@@ -16,7 +16,10 @@ from pathlib import Path
 
 import msgspec
 
+from .authority.certificates import Certificates
+from .authority.generations import Authority
 from .errors import Conflict, Invalid, NotFound
+from .groups import Groups
 from .keys import ServerKey, new_secret
 from .passwords import check_password, hash_password
 from .policy.engine import PolicySet
@@ -42,9 +45,11 @@ from .registry_items import (
     page,
     to_json,
 )
-from .registry_part import Part
+from .registry_part import Desk, Part
 from .registry_policies import Policies, Policy
-from .users import ADMIN, User, Users
+from .tokens.grants import Grants
+from .tokens.signing import SigningKeys
+from .users import ADMIN, Statement, User, Users
 
 __all__ = [
     "Change",
@@ -76,7 +81,16 @@ class Registry:
         self._listeners: list[Callable[[Change], None]] = []
         self._loop, self._thread = _running_loop(), threading.get_ident()
         self.epoch = 1
-        self._parts: tuple[Part, ...] = ()
+        desk = Desk(key, self._lock, lambda statements: self._file.write(statements), self._changed)
+        self.groups = Groups(desk, self)
+        self.grants = Grants(desk, self)
+        self.signing = SigningKeys(desk)
+        self.authority = Authority(desk)
+        self.certificates = Certificates(desk, self, self.authority)
+        self._parts: tuple[Part, ...] = (
+            *(self.groups, self.grants, self.signing),
+            *(self.authority, self.certificates),
+        )
         self._file = RegistryFile(path, self._load)
         self.set_aside = self._file.set_aside
 
@@ -94,7 +108,7 @@ class Registry:
         with self._lock:
             try:
                 if not self._file.failed:
-                    self._file.write(self._users.last_uses())
+                    self._file.write([*self._users.last_uses(), *self.grants.last_uses()])
             except RegistryFailed as error:
                 log.warning("the last use of tokens is not kept: %s", error)
             finally:
@@ -108,10 +122,13 @@ class Registry:
         metadata: Metadata | None = None,
         id: str | None = None,  # noqa: A002
         key: str | None = None,
+        *,
+        group: str = "",
+        more: Sequence[Statement] = (),
     ) -> tuple[Thing, str]:
-        """Add a thing; returns it and its key, which can never be read again.
+        """Add a thing, to a group where one is named; returns it and its key, which can never be read again.
 
-        Raises Conflict where id or key is taken, Invalid.
+        `more` runs in the same transaction. Raises Conflict where id or key is taken, NotFound for the group, Invalid.
         """
         key = checked_key(key) if key is not None else new_secret()
         thing = Thing(checked_id(id), checked_name(name), checked_metadata(metadata))
@@ -121,9 +138,13 @@ class Registry:
                 raise Conflict("a thing has that id or key")
             if len(self._things) >= MAX_THINGS:
                 raise Invalid(f"at most {MAX_THINGS} things")
+            self.groups.check(group)
             row = (thing.id, thing.name, to_json(thing.metadata), digest, thing.key_version)
-            self._file.write([("INSERT INTO thing VALUES (?, ?, ?, ?, ?)", row)])
+            held = [self.groups.holding("things", thing.id, group)] if group else []
+            self._file.write([("INSERT INTO thing VALUES (?, ?, ?, ?, ?)", row), *held, *more])
             self._keep_thing(thing, digest)
+            if group:
+                self.groups.keep_held("things", thing.id, group)
             self._changed(Change(ChangeKind.GRANTED, things=frozenset({thing.id})))
         return thing, key
 
@@ -204,17 +225,26 @@ class Registry:
         name: str = "",
         metadata: Metadata | None = None,
         id: str | None = None,  # noqa: A002
+        *,
+        group: str = "",
     ) -> Channel:
-        """Add a channel. Raises Conflict where the id is taken, Invalid."""
+        """Add a channel, to a group where one is named.
+
+        Raises Conflict where the id is taken, NotFound for the group, Invalid.
+        """
         channel = Channel(checked_id(id), checked_name(name), checked_metadata(metadata))
         with self._lock:
             if channel.id in self._channels:
                 raise Conflict("a channel has that id")
             if len(self._channels) >= MAX_CHANNELS:
                 raise Invalid(f"at most {MAX_CHANNELS} channels")
+            self.groups.check(group)
             row = (channel.id, channel.name, to_json(channel.metadata))
-            self._file.write([("INSERT INTO channel VALUES (?, ?, ?)", row)])
+            held = [self.groups.holding("channels", channel.id, group)] if group else []
+            self._file.write([("INSERT INTO channel VALUES (?, ?, ?)", row), *held])
             self._channels[channel.id] = channel
+            if group:
+                self.groups.keep_held("channels", channel.id, group)
             self._changed(Change(ChangeKind.GRANTED, channels=frozenset({channel.id})))
         return channel
 

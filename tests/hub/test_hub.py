@@ -133,9 +133,9 @@ def test_a_user_is_known_by_a_live_token(tmp_path: Path) -> None:
     async def body(hub: Hub, me: Principal, channel: str) -> None:
         user = hub.registry.create_user("a@example.org", "a password")
         token = hub.registry.issue_token(user.id, 0.0)
-        assert hub.authenticate_user(token, 60.0) == Principal("user", user.id)
-        assert hub.authenticate_user(token, 1e9) is None
-        assert hub.authenticate_user("x", 60.0) is None
+        assert hub.authenticate_bearer(token, 60.0) == Principal("user", user.id)
+        assert hub.authenticate_bearer(token, 1e9) is None
+        assert hub.authenticate_bearer("x", 60.0) is None
 
     run(tmp_path, body)
 

@@ -247,7 +247,7 @@ async def _compare(gateway: app.Gateway, expected: Expected, *, single: bool) ->
         principal = hub.authenticate_thing(key)
         if principal is None or principal.id != thing_id:
             identity.append("a thing's key")
-    if hub.authenticate_user(expected.token, time.time()) is None:
+    if hub.authenticate_bearer(expected.token, time.time()) is None:
         identity.append("a token")
     identity += _devices(gateway, expected)
     if single:

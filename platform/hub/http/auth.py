@@ -12,17 +12,19 @@ import re
 from typing import cast
 
 from starlette.requests import HTTPConnection, Request
-from starlette.types import Scope
+from starlette.types import Scope as AsgiScope
 
 from hub.access import Action, Circumstances, Principal, Resource
 from hub.http.problem import Problem
 from hub.hub import Hub
 from hub.registry import User
-from hub.users import TECHNICIAN, has_role
+from hub.tokens.scopes import Scope, needed_by
+from hub.tokens.verifier import MAX_TOKEN
+from hub.users import TECHNICIAN, VIEWER, has_role
 
 _MESSAGES = re.compile(r"/channels/[^/]+/messages(/|$)")
 
-MAX_CREDENTIAL = 1024  # bytes; ours have 43, a caller's own key at most 256
+MAX_CREDENTIAL = MAX_TOKEN + 16  # bytes: an access token and the word before it; keys have far fewer
 # In the state of a scope: the thing that the connection's client certificate names, "" where it names none.
 CERTIFIED = "certified_thing"
 MAX_REMEMBERED = 4096  # things whose header was read lately; a gateway has some hundreds
@@ -47,7 +49,7 @@ class Credentials:
         principal = self._remembered.get(header)
         if principal is None:
             principal = self._authenticate(header)
-            if principal is not None and principal.kind == "thing":  # a user's token ends by itself
+            if principal is not None and principal.kind == "thing" and not principal.grant:  # others end by themselves
                 self._remembered[header] = principal
         return principal
 
@@ -63,11 +65,11 @@ class Credentials:
             case "thing":
                 return self._hub.authenticate_thing(secret)
             case "bearer":
-                return self._hub.authenticate_user(secret, self.now_s())
+                return self._hub.authenticate_bearer(secret, self.now_s())
             case "basic":
                 return self._hub.authenticate_thing(_basic_password(secret))
             case "bare":
-                return self._hub.authenticate_thing(secret) or self._hub.authenticate_user(
+                return self._hub.authenticate_thing(secret) or self._hub.authenticate_bearer(
                     secret, self.now_s()
                 )
         return None
@@ -109,7 +111,7 @@ def authorization(connection: HTTPConnection) -> bytes:
     return connection.query_params.get("authorization", "").encode("latin-1", "replace")
 
 
-def certified_thing(scope: Scope) -> str:
+def certified_thing(scope: AsgiScope) -> str:
     """The thing that the connection's client certificate names, "" where there is none.
 
     A browser shows its certificate on any page's behalf, so another site's page gets nothing from it: what came with
@@ -130,15 +132,25 @@ def principal_of(request: Request) -> Principal | None:
 
 
 def require(request: Request) -> Principal:
-    """Who asks, thing or user. Raises Problem 401."""
+    """Who asks, thing or user. Raises Problem 401, or 403 where he asks by a key or token without the scope."""
     principal = principal_of(request)
     if principal is None:
         raise Credentials.refusal(authorization(request))
+    scopes = hub_of(request).access.scopes(principal)
+    needed = needed_by(request.method, request.scope["path"])
+    if scopes is not None and needed is not None and not scopes.allows(*needed):
+        raise Problem(403, f"this key or token lacks the scope {needed}", headers=_insufficient(needed))
     return principal
 
 
-def require_user(request: Request, role: str | None = None) -> User:
-    """The user who asks, of `role` or a higher one where one is given.
+def _insufficient(needed: Scope) -> dict[str, str]:
+    """RFC 6750, 3.1."""
+    words = f'Bearer realm="fluxgate", error="insufficient_scope", scope="{needed}"'
+    return {"www-authenticate": words}
+
+
+def require_user(request: Request, role: str = VIEWER) -> User:
+    """The user who asks, of `role` or a higher one.
 
     Raises Problem 401 without a valid credential, 403 for a thing, a lower role or a gateway nobody has claimed.
     """
@@ -149,7 +161,7 @@ def require_user(request: Request, role: str | None = None) -> User:
     user = registry.user(principal.id) if principal.kind == "user" else None
     if user is None:
         raise Problem(403, "this needs a user's token (POST /tokens), not a thing's key")
-    if role is not None and not has_role(user, role):
+    if not has_role(user, role):
         raise Problem(
             403, f"this needs the role {role}, and yours is {user.role}; ask an administrator of the gateway"
         )
@@ -171,7 +183,7 @@ def demand(request: Request, principal: Principal, action: Action, resource: Res
         raise Problem(403, f"denied: {decision.reason}")
 
 
-def address_of(scope: Scope) -> str:
+def address_of(scope: AsgiScope) -> str:
     """The client's address; "" where the door does not know it."""
     client = scope.get("client")
     return str(client[0]) if client else ""

@@ -437,7 +437,7 @@ class MqttDoor:
         return connection.subscribing.still_allowed()
 
     def _token_lives(self, connection: Connection) -> bool:
-        return self._hub.authenticate_user(connection.token, self.stamp()[0] / 1e9) is not None
+        return self._hub.authenticate_bearer(connection.token, self.stamp()[0] / 1e9) is not None
 
     def _system_values(self) -> Mapping[str, int]:
         """The door's own part of `$SYS/broker/`."""

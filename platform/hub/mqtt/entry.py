@@ -43,16 +43,18 @@ TOO_MANY_SESSIONS = Refusal(Reason.QUOTA_EXCEEDED, "too many kept sessions, of t
 
 
 class Login(NamedTuple):
-    """Who has connected. `token` is a user's, to be asked for again while it is connected."""
+    """Who has connected. `token` ends by time: a session's or a signed one, to be asked for again while he is."""
 
     principal: Principal
     token: str = ""
 
 
 def authenticate(hub: Hub, packet: Connect, certificate: str | None, peer: str) -> Login | Refusal:
-    """A thing by its key or by a verified certificate that names it, a user by e-mail address and token.
+    """A thing by its key or by a verified certificate that names it, a user by e-mail address and token; either by an
+    API key or access token of his.
 
-    A thing may leave the user name empty. Where there is a certificate, what else is shown must agree.
+    Who shows a key or access token may leave the user name empty. Where there is a certificate, what else is shown
+    must agree.
     """
     if packet.properties is not None and packet.properties.authentication_method is not None:
         return NO_METHOD
@@ -76,18 +78,29 @@ def authenticate(hub: Hub, packet: Connect, certificate: str | None, peer: str) 
 
 def _credentials(hub: Hub, packet: Connect) -> Login | Refusal:
     try:
-        key = (packet.password or b"").decode()
+        secret = (packet.password or b"").decode()
     except UnicodeDecodeError:
         return BAD_CREDENTIALS
-    principal = hub.authenticate_thing(key)
+    principal = hub.authenticate_thing(secret)
     if principal is not None:
-        return BAD_CREDENTIALS if packet.username and packet.username != principal.id else Login(principal)
-    if packet.username and "@" in packet.username:
-        principal = hub.authenticate_user(key, hub.clock()[0] / 1e9)
-        user = hub.registry.user(principal.id) if principal else None
-        if principal is not None and user is not None and user.email.lower() == packet.username.lower():
-            return Login(principal, key)
-    return BAD_CREDENTIALS
+        return Login(principal) if _names(hub, packet.username, principal) else BAD_CREDENTIALS
+    principal = hub.authenticate_bearer(secret, hub.now_s())
+    if principal is None or not (packet.username or principal.grant):
+        return BAD_CREDENTIALS
+    if not _names(hub, packet.username, principal):
+        return BAD_CREDENTIALS
+    # An API key ends with its row, of which access hears; the others end by time.
+    return Login(principal, "" if principal.grant and principal.version is not None else secret)
+
+
+def _names(hub: Hub, username: str | None, principal: Principal) -> bool:
+    """Whether the user name, where there is one, is his: a thing's id, a person's address."""
+    if not username:
+        return True
+    if principal.kind == "thing":
+        return username == principal.id
+    user = hub.registry.user(principal.id)
+    return user is not None and username.lower() == user.email.lower()
 
 
 def check_will(publishing: Publishing, principal: Principal, packet: Connect, peer: str) -> Refusal | None:
