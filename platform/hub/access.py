@@ -194,6 +194,16 @@ class Access:
         needed = Scope("messages", verb, "" if channel == ANY_CHANNEL else channel)
         return Decision(False, f"the key lacks the scope {needed}", final=True)
 
+    def unless_denied(
+        self, principal: Principal, action: Action, context: Circumstances = NOTHING_KNOWN
+    ) -> Decision:
+        """For what a role in a group gives, whose place no resource names: allowed unless a policy denies it."""
+        refusal = self._refused_by_grant(principal, action, "") if principal.grant else None
+        if refusal is not None:
+            return refusal
+        request = self._request(principal, action, Resource(), context)
+        return by_policies(self._registry.policy_set, request, Decision(True, "a group gives it"))[0]
+
     def administers(self, principal: Principal) -> bool:
         """Whether this is an administrator of the gateway, and not by a key without the scope gateway:read."""
         user = self._registry.user(principal.id) if principal.kind == "user" else None

@@ -10,13 +10,14 @@ PARTS = {"dev_eui": "70b3d57ed00000ee", "subtopic": "a"}
 STREAMS = ("/lorawan/frames/stream",)
 # What a document of the gateway calls a request that a technician, or an administrator only, may make.
 BY_MANAGERS, BY_ADMINISTRATORS = "A token of a person who may manage.", "A token of an administrator."
+BY_MEMBERS = "A token of any person."
 
 
 def filled(path: str) -> str:
     return re.sub(r"{(\w+)}", lambda found: PARTS.get(found[1], "x"), path)
 
 
-@pytest.mark.parametrize("role", ["none", "thing", "viewer", "technician", "admin"])
+@pytest.mark.parametrize("role", ["none", "thing", "member", "viewer", "technician", "admin"])
 def test_each_role_may_do_what_the_document_says(site: Any, role: str) -> None:
     async def main() -> None:
         async with site() as s:
@@ -47,6 +48,7 @@ def test_each_role_may_do_what_the_document_says(site: Any, role: str) -> None:
                     )
                     words = operation["description"]
                     may = {
+                        "member": BY_MEMBERS in words,
                         "viewer": BY_MANAGERS not in words and BY_ADMINISTRATORS not in words,
                         "technician": BY_ADMINISTRATORS not in words,
                         "admin": True,

@@ -21,7 +21,8 @@ from hub.http.auth import require, require_manager, require_user
 from hub.http.body import MAX_BODY
 from hub.http.conditional import check_precondition, tag
 from hub.http.problem import Problem
-from hub.users import ADMIN, MEMBER
+from hub.http.reach import Reach
+from hub.users import ADMIN, MEMBER, TECHNICIAN, VIEWER
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -32,7 +33,13 @@ class Needs(enum.StrEnum):
     NOTHING = "nothing"
     ANY = "any"  # a thing key or a user token
     THING = "thing"  # the hot path, which asks for itself
-    MEMBER = "member"  # any person; the handler bounds what it shows and does to what his groups hold
+    # People, by what they may with the things, channels and groups that the path names, on the gateway or in the group
+    # that holds them. Where the body names more, or nothing is named, the handler asks `hub.http.reach`.
+    MEMBER = "member"  # any person
+    SEE = "see"  # a viewer there or more
+    KEEP = "keep"  # a technician there or more, whom the access seam lets manage
+    LEAD = "lead"  # an administrator there
+    # People, by their role on the gateway.
     USER = "user"  # a viewer or more: everything of the gateway may be seen
     MANAGER = "manager"  # a technician or administrator whom the access seam lets manage
     ADMIN = "admin"
@@ -72,12 +79,17 @@ class Endpoint:
     max_body: int = MAX_BODY  # bytes; another bound only where the path has no parameters
 
 
+_ROLE_THERE: Mapping[Needs, str] = {Needs.SEE: VIEWER, Needs.KEEP: TECHNICIAN, Needs.LEAD: ADMIN}
+
+
 def guard(request: Request, needs: Needs) -> None:
-    """Raises Problem 401 or 403 where the caller does not show what `needs` says."""
+    """Raises Problem 401, 403 or 404 where the caller does not show what `needs` says."""
     if needs is Needs.ANY:
         require(request)
     elif needs is Needs.MEMBER:
         require_user(request, MEMBER)
+    elif needs in _ROLE_THERE:
+        Reach(request).demand_named(_ROLE_THERE[needs], request.path_params)
     elif needs is Needs.USER:
         require_user(request)
     elif needs is Needs.MANAGER:
