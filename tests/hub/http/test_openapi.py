@@ -7,7 +7,7 @@ import contextlib
 import copy
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
@@ -61,7 +62,11 @@ def test_every_route_is_in_the_document_and_the_reverse(run: Run) -> None:
         }
         operation = answer.json()["paths"]["/own/{number}"]["get"]
         assert operation["summary"] == "What a route of the gateway says of itself"
-        assert operation["security"] == [{"token": []}]
+        assert operation["security"] == [
+            {"token": ["viewer"]},
+            {"api_key": []},
+            {"oauth2": ["gateway:read"]},
+        ]
         again = await site.client.get("/openapi.json", headers={"if-none-match": answer.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
 
@@ -74,6 +79,48 @@ def test_the_document_is_valid_openapi_3_1() -> None:
     operations = [operation for path in made["paths"].values() for operation in path.values()]
     assert len({operation["operationId"] for operation in operations}) == len(operations)
     assert all(operation["summary"] and operation["description"] for operation in operations)
+
+
+def examples(made: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Where an example stands, the schema it is for, and the example."""
+    for path, operations in made["paths"].items():
+        for method, operation in operations.items():
+            contents = {"body": operation.get("requestBody", {}), **operation["responses"]}
+            for place, holder in contents.items():
+                for media in holder.get("content", {}).values():
+                    if "example" in media:
+                        yield f"{method} {path} {place}", media["schema"], media["example"]
+
+
+def test_each_json_body_and_answer_has_an_example_that_its_schema_allows() -> None:
+    made = json.loads(json.dumps(document(ENDPOINTS, "1.0")))
+    shown = list(examples(made))
+    assert len(shown) > 70
+    for where, schema, example in shown:
+        whole = Draft202012Validator({**schema, "components": made["components"]})
+        assert not [error.message for error in whole.iter_errors(example)], where
+    assert next(example for where, _, example in shown if where == "post /policies/explain body")["thing"]
+
+
+def test_each_row_says_which_credentials_roles_and_scopes_it_takes() -> None:
+    made = document(ENDPOINTS, "1.0")
+    schemes = made["components"]["securitySchemes"]
+    assert {each["type"] for each in schemes.values()} == {"http", "apiKey", "oauth2", "mutualTLS"}
+    known = set(schemes["oauth2"]["flows"]["clientCredentials"]["scopes"])
+    for path, operations in made["paths"].items():
+        for method, operation in operations.items():
+            named = {name: needs for one in operation["security"] for name, needs in one.items()}
+            assert named.keys() <= schemes.keys()
+            assert set(named.get("oauth2", ())) <= known, (method, path)
+            assert ("401" in operation["responses"]) >= bool(named), (method, path)
+    security = made["paths"]["/channels/{channel_id}/messages"]
+    assert {"certificate": []} in security["post"]["security"]
+    assert {"token": []} not in security["post"]["security"], "a person does not publish"
+    assert {"address": []} in security["get"]["security"]
+    assert {"address": []} not in made["paths"]["/things/{thing_id}"]["get"]["security"]
+    assert {"oauth2": ["things:write"]} in made["paths"]["/things"]["post"]["security"]
+    password = [name for one in made["paths"]["/password"]["patch"]["security"] for name in one]
+    assert "api_key" not in password, "no API key is for what is its owner's own"
 
 
 class Client:
