@@ -208,6 +208,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             limits=Limits(publish_rate=config.http.publish_rate, publish_burst=config.http.publish_burst),
             mqtt=websocket.asgi_app(mqtt_door),
             gateway=eui.hex(),
+            proxies=doors.trusted_proxies(config),
         )
         app.add_counters(source.metrics)
         app.add_counters(devices.fleet.metrics)

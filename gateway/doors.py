@@ -13,6 +13,7 @@ from gateway.settings import Config, TlsSection
 from hub.coap.door import CoapDoor
 from hub.http.app import HttpApp
 from hub.http.door import HttpDoor
+from hub.http.proxies import Proxies
 from hub.hub import Hub
 from hub.mqtt import MqttDoor
 from hub.tls import TlsError, server_context
@@ -108,6 +109,16 @@ async def _workshop(config: Config, hub: Hub, app: HttpApp) -> HttpDoor | None:
         )
         return None
     return door
+
+
+def trusted_proxies(config: Config) -> Proxies:
+    """Whose word is taken for where a request comes from. Raises StartFailed."""
+    try:
+        return Proxies(config.http.trusted_proxies, config.http.forwarded_header)
+    except ValueError as error:
+        raise StartFailed(
+            f"http.trusted_proxies: {error}; name addresses such as 10.0.0.5, or 10.0.0.0/24"
+        ) from None
 
 
 def _tls(config: Config) -> ssl.SSLContext | None:

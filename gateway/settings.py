@@ -415,6 +415,17 @@ class HttpSection(Section, frozen=True, kw_only=True):
     publish_burst: Annotated[int, Meta(ge=1, le=100_000, description="messages beyond that rate at once")] = (
         100
     )
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=64,
+            description="reverse proxies whose word on callers counts, as addresses or networks (docs/proxy.md)",
+        ),
+    ] = ()
+    forwarded_header: Annotated[
+        Literal["x-forwarded-for", "forwarded"],
+        Meta(description="what they write the caller's address into; forwarded is RFC 7239's"),
+    ] = "x-forwarded-for"
 
 
 class CoapSection(Section, frozen=True, kw_only=True):

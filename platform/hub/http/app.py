@@ -1,7 +1,8 @@
 """The app behind the HTTP door: a dispatcher for the hot path, Starlette for everything else.
 
-Order of a request: strip `/http` -> publish.py for a message -> the route table (service, account, things, messages,
-workshop) -> routes handed in by the gateway. Whatever is raised on the way leaves as a problem document.
+Order of a request: who really asks (proxies.py) -> strip `/http` or `/api` -> publish.py for a message -> the route
+table (service, account, things, messages, workshop) -> routes handed in by the gateway. Whatever is raised on the way
+leaves as a problem document.
 """
 
 from __future__ import annotations
@@ -20,22 +21,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.errors import HubError
 from hub.http import account, connections, identity, messages, openapi, policies, service, things, workshop
-from hub.http.auth import Credentials
+from hub.http.auth import Credentials, address_of
 from hub.http.body import MAX_BODY, ClientGone, bounded, encode_json
 from hub.http.follow import Followers
 from hub.http.limits import Limits
 from hub.http.problem import Problem, of_hub_error, problem
+from hub.http.proxies import ForwardingError, Proxies
 from hub.http.publish import Publisher
 from hub.http.service import Counters
 from hub.http.sse import Streams
 from hub.http.stream import Shared
 from hub.http.table import Endpoint, TableRoute, routes
-from hub.http.websocket import Sockets
+from hub.http.websocket import Sockets, deny
 from hub.hub import Hub
 
 log = logging.getLogger("hub.http")
 
 MQTT_PATH = "/mqtt"
+# Under which a reverse proxy offers this API beside the pages: `/http` is nginx's for Mainflux's HTTP adapter.
+PREFIXES = ("/http/", "/api/")
 
 ENDPOINTS: list[Endpoint] = [
     *service.ENDPOINTS,
@@ -62,7 +66,11 @@ class HttpApp:
         limits: Limits | None = None,
         mqtt: ASGIApp | None = None,
         gateway: str = "",
+        proxies: Proxies | None = None,
     ) -> None:
+        self.proxies = proxies or Proxies()
+        self._hub = hub
+        self._misnamed = 0  # requests that named a caller without the right to
         self.streams = Streams()
         self.followers = Followers(hub)
         self._credentials = Credentials(hub)
@@ -88,6 +96,7 @@ class HttpApp:
         }
         state = self._starlette.state
         state.hub = hub
+        state.proxies = self.proxies
         state.credentials = self._credentials
         state.streams = self.streams
         state.shared = shared
@@ -125,6 +134,7 @@ class HttpApp:
             "fluxgate_http_stream_fell_behind_total": self.followers.fell_behind,
             "fluxgate_http_websockets": self.sockets.open,
             "fluxgate_http_idempotent_repeats_total": self.publisher.keys.repeats,
+            "fluxgate_http_forwarding_refused_total": self._misnamed,
         }
         for outcome, count in self.sockets.counts.items():
             numbers[f'fluxgate_http_websocket_frames_total{{outcome="{outcome}"}}'] = count
@@ -138,9 +148,14 @@ class HttpApp:
         if scope["type"] == "lifespan":  # our door has none; other servers ask
             await self._starlette(scope, receive, send)
             return
+        try:
+            self.proxies.settle(scope)
+        except ForwardingError as error:
+            await self._refuse(scope, receive, send, error)
+            return
         path: str = scope["path"]
-        if path.startswith("/http/"):  # the prefix under which nginx serves Mainflux's HTTP adapter
-            path = scope["path"] = path[len("/http") :]
+        if path.startswith(PREFIXES):
+            path = scope["path"] = path[path.index("/", 1) :]
         if scope["type"] == "websocket":
             if path == MQTT_PATH and self._mqtt is not None:
                 await self._mqtt(scope, receive, send)
@@ -152,6 +167,20 @@ class HttpApp:
             return
         limit = self._longer.get((scope["method"], path), MAX_BODY)
         await self._starlette(scope, bounded(receive, limit), self._counting(send))
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, error: ForwardingError) -> None:
+        """Answer a request whose headers are not the sender's to send."""
+        self._misnamed += 1
+        address, door = address_of(scope), "ws" if scope["type"] == "websocket" else "http"
+        self._hub.audit.record(
+            "proxy", "refused", address=address, door=door, resource=scope["path"], detail=error.reason
+        )
+        if scope["type"] == "websocket":
+            await receive()  # websocket.connect
+            await deny(send, of_hub_error(error))
+            return
+        response = await _on_hub_error(Request(scope), error)
+        await response(scope, receive, self._counting(send))
 
     def _counting(self, send: Send) -> Send:
         async def count(message: Message) -> None:
@@ -171,12 +200,16 @@ def create_app(
     limits: Limits | None = None,
     mqtt: ASGIApp | None = None,
     gateway: str = "",
+    proxies: Proxies | None = None,
 ) -> HttpApp:
     """The app of `hub`, with the gateway's own Starlette routes behind it.
 
-    `mqtt` serves WebSockets at /mqtt (`hub.mqtt.websocket`); `gateway` is the EUI that envelopes show.
+    `mqtt` serves WebSockets at /mqtt (`hub.mqtt.websocket`); `gateway` is the EUI that envelopes show; `proxies` are
+    those whose word is taken for where a request comes from.
     """
-    return HttpApp(hub, extra_routes, version=version, limits=limits, mqtt=mqtt, gateway=gateway)
+    return HttpApp(
+        hub, extra_routes, version=version, limits=limits, mqtt=mqtt, gateway=gateway, proxies=proxies
+    )
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:

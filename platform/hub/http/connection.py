@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import http
-import ipaddress
 import logging
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from hub.http.auth import CERTIFIED
 from hub.http.body import DRAIN, MAX_BODY
 from hub.http.limits import Limits
 from hub.http.problem import PROBLEM_JSON, problem_body
+from hub.http.proxies import Proxies, parse_address
 from hub.http.publish import ACCEPTED, Head, Publisher
 from hub.http.sse import DOOR_CLOSING
 from hub.tls import thing_id_of
@@ -49,8 +49,9 @@ wire_log.addFilter(_is_ours)
 class Wire:
     """Bounds and counters that the connections of one door share."""
 
-    def __init__(self, publisher: Publisher, limits: Limits) -> None:
+    def __init__(self, publisher: Publisher, limits: Limits, proxies: Proxies | None = None) -> None:
         self.publisher = publisher
+        self.proxies = proxies or Proxies()
         self.limits = limits
         self.open = 0
         self.addresses: Counter[str] = Counter()  # connections by address, the own host's left out
@@ -101,7 +102,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.logger = wire_log
         self._publisher = self.wire.publisher
-        self._address = ""
+        self._address = self._peer = ""
         self._counted = False
         self._head_bytes = 0
         self._mid_message = False  # the parser has seen the begin of a request and not its end
@@ -122,7 +123,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if certificate:
             self.app_state[CERTIFIED] = thing_id_of(certificate) or ""
         super().connection_made(transport)
-        self._address = _address(self.client)
+        self._address = _address(self.client, self.wire.proxies)
+        self._peer = self.client[0] if self.client else ""  # as policies ask for it, the own host's too
         self._raw = transport
         self._writer = _OneWrite(transport)
         self.transport = cast(asyncio.Transport, self._writer)
@@ -173,7 +175,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._under_way = True
         self.wire.direct += 1
         try:
-            self._seq = self._publisher.direct(head, payload, self._stored, self._address)
+            self._seq = self._publisher.direct(head, payload, self._stored, self._peer)
         except Exception as error:
             self._under_way = False
             self._fail(error)
@@ -292,7 +294,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._address = _address(self.client)
+        self._address = _address(self.client, self.wire.proxies)
         if not self.wire.admit(self._address):
             self._address = "?"
             self.transport.abort()
@@ -374,15 +376,10 @@ def websocket_of(wire: Wire) -> type[BoundedWebSocket]:
     return type("DoorWebSocket", (BoundedWebSocket,), {"wire": wire})
 
 
-def _address(client: tuple[str, int] | None) -> str:
-    """The peer's address as connections are counted by it; "" for the own host, whose proxies carry everybody's."""
-    if client is None:
-        return ""
-    try:
-        address = ipaddress.ip_address(client[0].partition("%")[0])
-    except ValueError:
-        return ""
-    return "" if address.is_loopback else str(address)
+def _address(client: tuple[str, int] | None, proxies: Proxies) -> str:
+    """The peer's address as connections are counted by it; "" for the own host and proxies: they carry everybody's."""
+    address = parse_address(client[0]) if client else None
+    return "" if address is None or address.is_loopback or proxies.trusts(str(address)) else str(address)
 
 
 def _problem(status: int, detail: str, headers: dict[str, str]) -> bytes:

@@ -49,7 +49,7 @@ class HttpDoor:
         self._ssl = ssl
         self._limits = limits or Limits()
         self.port = port
-        self.wire = Wire(self._app.publisher, self._limits)
+        self.wire = Wire(self._app.publisher, self._limits, self._app.proxies)
         self._server: _Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -69,7 +69,7 @@ class HttpDoor:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # the client's address is used to slow down guessing; never take it from a header
+            proxy_headers=False,  # hub.http.proxies says whose headers name a client
             timeout_keep_alive=math.ceil(self._limits.idle_s),
             timeout_graceful_shutdown=STOP_S,
             backlog=BACKLOG,

@@ -26,6 +26,7 @@ from hub.http.body import ClientGone, read_rest
 from hub.http.idempotency import Done, Keys, digest_of, parse_key
 from hub.http.limits import Limits, Rates
 from hub.http.problem import PROBLEM_JSON, Problem, of_hub_error, problem_body
+from hub.http.proxies import concerns
 from hub.hub import Hub
 from hub.message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON
 from hub.topics import Address, parse_topic
@@ -95,7 +96,7 @@ class Publisher:
             return
         said = {b"content-length": b"", b"authorization": b"", b"content-type": b""}
         for name, value in headers:
-            if name in _NEEDS_CARE or said.get(name):
+            if name in _NEEDS_CARE or said.get(name) or concerns(name):
                 return
             said[name] = value
         length, authorization = said[b"content-length"], said[b"authorization"]

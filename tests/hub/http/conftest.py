@@ -106,7 +106,9 @@ async def site(
 ) -> AsyncIterator[Site]:
     settings = HubSettings(commit_interval_s=0.05, max_messages=max_messages)
     hub = Hub.open(directory, migrations=MIGRATIONS, settings=settings)
-    app = create_app(hub, routes, limits=door_settings.get("limits"))
+    app = create_app(
+        hub, routes, limits=door_settings.get("limits"), proxies=door_settings.pop("proxies", None)
+    )
     door = HttpDoor(hub, app, **door_settings)
     await door.start()
     token = ""
