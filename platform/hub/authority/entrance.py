@@ -1,0 +1,195 @@
+"""The way in over TLS, for every listener: handshake, judgement of the client certificate, then the door's protocol.
+
+The door's own protocol is made when the handshake is done, and is told what the client has shown. Doing the handshake
+here and not in `create_server` is what makes the peer's address known where a handshake fails, so that a refused
+certificate can be told to a technician. Nothing is kept for a peer but its handshake, and of those there is a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from typing import Any, cast
+
+from .judge import Shown
+
+log = logging.getLogger("hub.tls")
+
+MAX_HANDSHAKES = 1024  # at one time; some 50 KB each
+HANDSHAKE_S = 10.0
+
+Judge = Callable[[list[bytes], str], Shown]  # the chain as DER, and the peer's address
+Failed = Callable[[str, str], None]  # the peer's address, and why in words
+MakeProtocol = Callable[[Shown | None], asyncio.Protocol]
+
+# What OpenSSL says of a certificate, for a technician (X509_V_ERR_*); the rest is told in its own words.
+_VERIFY_WORDS = {
+    2: "the authority that signed it is not among those this gateway trusts",
+    7: "its signature is wrong: it was altered, or its authority only has the name of one that is trusted",
+    18: "it is signed by itself; the gateway's authority must sign it",
+    19: "its chain ends at an authority that this gateway does not trust",
+    20: "the authority that signed it is not among those this gateway trusts",
+    21: "it comes alone, and the authority that signed it is not among those this gateway trusts",
+    22: "its chain is too long",
+    24: "what signed it is no authority",
+    25: "its authority may not have another authority below it",
+    26: "it was not made for clients (its extended key usage lacks clientAuth)",
+    32: "what signed it may not sign certificates",
+    47: "it names what its authority must not name (name constraints)",
+    48: "it names what its authority must not name (name constraints)",
+    53: "one of its names has a form that its authority's name constraints cannot judge",
+    66: "its key is too weak: use P-256, or RSA of 2048 bits or more",
+    67: "the key of its authority is too weak",
+    68: "it, or one in its chain, is signed with a hash that can be forged (SHA-1 or MD5)",
+    79: "what signed it is no authority",
+    94: "one of its keys is of a kind that is not allowed",
+}
+_REASON_WORDS = {
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "no client certificate was shown, and this door wants one",
+    "EXCESSIVE_MESSAGE_SIZE": "the certificate or its chain is too long",
+    "BAD_SIGNATURE": "the client does not have the private key of the certificate it shows",
+    "WRONG_SIGNATURE_TYPE": "the client signs with a kind of key that is not taken",
+    "ILLEGAL_POINT_COMPRESSION": "its key cannot be read",
+}
+_CERTIFICATE_REASONS = ("CERT", "ASN1", "X509", "SIGNATURE", "EVP_LIB", "PUBLIC_KEY")
+
+
+class Entrance:
+    """One listener's way in. `context` is a server context; `judge` is asked of each certificate that it verified."""
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        judge: Judge,
+        failed: Failed,
+        *,
+        handshake_s: float = HANDSHAKE_S,
+    ) -> None:
+        self._context = context
+        self._judge = judge
+        self._failed = failed
+        self._handshake_s = handshake_s
+        self._under_way: set[asyncio.Task[None]] = set()
+        self.refused = 0  # connections above the bound
+        self.failures = 0  # handshakes that came to nothing, for whatever reason
+
+    def protocol(self, make: MakeProtocol, announced: str = "") -> asyncio.Protocol:
+        """What a listener gives a new connection; `make` is called when the handshake is done.
+
+        `announced` is the client's address where a trusted proxy has told it.
+        """
+        return _Gate(self, make, announced)
+
+    def close(self) -> None:
+        """End the handshakes that are under way."""
+        for task in list(self._under_way):
+            task.cancel()
+
+    def begin(self, transport: asyncio.Transport, make: MakeProtocol, announced: str) -> None:
+        """A connection was accepted: shake hands, or turn it away where too many do."""
+        if len(self._under_way) >= MAX_HANDSHAKES:
+            self.refused += 1
+            transport.abort()
+            return
+        transport.pause_reading()  # until TLS reads
+        task = asyncio.get_running_loop().create_task(
+            self._admit(transport, make, announced), name="tls handshake"
+        )
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _admit(self, raw: asyncio.Transport, make: MakeProtocol, announced: str) -> None:
+        loop = asyncio.get_running_loop()
+        peer = raw.get_extra_info("peername")
+        address = announced or (str(peer[0]) if peer else "")
+        hall = _Hall()
+        try:
+            secured = await loop.start_tls(
+                *(raw, hall, self._context), server_side=True, ssl_handshake_timeout=self._handshake_s
+            )
+        except (OSError, asyncio.CancelledError) as error:  # ssl.SSLError is one
+            raw.abort()
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            self.failures += 1
+            why = why_refused(error)
+            log.info("tls %s: no connection: %s", address, why or error)
+            if why:
+                self._failed(address, why)
+            return
+        transport = cast(asyncio.Transport, secured)
+        if secured is None or hall.lost:
+            raw.abort()
+            return
+        chain = verified_chain(transport.get_extra_info("ssl_object"))
+        shown = self._judge(chain, address) if chain else None
+        hall.leave(transport, make(shown))
+
+
+class _Gate(asyncio.Protocol):
+    """A connection that was accepted and has said nothing yet."""
+
+    def __init__(self, entrance: Entrance, make: MakeProtocol, announced: str) -> None:
+        self._entrance = entrance
+        self._make = make
+        self._announced = announced
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._entrance.begin(cast(asyncio.Transport, transport), self._make, self._announced)
+
+
+class _Hall(asyncio.Protocol):
+    """Where bytes wait that come with the end of the handshake, before the door's protocol is there."""
+
+    def __init__(self) -> None:
+        self.lost = False
+        self._came: list[bytes] = []
+        self._ended = False
+
+    def data_received(self, data: bytes) -> None:
+        self._came.append(data)
+
+    def eof_received(self) -> bool:
+        self._ended = True
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+
+    def leave(self, transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
+        """Give the connection to the door's protocol, with all that has come."""
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        for data in self._came:
+            protocol.data_received(data)
+        if self._ended:
+            protocol.eof_received()
+            transport.close()
+
+
+def why_refused(error: OSError) -> str:
+    """Why the client's certificate ended the handshake, in words; "" where something else did."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        words = _VERIFY_WORDS.get(error.verify_code, error.verify_message)
+        return f"the client certificate is refused: {words}"
+    reason = getattr(error, "reason", None) or ""
+    if reason in _REASON_WORDS:
+        return f"the client certificate is refused: {_REASON_WORDS[reason]}"
+    ours = (
+        isinstance(error, ssl.SSLError) and "ALERT" not in reason
+    )  # an alert is what the client thinks of us
+    if ours and any(part in reason for part in _CERTIFICATE_REASONS):
+        return f"the client certificate is refused: it cannot be read ({reason.lower().replace('_', ' ')})"
+    return ""
+
+
+def verified_chain(connection: Any) -> list[bytes]:
+    """The chain that was verified, as DER, the client's own first; nothing where no certificate was shown."""
+    if connection is None or connection.getpeercert(True) is None:
+        return []
+    if hasattr(connection, "get_verified_chain"):  # Python 3.13
+        return list(connection.get_verified_chain())
+    chain = connection._sslobj.get_verified_chain() or ()  # 3.11 and 3.12 have it without the name
+    return [each.public_bytes(2) for each in chain]  # 2: DER
