@@ -37,7 +37,8 @@ class Principal(NamedTuple):
 
     `version` is that of the key he showed, the thing's own or with a grant the grant's; None where he showed none.
     `grant` is the API key or OAuth grant through which somebody acts, whose scopes bound what he may; "" for himself.
-    `scope` is what a token made under the grant is bounded to besides; "" for all that the grant has.
+    `scope` is what a token made under the grant is bounded to besides; "" for all that the grant has. `certificate` is
+    the serial number of the certificate that a thing has shown, of the gateway's own authority.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Principal(NamedTuple):
     version: int | None = None
     grant: str = ""
     scope: str = ""
+    certificate: str = ""
 
     @classmethod
     def of_thing(cls, thing: Thing) -> Principal:
@@ -280,6 +282,8 @@ class Access:
             return Decision(False, "there is no such thing", final=True)
         if not principal.grant and principal.version not in (None, thing.key_version):
             return Decision(False, "the thing has a new key", final=True)
+        if principal.certificate and (why := self._registry.certificates.refusal(principal.certificate)):
+            return Decision(False, why, final=True)
         if action is Action.MANAGE:
             return Decision(False, "things do not manage the gateway", final=True)
         if action is Action.CONNECT and not channel:

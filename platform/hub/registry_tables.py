@@ -82,4 +82,47 @@ MIGRATIONS = (
                 kid TEXT PRIMARY KEY, private BLOB NOT NULL, created_s REAL NOT NULL, retired_s REAL)""",
         ),
     ),
+    Migration(
+        "registry/certificates/1",
+        (
+            # role: root, issuing, server, foreign; key: sealed, empty where it is not here; list: a root's own CRL
+            """CREATE TABLE authority(
+                id INTEGER PRIMARY KEY, role TEXT NOT NULL, certificate BLOB NOT NULL, key BLOB NOT NULL,
+                made_s REAL NOT NULL, list BLOB NOT NULL)""",
+            # Not bound to the thing: a certificate stays denied when the thing is gone, or another has its id.
+            """CREATE TABLE certificate(
+                serial TEXT PRIMARY KEY, thing TEXT NOT NULL, certificate BLOB NOT NULL, issued_s REAL NOT NULL,
+                issued_by TEXT NOT NULL, ends_s REAL NOT NULL, renews TEXT NOT NULL, used_s REAL NOT NULL,
+                revoked_s REAL, reason TEXT NOT NULL)""",
+            "CREATE INDEX certificate_by_thing ON certificate(thing)",
+            """CREATE TRIGGER certificate_with_its_thing AFTER DELETE ON thing BEGIN
+                UPDATE certificate SET revoked_s = issued_s, reason = 'the thing was removed'
+                WHERE thing = OLD.id AND revoked_s IS NULL; END""",
+        ),
+    ),
+    Migration(
+        "registry/applications/1",
+        (
+            """CREATE TABLE application(
+                id TEXT PRIMARY KEY REFERENCES thing ON DELETE CASCADE, role TEXT NOT NULL, scopes TEXT NOT NULL,
+                redirect_uris TEXT NOT NULL, grant_types TEXT NOT NULL, public INTEGER NOT NULL,
+                made_s REAL NOT NULL)""",
+        ),
+    ),
+    # Of the gateway's own pages, which are no application of the table, `application` is NULL.
+    Migration(
+        "registry/oauth/1",
+        (
+            """CREATE TABLE oauth_code(
+                hash BLOB PRIMARY KEY, application TEXT REFERENCES application ON DELETE CASCADE,
+                user TEXT NOT NULL REFERENCES user ON DELETE CASCADE, redirect_uri TEXT NOT NULL,
+                scopes TEXT NOT NULL, challenge TEXT NOT NULL, nonce TEXT NOT NULL, resource TEXT NOT NULL,
+                issued_s REAL NOT NULL, auth_s REAL NOT NULL, grant_id TEXT NOT NULL) WITHOUT ROWID""",
+            """CREATE TABLE oauth_refresh(
+                grant_id TEXT PRIMARY KEY REFERENCES grants ON DELETE CASCADE, hash BLOB NOT NULL,
+                resource TEXT NOT NULL, auth_s REAL NOT NULL, expires_s REAL NOT NULL) WITHOUT ROWID""",
+            "CREATE INDEX oauth_code_by_application ON oauth_code(application)",
+            "CREATE INDEX oauth_code_by_user ON oauth_code(user)",
+        ),
+    ),
 )
