@@ -25,6 +25,8 @@ from .registry import Change, Registry
 from .router import Router
 from .timekeeping import TRUSTED
 from .tokens.bearer import Bearers
+from .tokens.expiry import Expiry
+from .tokens.grants import Grant
 from .topics import parse_subtopic
 
 MAX_PAYLOAD = 256 * 1024  # bytes; a day of one sensor's values every minute as SenML is 60 KB
@@ -79,6 +81,7 @@ class Hub:
         self.history = history
         self.access = Access(registry, lambda: clock()[0] / 1e9)
         self.bearers = Bearers(registry)
+        self._expiry = Expiry(registry.grants, self.now_s, self._note_end)
         self.router: Router[object] = Router()
         self.settings = settings
         self.counters = HubCounters()
@@ -134,6 +137,7 @@ class Hub:
 
     async def close(self) -> None:
         """Make everything taken in durable and close the files."""
+        await self._expiry.close()
         try:
             await self.history.close()
         finally:
@@ -162,6 +166,17 @@ class Hub:
                 resource=f"{action} {resource_name(resource)}",
                 detail=decision.reason,
             )
+
+    def _note_end(self, grant: Grant) -> None:
+        """A key's or consent's time has passed."""
+        self.audit.record(
+            "key" if grant.kind == "key" else "oauth",
+            "done",
+            who="gateway",
+            door="gateway",
+            resource=f"keys/{grant.id}",
+            detail="ended: its time has passed",
+        )
 
     def _note_change(self, change: Change) -> None:
         """The registry changed without a request of anybody: a command at the machine, or the gateway itself."""
@@ -194,13 +209,16 @@ class Hub:
         principal = self.bearers.of_key(key, self.now_s())
         return principal if principal is not None and principal.kind == "thing" else None
 
-    def authenticate_certificate(self, thing_id: str) -> Principal | None:
-        """The principal of the thing that a certificate of the gateway's authority names.
+    def authenticate_certificate(self, thing_id: str, serial: str = "") -> Principal | None:
+        """The principal of the thing that a verified certificate names; `serial` where our own authority has made it.
 
-        Such a thing needs no key, so a new key takes nothing away from it; removing the thing does.
+        Such a thing needs no key, so a new key takes nothing away from it; removing the thing does, and denying the
+        certificate.
         """
         thing = self.registry.thing(thing_id)
-        return Principal("thing", thing.id) if thing else None
+        if thing is None or (serial and self.registry.certificates.refusal(serial)):
+            return None
+        return Principal("thing", thing.id, certificate=serial)
 
     def authenticate_bearer(self, value: str, now_s: float) -> Principal | None:
         """Whom an API key, an access token or the token of a session stands for: a user or a thing."""

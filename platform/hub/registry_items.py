@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import bisect
 import enum
 import re
 import uuid
-from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -53,45 +55,103 @@ class ChangeKind(enum.StrEnum):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What changed: ids of the things, channels, users and groups it touches."""
+    """What changed: ids of the things, channels, users, groups and grants (API keys, consents) it touches."""
 
     kind: ChangeKind
     things: frozenset[str] = frozenset()
     channels: frozenset[str] = frozenset()
     users: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
+    grants: frozenset[str] = frozenset()
 
 
+class Named(Protocol):
+    """What lists hold: things, channels, groups."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def metadata(self) -> Metadata: ...
+
+
+N = TypeVar("N", bound=Named)
 T = TypeVar("T", Thing, Channel)
 
 
-class Page(msgspec.Struct, Generic[T], frozen=True):
-    """Part of a list: `items` from `offset` on, of `total` that match."""
+class Page(msgspec.Struct, Generic[N], frozen=True):
+    """Part of a list: `items` of `total` that match; `next` asks for those that follow, "" where there are none.
+
+    A list in the order its items were made has no `next`, only offsets.
+    """
 
     total: int
-    items: list[T]
+    items: list[N]
+    next: str = ""
+
+
+_KEYS: Mapping[str, Callable[[Named], tuple[str, ...]]] = {
+    "name": lambda item: (item.name, item.id),
+    "id": lambda item: (item.id,),
+}
 
 
 def page(
-    everything: list[T],
+    everything: list[N],
     offset: int,
     limit: int,
     name: str,
     metadata: Metadata | None,
     order: str,
     descending: bool,
-) -> Page[T]:
+    after: str = "",
+) -> Page[N]:
+    """Those of `everything` that match, by `order` "name" or "id", or as they come.
+
+    `after` is an earlier page's `next`: then it begins there whatever came or went in between, and `offset` counts
+    from there. Raises Invalid for an `after` of another order.
+    """
     wanted = name.casefold()
     matching = [
         item
         for item in everything
-        if wanted in item.name.casefold() and (metadata is None or _contains(item.metadata, metadata))
+        if (not wanted or wanted in item.name.casefold())
+        and (metadata is None or _contains(item.metadata, metadata))
     ]
-    if order:
-        matching.sort(key=lambda item: (item.name, item.id) if order == "name" else (item.id, ""))
+    key = _KEYS.get(order)
+    if key is not None:
+        matching.sort(key=key)
+    start = offset
+    if after:
+        last = _key_of(after, order)
+        assert key is not None
+        if descending:
+            start += len(matching) - bisect.bisect_left(matching, last, key=key)
+        else:
+            start += bisect.bisect_right(matching, last, key=key)
     if descending:
         matching.reverse()
-    return Page(len(matching), matching[offset : offset + limit])
+    items = matching[start : start + limit]
+    more = key is not None and items and start + limit < len(matching)
+    return Page(len(matching), items, _token(order, items[-1]) if more else "")
+
+
+def _token(order: str, item: Named) -> str:
+    text = msgspec.json.encode([order, *_KEYS[order](item)])
+    return base64.urlsafe_b64encode(text).decode().rstrip("=")
+
+
+def _key_of(token: str, order: str) -> tuple[str, ...]:
+    """The key in a token. Raises Invalid."""
+    try:
+        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        given, *key = msgspec.json.decode(text, type=list[str])
+    except (ValueError, msgspec.MsgspecError, RecursionError):
+        given, key = "", []
+    if not given or given != order or len(key) != {"name": 2, "id": 1}[given]:
+        raise Invalid("after is the member `next` of an answer, asked for in the same order")
+    return tuple(key)
 
 
 def _contains(whole: Any, part: Any) -> bool:

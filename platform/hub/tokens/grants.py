@@ -7,14 +7,14 @@ session opened with them: `hub.access` refuses a principal whose grant is gone o
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import uuid
-from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from hub.errors import Invalid, NotFound
+from hub.errors import HubError, Invalid, NotFound
 from hub.keys import new_secret
 from hub.registry_items import Change, ChangeKind, checked_name
 from hub.registry_part import Desk, Directory
@@ -26,6 +26,8 @@ MAX_OF_OWNER = 256  # grants of one account or thing
 MAX_DURATION_S = 100 * 365 * 24 * 3600.0
 MAX_OVERLAP_S = 30 * 24 * 3600.0  # that a replaced key may go on working
 PREFIX = "fgk_"  # of API keys, so that a secret scanner and a reader know what they see
+
+log = logging.getLogger("hub.tokens")
 
 Kind = Literal["key", "oauth"]
 OwnerKind = Literal["user", "thing"]
@@ -294,31 +296,36 @@ class Grants:
             self._look_ahead()
             self._tell(ChangeKind.REVOKED, *grants)
 
-    def end_over(self, now_s: float) -> None:
-        """End sessions of grants whose time has passed, and tidy their rows away. Blocks.
+    def end_over(self, now_s: float) -> list[Grant]:
+        """Forget grants whose time has passed, which are returned, and replaced values that worked on until now.
 
-        Access refuses them at that second anyway; this has what is open ended too. Raises RegistryFailed.
+        Blocks.
+        Access refuses them at that second anyway; this has what is open ended too. Where the disk takes nothing their
+        rows stay, and go after the next start.
         """
         with self._desk.lock:
             over = [grant for grant in self._grants.values() if grant.over(now_s)]
-            dropped = [g for g in self._grants.values() if g.overlap_s and g.overlap_s <= now_s]
-            self._desk.write(
-                [("DELETE FROM grants WHERE id = ?", (grant.id,)) for grant in over]
-                + [
-                    ("UPDATE grants SET overlap_s = 0, old_hash = NULL WHERE id = ?", (g.id,))
-                    for g in dropped
-                ]
-            )
+            replaced = [g for g in self._grants.values() if 0 < g.overlap_s <= now_s and not g.over(now_s)]
+            try:
+                self._desk.write(
+                    [("DELETE FROM grants WHERE id = ?", (grant.id,)) for grant in over]
+                    + [
+                        ("UPDATE grants SET overlap_s = 0, old_hash = NULL WHERE id = ?", (g.id,))
+                        for g in replaced
+                    ]
+                )
+            except HubError as error:
+                log.warning("the rows of %d keys that are over stay for now: %s", len(over), error.reason)
             for grant in over:
                 self._drop(grant.id)
-            for grant in dropped:
-                if grant.id in self._grants:
-                    now = self._digests[grant.id][0]
-                    self._forget_secrets(grant.id)
-                    self._keep(msgspec.structs.replace(grant, overlap_s=0.0), [now])
+            for grant in replaced:
+                digest = self._digests[grant.id][0]
+                self._forget_secrets(grant.id)
+                self._keep(msgspec.structs.replace(grant, overlap_s=0.0), [digest])
             self._look_ahead()
-            if over or dropped:
-                self._tell(ChangeKind.REVOKED, *over, *dropped)
+            if over or replaced:
+                self._tell(ChangeKind.REVOKED, *over, *replaced)
+            return over
 
     def last_uses(self) -> list[Statement]:
         """What keeps, at the end, when grants were last used."""
@@ -374,10 +381,7 @@ class Grants:
         self._next_over = min(ends, default=None)
 
     def _tell(self, kind: ChangeKind, *grants: Grant) -> None:
-        owners: dict[str, Iterable[str]] = {
-            noun: [each.owner_id for each in grants if each.owner_kind == noun] for noun in ("thing", "user")
-        }
-        self._desk.changed(Change(kind, things=frozenset(owners["thing"]), users=frozenset(owners["user"])))
+        self._desk.changed(Change(kind, grants=frozenset(grant.id for grant in grants)))
 
 
 def _places(grant: Grant) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from hub.errors import HubError
+from hub.errors import Invalid
 
 MAX_SCOPES = 64  # of one grant
 MAX_TEXT = 4096  # characters of all of them in one text
@@ -37,10 +37,8 @@ OPENID = frozenset({"openid", "profile", "email", "offline_access"})
 _SCOPE = re.compile(r"(?P<noun>[a-z]{1,32}):(?P<verb>[a-z]{1,32})(?::(?P<id>[\w.-]{1,64}))?", re.ASCII)
 
 
-class ScopeError(HubError):
+class ScopeError(Invalid):
     """A text that names no scope, or more than are allowed."""
-
-    http_status = 400
 
 
 class Scope(NamedTuple):

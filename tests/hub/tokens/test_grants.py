@@ -126,7 +126,7 @@ def test_who_watches_the_registry_hears_of_each_key_that_ends(known: Known) -> N
     known.registry.grants.end_over(NOW + 5)
     kinds = [change.kind for change in heard]
     assert kinds == [ChangeKind.GRANTED, ChangeKind.REVOKED, ChangeKind.REVOKED, ChangeKind.REVOKED]
-    assert all(change.users == {known.user_id} for change in heard)
+    assert all(change.grants == {grant.id} for change in heard)
     assert known.registry.epoch == before + 3
 
 
