@@ -20,7 +20,18 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.errors import HubError
-from hub.http import account, connections, identity, messages, openapi, policies, service, things, workshop
+from hub.http import (
+    account,
+    applications,
+    connections,
+    identity,
+    messages,
+    openapi,
+    policies,
+    service,
+    things,
+    workshop,
+)
 from hub.http.auth import Credentials, address_of
 from hub.http.body import MAX_BODY, ClientGone, bounded, encode_json
 from hub.http.follow import Followers
@@ -48,6 +59,7 @@ ENDPOINTS: list[Endpoint] = [
     *connections.ENDPOINTS,
     *identity.ENDPOINTS,
     *policies.ENDPOINTS,
+    *applications.ENDPOINTS,
     *messages.ENDPOINTS,
     *workshop.ENDPOINTS,
     *openapi.ENDPOINTS,

@@ -50,6 +50,7 @@ def filled(site: Any, path: str) -> str:
         "device_id": site.thing_id,
         "subtopic": "a/b",
         "name": "night",
+        "application_id": "nothing",
         "user_id": "nobody",
     }
     return re.sub(r"{(\w+)(:path)?}", lambda match: values[match[1]], path)
