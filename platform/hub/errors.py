@@ -71,6 +71,13 @@ class WireError(HubError):
     mqtt_reason = 0x99
 
 
+class ProxyProtocolError(HubError):
+    """Bytes that begin no PROXY header: whoever sends them is no proxy."""
+
+    http_status = 400
+    mqtt_reason = 0x82  # Protocol Error
+
+
 class Busy(HubError):
     """A bound is reached; the same request may succeed a moment later."""
 

@@ -44,6 +44,7 @@ COUNTERS: tuple[str, ...] = (
     "sessions_expired",
     "connect_timeouts",
     "refused_connections",
+    "refused_announcements",
     "refused_credentials",
     "refused_sessions",
     "refused_subscriptions",
