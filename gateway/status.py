@@ -94,6 +94,7 @@ class StatusSource:
                 "free_bytes": shutil.disk_usage(log.path.parent).free,
                 "not_stored": log.counters.failed,
                 "set_aside": [path.name for path in self._set_aside()],
+                "lost_commits": log.counters.lost_commits,
                 "gap_messages": log.counters.gap_messages,
                 "damaged_rows": log.damaged_rows,
             },

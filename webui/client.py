@@ -79,6 +79,7 @@ class StoreState(msgspec.Struct, frozen=True):
     state: str = "ok"  # full, read-only: nothing new is kept, what is there can be read
     state_reason: str = ""  # a sentence, where it is not ok
     set_aside: list[str] = []  # files that were damaged when the gateway started
+    lost_commits: int = 0  # at least so many groups of messages went with a damaged end of the log
 
 
 class Upstream(msgspec.Struct, frozen=True):

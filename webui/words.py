@@ -254,6 +254,9 @@ def store_lamp(status: Status) -> Lamp:
         room = "" if free is None else f": {size(free)} free"
         text = f"The disk is full{room}.{lost} Make room on it, or put in a larger card."
         return Lamp("Store", "more.index", "bad", "disk full", text)
+    if status.store.lost_commits:
+        text = "The end of the message log was damaged; the newest messages before the start are lost."
+        return Lamp("Store", "more.index", "warn", "damaged", text)
     if status.store.set_aside:
         text = "A damaged file was set aside at the start; what it held may be missing."
         return Lamp("Store", "more.index", "warn", "damaged", text)

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
+from . import wal
+
 log = logging.getLogger("hub.database")
 
 BUSY_TIMEOUT_S = 5.0  # readers of WAL do not block; this covers a recovery by the writer at start
@@ -69,13 +71,15 @@ def open_writer(
     page_size: int = 4096,
     connection: type[sqlite3.Connection] = sqlite3.Connection,
     incremental_vacuum: bool = False,
+    on_loss: Callable[[int], None] = lambda commits: None,
 ) -> sqlite3.Connection:
     """The one connection that writes `path`: WAL, synchronous=FULL, transactions begun and ended by hand.
 
-    With `incremental_vacuum` a new file can give free pages back in steps. The connection may be handed to
-    another thread but used by one at a time. Raises sqlite3.DatabaseError where the file is no database or
-    damaged.
+    With `incremental_vacuum` a new file can give free pages back in steps. `on_loss` is told how many durable
+    transactions at least went with a damaged WAL. The connection may be handed to another thread but used by one at a
+    time. Raises sqlite3.DatabaseError where the file is no database or damaged.
     """
+    before = wal.look(path)
     conn = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=256, factory=connection
     )
@@ -92,6 +96,9 @@ def open_writer(
     except BaseException:
         conn.close()
         raise
+    if commits := wal.lost(path, before):
+        log.error("%s-wal was damaged: the newest changes are lost, at least %d of them", path.name, commits)
+        on_loss(commits)
     return conn
 
 
@@ -116,8 +123,8 @@ def way_to_read(path: Path, schema: Sequence[Migration]) -> str:
     """
     file = f"file:{quote(str(path.absolute()))}"
     ways = [f"{file}?mode=ro&vfs=unix-none"]  # without locks, which a read-only file system may not give
-    wal = path.with_name(path.name + "-wal")
-    if not wal.exists() or not wal.stat().st_size:
+    log_ahead = path.with_name(path.name + "-wal")
+    if not log_ahead.exists() or not log_ahead.stat().st_size:
         ways.append(f"{file}?mode=ro&immutable=1")
     reason = ""
     for way in ways:
@@ -243,12 +250,12 @@ def grow_wal(path: Path, page_size: int) -> None:
     format, 4.2). Called by the writer, between its transactions, after the first one of this start.
     """
     full = 32 + WAL_BYTES // page_size * (24 + page_size)
-    with path.with_name(path.name + "-wal").open("r+b") as wal:
-        size = wal.seek(0, os.SEEK_END)
+    with path.with_name(path.name + "-wal").open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
         if size < full:
-            wal.write(bytes(full - size))
-            wal.flush()
-            os.fsync(wal.fileno())
+            file.write(bytes(full - size))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def set_aside(path: Path) -> Path:

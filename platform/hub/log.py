@@ -63,7 +63,11 @@ class Log(LogView, LogListeners):
         LogListeners.__init__(self, loop)
         self.path = path
         self.commit_interval_s = commit_interval_s
-        self.counters = LogCounters(gap_messages=writer.gap_messages, set_aside=1 if writer.set_aside else 0)
+        self.counters = LogCounters(
+            gap_messages=writer.gap_messages,
+            set_aside=1 if writer.set_aside else 0,
+            lost_commits=writer.lost_commits,
+        )
         self.set_aside = writer.set_aside
         self.first_seq = writer.first_seq
         self.message_count = writer.count
@@ -365,6 +369,7 @@ class Log(LogView, LogListeners):
             self._cursors = writer.cursors | self._cursors
             self.set_aside = writer.set_aside
             self.counters.set_aside = 1 if writer.set_aside else 0
+            self.counters.lost_commits = writer.lost_commits
             self.counters.gap_messages = writer.gap_messages
         if outcome.state is not self._state:
             self._state, self._state_reason = outcome.state, outcome.reason

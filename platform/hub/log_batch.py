@@ -85,5 +85,6 @@ class LogCounters:
     refused: int = 0  # units whose writes the database refused
     failed: int = 0  # messages given a number and then not stored
     set_aside: int = 0  # damaged files put aside
+    lost_commits: int = 0  # durable ones, at least so many, that a damaged write-ahead log took with it
     gap_messages: int = 0  # messages removed before some cursor had passed them
     listener_errors: int = 0

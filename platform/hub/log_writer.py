@@ -79,6 +79,7 @@ class LogWriter:
         self._conn: sqlite3.Connection | None = None
         self.source = ReaderSource(path, (*SCHEMA, *migrations))
         self.set_aside: Path | None = None
+        self.lost_commits = 0
         self.given = 0  # highest number the event loop has given; it writes this, we read it
         self._next_probe_s = 0.0  # monotonic, as all here
         self.reason = ""
@@ -138,7 +139,13 @@ class LogWriter:
                 return DiskState.OK
 
     def _open(self) -> sqlite3.Connection:
-        conn = open_writer(self._path, page_size=PAGE_SIZE, connection=self._factory, incremental_vacuum=True)
+        conn = open_writer(
+            self._path,
+            page_size=PAGE_SIZE,
+            connection=self._factory,
+            incremental_vacuum=True,
+            on_loss=self._lost,
+        )
         try:
             check(conn, self._path, thorough=self._suspect.exists())
             migrate(conn, SCHEMA)
@@ -147,6 +154,9 @@ class LogWriter:
             conn.close()
             raise
         return conn
+
+    def _lost(self, commits: int) -> None:
+        self.lost_commits += commits
 
     def _open_for_reading(self) -> None:
         """Start without a disk to write: what is stored can be read, and live messages get numbers.

@@ -64,6 +64,7 @@ class GatewayDouble:
         self.scanned: dict[str, Any] | None = None  # None: refused
         self.scans: list[dict[str, Any]] = []
         self.set_aside: list[str] = []
+        self.lost_commits = 0
         self.profiles: dict[str, dict[str, Any]] = {
             "default": {
                 "version": "1.0.3",
@@ -255,6 +256,7 @@ class GatewayDouble:
                     "first_seq": 1,
                     "bytes": 4_700_000,
                     "set_aside": self.set_aside,
+                    "lost_commits": self.lost_commits,
                 },
                 "upstream": self.upstream,
                 "nats": self.nats,

@@ -283,8 +283,10 @@ def test_what_was_lost_is_said(person: Visitor, site: GatewayDouble) -> None:
     assert "Lost to it" in person.page
     assert "Refused by it" in person.page
     site.set_aside = ["history.db.damaged-1"]
+    site.lost_commits = 3
     person.get("/more")
     assert "history.db.damaged-1" in person.page
+    assert "at least 3\u00a0commits" in person.page
 
 
 def test_latest_values_come_from_the_newest_frame_that_has_them(person: Visitor, site: GatewayDouble) -> None:

@@ -162,6 +162,11 @@ def test_a_full_disk_is_said_before_all_but_a_silent_radio() -> None:
     assert words.store_lamp(status(store=StoreState(free_bytes=words.DISK_FULL_BYTES))).level == "ok"
 
 
+def test_a_log_that_lost_its_end_says_so() -> None:
+    lamp = words.store_lamp(status(store=StoreState(lost_commits=2)))
+    assert (lamp.level, lamp.value) == ("warn", "damaged")
+
+
 @pytest.mark.parametrize(
     ("state", "value", "said"),
     [
