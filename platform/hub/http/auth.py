@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.types import Scope as AsgiScope
 
 from hub.access import Action, Circumstances, Principal, Resource
+from hub.authority.judge import Shown
 from hub.http.problem import Problem
 from hub.hub import Hub
 from hub.registry import User
@@ -25,8 +26,8 @@ from hub.users import TECHNICIAN, VIEWER, has_role
 _MESSAGES = re.compile(r"/channels/[^/]+/messages(/|$)")
 
 MAX_CREDENTIAL = MAX_TOKEN + 16  # bytes: an access token and the word before it; keys have far fewer
-# In the state of a scope: the thing that the connection's client certificate names, "" where it names none.
-CERTIFIED = "certified_thing"
+# In the state of a scope: what the connection's client certificate has come to; absent where none was shown.
+CERTIFIED = "certified"
 MAX_REMEMBERED = 4096  # things whose header was read lately; a gateway has some hundreds
 
 
@@ -49,15 +50,17 @@ class Credentials:
         principal = self._remembered.get(header)
         if principal is None:
             principal = self._authenticate(header)
-            if principal is not None and principal.kind == "thing" and not principal.grant:  # others end by themselves
+            if (
+                principal is not None and principal.kind == "thing" and not principal.grant
+            ):  # others end by themselves
                 self._remembered[header] = principal
         return principal
 
-    def of_request(self, header: bytes, certified: str) -> Principal | None:
+    def of_request(self, header: bytes, certified: Shown | None) -> Principal | None:
         """As `principal`; without a header, the thing that the connection's certificate named."""
-        if header or not certified:
+        if header or certified is None:
             return self.principal(header)
-        return self._hub.authenticate_certificate(certified)
+        return self._hub.authenticate_certificate(certified.thing, certified.serial)
 
     def _authenticate(self, header: bytes) -> Principal | None:
         scheme, secret = _split(header)
@@ -111,19 +114,19 @@ def authorization(connection: HTTPConnection) -> bytes:
     return connection.query_params.get("authorization", "").encode("latin-1", "replace")
 
 
-def certified_thing(scope: AsgiScope) -> str:
-    """The thing that the connection's client certificate names, "" where there is none.
+def certified_thing(scope: AsgiScope) -> Shown | None:
+    """The certificate that the connection's client has shown and that names a thing; None where there is none.
 
     A browser shows its certificate on any page's behalf, so another site's page gets nothing from it: what came with
     an Origin other than ours is as if no certificate had been shown.
     """
-    thing_id = cast(str, scope.get("state", {}).get(CERTIFIED, ""))
-    if thing_id:
+    shown = cast(Shown | None, scope.get("state", {}).get(CERTIFIED))
+    if shown is not None:
         headers = dict(scope["headers"])
         origin = headers.get(b"origin")
         if origin is not None and origin.partition(b"://")[2] != headers.get(b"host"):
-            return ""
-    return thing_id
+            return None
+    return shown if shown is not None and shown.thing and not shown.refusal else None
 
 
 def principal_of(request: Request) -> Principal | None:

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from hub.authority.judge import Shown
 from hub.errors import HubError
 from hub.http.auth import CERTIFIED
 from hub.http.body import DRAIN, MAX_BODY
@@ -27,7 +28,6 @@ from hub.http.problem import PROBLEM_JSON, problem_body
 from hub.http.proxies import Proxies, parse_address
 from hub.http.publish import ACCEPTED, Head, Publisher
 from hub.http.sse import DOOR_CLOSING
-from hub.tls import thing_id_of
 
 _HEAD_END = b"\r\n\r\n"
 _ACCEPTED_LINE = b"HTTP/1.1 202 Accepted\r\n"
@@ -98,9 +98,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     wire: Wire  # set by protocol_of
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, shown: Shown | None = None, **kwargs: Any) -> None:
+        """`shown` is what the client's certificate has come to; None without TLS, or where it has shown none."""
         super().__init__(*args, **kwargs)
         self.logger = wire_log
+        self._shown = shown
         self._publisher = self.wire.publisher
         self._address = self._peer = ""
         self._counted = False
@@ -119,9 +121,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.app_state: dict[str, object] = {DOOR_CLOSING: self.wire.closing}
-        certificate = transport.get_extra_info("peercert")
-        if certificate:
-            self.app_state[CERTIFIED] = thing_id_of(certificate) or ""
+        if self._shown is not None:
+            self.app_state[CERTIFIED] = self._shown
         super().connection_made(transport)
         self._address = _address(self.client, self.wire.proxies)
         self._peer = self.client[0] if self.client else ""  # as policies ask for it, the own host's too
@@ -143,6 +144,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._moves += 1
+        if self._shown is not None and self._shown.refusal:  # which is in the audit log already
+            self._refuse(401, self._shown.refusal)
+            return
         if self._under_way:
             self._held += data
             self._raw.pause_reading()

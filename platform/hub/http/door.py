@@ -13,9 +13,12 @@ import socket
 import ssl as tls
 import time
 from collections.abc import Generator
+from typing import Any, cast
 
 import uvicorn
 
+from hub.authority.doorkeeper import entrance_of
+from hub.authority.entrance import HANDSHAKE_S, Entrance
 from hub.http.app import HttpApp, create_app
 from hub.http.connection import BoundedProtocol, Wire, protocol_of, websocket_of
 from hub.http.limits import Limits
@@ -44,12 +47,14 @@ class HttpDoor:
         *,
         limits: Limits | None = None,
     ) -> None:
+        self._hub = hub
         self._app = app or create_app(hub)
         self._host = host
         self._ssl = ssl
         self._limits = limits or Limits()
         self.port = port
         self.wire = Wire(self._app.publisher, self._limits, self._app.proxies)
+        self._entrance: Entrance | None = None
         self._server: _Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -75,7 +80,18 @@ class HttpDoor:
             backlog=BACKLOG,
         )
         config.load()
-        config.ssl = self._ssl
+        if self._ssl is not None:
+            self._entrance = entrance_of(
+                self._hub, self._ssl, "http", handshake_s=min(HANDSHAKE_S, self._limits.request_s)
+            )
+            connection = cast(Any, config.http_protocol_class)
+
+            def enter(**given: Any) -> asyncio.Protocol:
+                """uvicorn's own arguments, for the protocol that is made after the handshake."""
+                return entrance.protocol(lambda shown: connection(shown=shown, **given))
+
+            entrance = self._entrance
+            config.http_protocol_class = cast(type[asyncio.Protocol], enter)
         server = self._server = _Server(config)
         serving = asyncio.create_task(server.serve([listener]), name=f"http door {self.port}")
         listening = asyncio.create_task(server.listening.wait())
@@ -91,6 +107,8 @@ class HttpDoor:
         if self._server is None:
             return
         self.wire.closing.set()
+        if self._entrance is not None:
+            self._entrance.close()
         self._server.should_exit = True
         serving, sweep = self._tasks
         sweep.cancel()

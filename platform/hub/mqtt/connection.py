@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from hub.access import Circumstances, Principal
+from hub.authority.judge import Shown
 from hub.errors import HubError, LogFull
 from hub.message import Message, TimeQuality
 from hub.mqtt import packets as mqtt
@@ -26,7 +27,7 @@ from hub.mqtt.routes import Interest
 from hub.mqtt.session import Session
 from hub.mqtt.sharing import Group
 from hub.mqtt.subscribing import Subscribing
-from hub.tls import thing_id_of
+from hub.proxy_protocol import begins_header
 
 if TYPE_CHECKING:
     from hub.mqtt.door import MqttDoor
@@ -65,7 +66,8 @@ class Reply:
 class Connection(Outbox, asyncio.Protocol):
     """From accept to the end. Until CONNECT has authenticated it is a small buffer and nothing else."""
 
-    def __init__(self, door: MqttDoor) -> None:
+    def __init__(self, door: MqttDoor, announced: str = "", shown: Shown | None = None) -> None:
+        """`announced` is the client's address where a trusted proxy has told it, `shown` what its certificate is."""
         super().__init__(door)
         self._decoder = Decoder(door.limits.connect_bytes)
         self._places: dict[str, Place] = {}
@@ -76,9 +78,9 @@ class Connection(Outbox, asyncio.Protocol):
         self._binding = False
         self._stamp = (0, TimeQuality.UNSET)  # time of this read
         self.subscribing = Subscribing(door, self)
-        self.peer = ""
+        self.peer = announced
         self.circumstances = Circumstances(PROTOCOL)
-        self.certificate: str | None = None  # thing that a verified client certificate names
+        self.certificate = shown  # None without TLS, or where the client has shown none
         self.accepted_s = 0.0  # monotonic
         self.heard_s = 0.0  # monotonic time of the last bytes
         self.paused = False  # not read from, because the disk does not keep up
@@ -100,9 +102,8 @@ class Connection(Outbox, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self.limit_buffer(self._door.buffer_share())
-        self.peer = str((transport.get_extra_info("peername") or ("?",))[0])
+        self.peer = self.peer or str((transport.get_extra_info("peername") or ("?",))[0])
         self.circumstances = Circumstances(PROTOCOL, self.peer)
-        self.certificate = thing_id_of(transport.get_extra_info("peercert"))
         self.accepted_s = self.heard_s = self._door.clock()
         if not self._door.admit(self):
             self.closing_s = self.accepted_s
@@ -113,6 +114,10 @@ class Connection(Outbox, asyncio.Protocol):
             return
         self.heard_s = self._door.clock()
         self._door.counters["bytes_received"] += len(data)
+        if not self.authenticated and begins_header(data):
+            self._door.misannounced(self.peer, "a PROXY header is taken on mqtt.proxy_port only")
+            self.close()
+            return
         found: list[mqtt.Packet] = []
         fault: PacketError | None = None
         try:

@@ -13,8 +13,11 @@ import ssl as tls
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from hub.access import Action, Principal, Resource
+from hub.authority.doorkeeper import entrance_of
+from hub.authority.entrance import Entrance
 from hub.errors import AccessDenied, HubError, TopicError
 from hub.hub import Hub
 from hub.message import Message, TimeQuality
@@ -25,7 +28,8 @@ from hub.mqtt.intake import Intake
 from hub.mqtt.limits import COUNTERS, Limits
 from hub.mqtt.outbox import Outbox
 from hub.mqtt.packets import Connect, Will
-from hub.mqtt.publishing import Publishing
+from hub.mqtt.proxied import ProxiedListener
+from hub.mqtt.publishing import PROTOCOL, Publishing
 from hub.mqtt.reasons import CONNECT_CODES, LEVEL_5_0, PacketError, Reason
 from hub.mqtt.replies import encode_connack, encode_connack_5
 from hub.mqtt.retained import Retained
@@ -88,6 +92,8 @@ class MqttDoor:
         self._not_begun: list[Connection] = []  # resumed while nothing could be stored; tried by the sweep
         self._unsubscribe: list[Callable[[], None]] = []
         self._servers: list[asyncio.Server] = []
+        self._entrances: list[Entrance] = []
+        self._proxied: list[ProxiedListener] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._slow_sweep_s = clock()
         self._anonymous = 0
@@ -121,22 +127,46 @@ class MqttDoor:
 
         Raises OSError.
         """
-        server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self),
-            host,
-            port,
-            backlog=BACKLOG,
-            ssl=ssl,
-            ssl_handshake_timeout=self.limits.connect_timeout_s if ssl else None,
-        )
+        make: Callable[[], asyncio.Protocol] = partial(Connection, self)
+        if ssl is not None:
+            make = partial(self._entrance(ssl).protocol, lambda shown: Connection(self, "", shown))
+        server = await asyncio.get_running_loop().create_server(make, host, port, backlog=BACKLOG)
         self._servers.append(server)
         chosen: int = server.sockets[0].getsockname()[1]
+        return chosen
+
+    def _entrance(self, context: tls.SSLContext) -> Entrance:
+        entrance = entrance_of(self._hub, context, PROTOCOL, handshake_s=self.limits.connect_timeout_s)
+        self._entrances.append(entrance)
+        return entrance
+
+    def listen_behind_proxy(
+        self, host: str, port: int, trusts: Callable[[str], bool], *, ssl: tls.SSLContext | None = None
+    ) -> int:
+        """Listen on a further address for proxies that `trusts` knows: each connection begins with a PROXY header.
+
+        Returns the port. Raises OSError.
+        """
+        entrance = self._entrance(ssl) if ssl is not None else None
+
+        def connected(address: str) -> asyncio.Protocol:
+            if entrance is None:
+                return Connection(self, address)
+            return entrance.protocol(partial(Connection, self, address), address)
+
+        listener = ProxiedListener(connected, trusts, self.misannounced, self.limits)
+        chosen = listener.start(host, port)
+        self._proxied.append(listener)
         return chosen
 
     async def close(self) -> None:
         """End every connection as lost, wills included, and wait until what was taken is durable."""
         for server in self._servers:
             server.close()
+        for entrance in self._entrances:
+            entrance.close()
+        for listener in self._proxied:
+            await listener.close()
         for connection in [*self._live.values(), *self._waiting]:
             connection.close(Reason.SERVER_SHUTTING_DOWN)
         await self.intake.drain()
@@ -162,6 +192,11 @@ class MqttDoor:
 
     def connect(self, connection: Connection, packet: Connect) -> None:
         """Answer a CONNECT (3.1.4): authenticate, then look for the session."""
+        certificate = connection.certificate
+        if certificate is not None and certificate.refusal:  # which is in the audit log already
+            self.counters["refused_credentials"] += 1
+            connection.refuse(packet.level, Reason.NOT_AUTHORIZED, certificate.refusal, packet)
+            return
         login = entry.authenticate(self._hub, packet, connection.certificate, connection.peer)
         if isinstance(login, entry.Refusal):
             self.counters["refused_credentials"] += 1
@@ -301,6 +336,12 @@ class MqttDoor:
             connection.refuse(fault.level, fault.code, str(fault))
         else:
             connection.close()
+
+    def misannounced(self, peer: str, why: str) -> None:
+        """Somebody has told a client's address where he may not, or has not where he must: the connection ends."""
+        self.counters["refused_announcements"] += 1
+        log.info("mqtt %s: %s", peer, why)
+        self._hub.audit.record("proxy", "refused", address=peer, door="mqtt", detail=why)
 
     def count_refused(self, connection: Connection, error: HubError) -> None:
         """A PUBLISH was refused."""

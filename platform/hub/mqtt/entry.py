@@ -7,6 +7,7 @@ import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
 from hub.access import Action, Circumstances, Principal, Resource
+from hub.authority.judge import Shown
 from hub.errors import HubError
 from hub.hub import Hub
 from hub.mqtt.limits import Limits
@@ -49,7 +50,7 @@ class Login(NamedTuple):
     token: str = ""
 
 
-def authenticate(hub: Hub, packet: Connect, certificate: str | None, peer: str) -> Login | Refusal:
+def authenticate(hub: Hub, packet: Connect, certificate: Shown | None, peer: str) -> Login | Refusal:
     """A thing by its key or by a verified certificate that names it, a user by e-mail address and token; either by an
     API key or access token of his.
 
@@ -59,10 +60,11 @@ def authenticate(hub: Hub, packet: Connect, certificate: str | None, peer: str) 
     if packet.properties is not None and packet.properties.authentication_method is not None:
         return NO_METHOD
     found = _credentials(hub, packet) if packet.password is not None else None
-    if certificate is not None:
-        principal = hub.authenticate_certificate(certificate)
-        agrees = found is None or (isinstance(found, Login) and found.principal.id == certificate)
-        if principal is None or not agrees or (packet.username and packet.username != certificate):
+    if certificate is not None and certificate.thing:
+        thing_id = certificate.thing
+        principal = hub.authenticate_certificate(thing_id, certificate.serial)
+        agrees = found is None or (isinstance(found, Login) and found.principal.id == thing_id)
+        if principal is None or not agrees or (packet.username and packet.username != thing_id):
             return BAD_CERTIFICATE
         found = Login(principal)
     if found is None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hub.authority.judge import Shown
 from hub.mqtt.entry import BAD_CREDENTIALS, NO_CREDENTIALS, Login, Refusal, authenticate
 from hub.mqtt.packets import Connect
 
@@ -282,7 +283,7 @@ def test_a_certificate_is_enough_and_what_else_is_shown_has_to_agree(
             shown = password.format(**names).encode() if password is not None else None
             packet = Connect(5, True, 60, "c", None, user and user.format(**names), shown)
             thing = certificate.format(**names)
-            login = authenticate(world.hub, packet, thing, "127.0.0.1")
+            login = authenticate(world.hub, packet, Shown(thing), "127.0.0.1")
             if accepted:
                 assert isinstance(login, Login)
                 assert login.principal.id == thing
