@@ -32,11 +32,15 @@ class Doors:
     mqtt_tls_port: int = 0
     https_port: int = 0
     workshop_port: int = 0
+    mqtt_proxy_port: int = 0
+    mqtt_proxy_tls_port: int = 0
 
     def __str__(self) -> str:
         named = {
             "MQTT": self.mqtt.port,
             "MQTT over TLS": self.mqtt_tls_port,
+            "MQTT behind a proxy": self.mqtt_proxy_port,
+            "MQTT over TLS behind a proxy": self.mqtt_proxy_tls_port,
             "HTTP": self.http.port,
             "HTTPS": self.https_port,
             "HTTP for clients of 2017": self.workshop_port,
@@ -59,6 +63,13 @@ async def opened(
         if config.mqtt.tls_port:
             with address_in_use("mqtt.tls_port", config.mqtt.tls_port):
                 mqtt_tls_port = await mqtt.listen(config.mqtt.tls_host, config.mqtt.tls_port, ssl=context)
+        proxied = [
+            _behind_proxy(config, mqtt, app.proxies, key, port, tls)
+            for key, port, tls in (
+                ("mqtt.proxy_port", config.mqtt.proxy_port, None),
+                ("mqtt.proxy_tls_port", config.mqtt.proxy_tls_port, context),
+            )
+        ]
         listeners = []
         for key, host, port, tls in (
             ("http.port", config.http.host, config.http.port, None),
@@ -88,7 +99,20 @@ async def opened(
             mqtt_tls_port,
             https_port,
             workshop.port if workshop else 0,
+            *proxied,
         )
+
+
+def _behind_proxy(
+    config: Config, mqtt: MqttDoor, proxies: Proxies, key: str, port: int, tls: ssl.SSLContext | None
+) -> int:
+    """Listen for proxies that pass MQTT on; returns the port, 0 where none is set. Raises StartFailed."""
+    if not port:
+        return 0
+    if not proxies:
+        raise StartFailed(f"{key} is for proxies: name them in http.trusted_proxies")
+    with address_in_use(key, port):
+        return mqtt.listen_behind_proxy(config.mqtt.proxy_host, port, proxies.trusts, ssl=tls)
 
 
 async def _workshop(config: Config, hub: Hub, app: HttpApp) -> HttpDoor | None:
@@ -123,7 +147,7 @@ def trusted_proxies(config: Config) -> Proxies:
 
 def _tls(config: Config) -> ssl.SSLContext | None:
     """The context of the TLS listeners; None where there are none. Raises StartFailed."""
-    if not (config.mqtt.tls_port or config.http.tls_port):
+    if not (config.mqtt.tls_port or config.mqtt.proxy_tls_port or config.http.tls_port):
         return None
     section: TlsSection = config.tls
     if not section.cert_file:

@@ -397,6 +397,16 @@ class MqttSection(Section, frozen=True, kw_only=True):
     port: Port = 1883
     tls_host: str = "0.0.0.0"
     tls_port: Annotated[int, Meta(ge=0, le=65535, description="usually 8883; 0: none")] = 0
+    proxy_host: str = "127.0.0.1"
+    proxy_port: Annotated[
+        int,
+        Meta(
+            ge=0, le=65535, description="for http.trusted_proxies, which begin with a PROXY header; 0: none"
+        ),
+    ] = 0
+    proxy_tls_port: Annotated[
+        int, Meta(ge=0, le=65535, description="the same with TLS behind the PROXY header; 0: none")
+    ] = 0
 
 
 class HttpSection(Section, frozen=True, kw_only=True):

@@ -145,6 +145,10 @@ class World:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.door.port)
         client = Client(reader, writer)
         client.topic = self.topic
+        return self.keep(client)
+
+    def keep(self, client: Client) -> Client:
+        """Have a client hung up at the end."""
         self._clients.append(client)
         return client
 
