@@ -272,15 +272,24 @@ class Grants:
     def narrow(self, grant_id: str, scopes: Scopes) -> Grant:
         """Let a grant have other scopes, more or fewer: whoever calls has asked its owner.
 
-        Blocks. Raises NotFound, Invalid, RegistryFailed.
+        Keys made through it that are for more end. Blocks. Raises NotFound, Invalid, RegistryFailed.
         """
         with self._desk.lock:
             grant = self._found(grant_id)
             _check_scopes(grant.kind, grant.owner_kind, scopes)
             grant = msgspec.structs.replace(grant, scopes=scopes)
-            self._desk.write([("UPDATE grants SET scopes = ? WHERE id = ?", (str(scopes), grant_id))])
+            beyond = [child for child in self._listed("parent", grant_id) if not scopes.cover(child.scopes)]
+            self._desk.write(
+                [
+                    ("UPDATE grants SET scopes = ? WHERE id = ?", (str(scopes), grant_id)),
+                    *(("DELETE FROM grants WHERE id = ?", (child.id,)) for child in beyond),
+                ]
+            )
             self._grants[grant_id] = grant
-            self._tell(ChangeKind.REVOKED, grant)
+            for child in beyond:
+                self._drop(child.id)
+            self._look_ahead()
+            self._tell(ChangeKind.REVOKED, grant, *beyond)
         return grant
 
     def remove(self, *grant_ids: str) -> None:

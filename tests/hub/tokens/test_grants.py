@@ -130,6 +130,19 @@ def test_who_watches_the_registry_hears_of_each_key_that_ends(known: Known) -> N
     assert known.registry.epoch == before + 3
 
 
+def test_narrowing_a_key_ends_keys_made_through_it_that_are_for_more(known: Known) -> None:
+    parent, _ = known.key()
+    wide, _ = known.key(parent=parent.id)
+    little = parse("things:read:t1")
+    narrow, _ = known.registry.grants.add(
+        "user", known.user_id, name="", scopes=little, now_s=NOW, parent=parent.id
+    )
+    known.registry.grants.narrow(parent.id, parse("things:read"))
+    known.again()
+    assert known.registry.grants.get(wide.id) is None
+    assert known.registry.grants.get(narrow.id) == narrow
+
+
 def test_what_no_key_may_be_is_refused(known: Known) -> None:
     add = known.registry.grants.add
     with pytest.raises(Invalid):
