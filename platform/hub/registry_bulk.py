@@ -5,12 +5,13 @@ Part of `registry`, whose state it works on; apart from it because nothing but b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .errors import Invalid, NotFound
+from .errors import Conflict, Invalid, NotFound
 from .keys import new_secret
-from .registry import MAX_CHANNELS, MAX_CONNECTIONS, MAX_THINGS, Registry
+from .registry import Registry
 from .registry_items import (
     Change,
     ChangeKind,
@@ -18,10 +19,12 @@ from .registry_items import (
     Metadata,
     Thing,
     checked_id,
+    checked_key,
     checked_metadata,
     checked_name,
     to_json,
 )
+from .registry_things import MAX_CHANNELS, MAX_CONNECTIONS, MAX_THINGS
 from .users import Statement
 
 
@@ -83,6 +86,88 @@ def create_connected(registry: Registry, wanted: Sequence[Wanted]) -> list[Made]
         things = frozenset(each_made.thing.id for each_made in made)
         registry._changed(Change(ChangeKind.GRANTED, things, frozenset(each.channel_id for each in made)))
     return made
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A thing or channel to be; id and key are the caller's or, left out, the registry's. `group`: that it is in."""
+
+    name: str = ""
+    metadata: Metadata | None = None
+    id: str | None = None
+    key: str | None = field(default=None, repr=False)
+    group: str = ""
+
+
+def create_things(registry: Registry, wanted: Sequence[Item]) -> list[Made]:
+    """Add things, all or none. Raises Conflict, NotFound for a group, Invalid; each says which item it is about."""
+    made: list[Made] = []
+    digests: dict[bytes, str] = {}
+    statements: list[Statement] = []
+    with registry._lock:
+        ids = set(registry._things)
+        for number, each in enumerate(wanted, 1):
+            with _about(number):
+                key = checked_key(each.key) if each.key is not None else new_secret()
+                thing = Thing(checked_id(each.id), checked_name(each.name), checked_metadata(each.metadata))
+                digest = registry._key.digest("thing", key)
+                if thing.id in ids or digest in digests or digest in registry._things_by_key:
+                    raise Conflict("a thing has that id or key")
+                registry.groups.check(each.group)
+            ids.add(thing.id)
+            digests[digest] = thing.id
+            row = (thing.id, thing.name, to_json(thing.metadata), digest, thing.key_version)
+            statements.append(("INSERT INTO thing VALUES (?, ?, ?, ?, ?)", row))
+            if each.group:
+                statements.append(registry.groups.holding("things", thing.id, each.group))
+            made.append(Made(thing, key))
+        if len(ids) > MAX_THINGS:
+            raise Invalid(f"at most {MAX_THINGS} things")
+        registry._file.write(statements)
+        for each_made, digest, each in zip(made, digests, wanted, strict=True):
+            registry._keep_thing(each_made.thing, digest)
+            if each.group:
+                registry.groups.keep_held("things", each_made.thing.id, each.group)
+        registry._changed(Change(ChangeKind.GRANTED, things=frozenset(digests.values())))
+    return made
+
+
+def create_channels(registry: Registry, wanted: Sequence[Item]) -> list[Channel]:
+    """Add channels, all or none. Raises what `create_things` raises."""
+    made: dict[str, Channel] = {}
+    statements: list[Statement] = []
+    with registry._lock:
+        for number, each in enumerate(wanted, 1):
+            with _about(number):
+                channel = Channel(
+                    checked_id(each.id), checked_name(each.name), checked_metadata(each.metadata)
+                )
+                if channel.id in registry._channels or channel.id in made:
+                    raise Conflict("a channel has that id")
+                registry.groups.check(each.group)
+            made[channel.id] = channel
+            row = (channel.id, channel.name, to_json(channel.metadata))
+            statements.append(("INSERT INTO channel VALUES (?, ?, ?)", row))
+            if each.group:
+                statements.append(registry.groups.holding("channels", channel.id, each.group))
+        if len(registry._channels) + len(made) > MAX_CHANNELS:
+            raise Invalid(f"at most {MAX_CHANNELS} channels")
+        registry._file.write(statements)
+        registry._channels.update(made)
+        for channel_id, each in zip(made, wanted, strict=True):
+            if each.group:
+                registry.groups.keep_held("channels", channel_id, each.group)
+        registry._changed(Change(ChangeKind.GRANTED, channels=frozenset(made)))
+    return list(made.values())
+
+
+@contextlib.contextmanager
+def _about(number: int) -> Iterator[None]:
+    """Has a refusal say which item of a list it is about."""
+    try:
+        yield
+    except (Conflict, Invalid, NotFound) as error:
+        raise type(error)(f"item {number}: {error.reason}") from None
 
 
 def remove_all(registry: Registry, thing_ids: Collection[str], channel_ids: Collection[str] = ()) -> None:

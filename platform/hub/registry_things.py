@@ -112,12 +112,18 @@ class Things(abc.ABC):
         metadata: Metadata | None = None,
         order: str = "",
         descending: bool = False,
+        after: str = "",
     ) -> Page[Thing]:
         """Things whose name contains `name` (any case) and whose metadata contains `metadata`.
 
-        In the order they were made, or by `order` "name" or "id".
+        In the order they were made, or by `order` "name" or "id"; then from `after`, which is a page's `next`.
+        Raises Invalid.
         """
-        return page(list(self._things.values()), offset, limit, name, metadata, order, descending)
+        return page(list(self._things.values()), offset, limit, name, metadata, order, descending, after)
+
+    def all_things(self) -> list[Thing]:
+        """In the order they were made."""
+        return list(self._things.values())
 
     def update_thing(self, thing_id: str, name: str | None = None, metadata: Metadata | None = None) -> Thing:
         """Give a thing another name or metadata. Raises NotFound, Invalid."""
@@ -202,9 +208,14 @@ class Things(abc.ABC):
         metadata: Metadata | None = None,
         order: str = "",
         descending: bool = False,
+        after: str = "",
     ) -> Page[Channel]:
         """As `things`, of channels."""
-        return page(list(self._channels.values()), offset, limit, name, metadata, order, descending)
+        return page(list(self._channels.values()), offset, limit, name, metadata, order, descending, after)
+
+    def all_channels(self) -> list[Channel]:
+        """In the order they were made."""
+        return list(self._channels.values())
 
     def update_channel(
         self, channel_id: str, name: str | None = None, metadata: Metadata | None = None
@@ -266,7 +277,10 @@ class Things(abc.ABC):
         All or nothing. Raises NotFound where one has none of them.
         """
         with self._lock:
-            pairs = self._pairs(channel_ids, thing_ids)
+            things = list(dict.fromkeys(thing_ids))
+            pairs = [
+                (channel_id, thing_id) for channel_id in dict.fromkeys(channel_ids) for thing_id in things
+            ]
             if not all(self.rights(*pair) & rights for pair in pairs):
                 raise NotFound("no such connection")
             left = {pair: self.rights(*pair) & ~rights for pair in pairs}

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from hub import registry as registry_module
-from hub import registry_file, registry_items
+from hub import registry_file, registry_items, registry_things
 from hub.errors import Conflict, Invalid, NotFound
 from hub.keys import ServerKey, load_secret
 from hub.registry import Change, ChangeKind, Registry, Rights
@@ -179,7 +178,7 @@ def test_names_have_their_limit(registry: Registry) -> None:
 def test_numbers_of_things_and_channels_are_bounded(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, limit: str, make: object
 ) -> None:
-    monkeypatch.setattr(registry_module, limit, 3)
+    monkeypatch.setattr(registry_things, limit, 3)
     for _ in range(3):
         make(registry)  # type: ignore[operator]
     with pytest.raises(Invalid):
@@ -187,7 +186,7 @@ def test_numbers_of_things_and_channels_are_bounded(
 
 
 def test_connections_are_bounded_and_all_or_none(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_module, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(registry_things, "MAX_CONNECTIONS", 3)
     things = [registry.create_thing()[0].id for _ in range(2)]
     channels = [registry.create_channel().id for _ in range(2)]
     with pytest.raises(Invalid):

@@ -16,11 +16,12 @@ from starlette.types import Receive, Scope, Send
 from hub.access import Action, Circumstances, Resource
 from hub.errors import Busy
 from hub.history import HistoryPage, Query
-from hub.http.auth import address_of, demand, hub_of, require
+from hub.http.auth import address_of, hub_of, require
 from hub.http.export import export, wanted_type
 from hub.http.problem import Problem
 from hub.http.publish import Publisher
 from hub.http.query import address, number, optional, read_query
+from hub.http.reach import demand_channel
 from hub.http.service import json_response
 from hub.http.stream import stream, wants_events
 from hub.http.table import Endpoint, Media, Needs, Parameter
@@ -96,9 +97,7 @@ def _demand(request: Request, query: Query) -> Query:
     """
     hub, principal = hub_of(request), require(request)
     channel = query.channel
-    if principal.kind == "user" and hub.registry.channel(channel) is None:
-        raise Problem(404, "no such channel")
-    demand(request, principal, Action.SUBSCRIBE, Resource(channel, query.subtopic or ""))
+    demand_channel(request, principal, Action.SUBSCRIBE, Resource(channel, query.subtopic or ""))
     if not hub.registry.policy_set:
         return query
     context = Circumstances("http", address_of(request.scope))

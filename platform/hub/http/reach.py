@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 
 from starlette.requests import Request
 
-from hub.access import Action, Principal, Resource
+from hub.access import Action, Circumstances, Decision, Principal, Resource
 from hub.groups import Group, Kind
-from hub.http.auth import demand, hub_of, require, require_user
+from hub.http.auth import address_of, demand, hub_of, require, require_user
 from hub.http.problem import Problem
+from hub.hub import Hub
 from hub.registry import Channel, Thing
 from hub.users import MEMBER, ROLES, TECHNICIAN, VIEWER, has_role
 
@@ -51,7 +52,12 @@ class Reach:
                 403, f"this needs the role {role}, on the gateway or in the group, and yours is {mine}"
             )
         if role != VIEWER:
-            self._demand_management()
+            self.demand_management()
+
+    def keeps(self, *, thing_id: str = "", channel_id: str = "") -> bool:
+        """Whether he manages it, policies aside."""
+        mine = self.role(thing_id=thing_id, channel_id=channel_id)
+        return mine is not None and ROLES.index(mine) >= ROLES.index(TECHNICIAN)
 
     def demand_named(self, role: str, path_params: Mapping[str, str]) -> None:
         """As `demand`, for each thing, channel and group that a path names."""
@@ -68,6 +74,16 @@ class Reach:
         for channel_id in channel_ids:
             self.demand(role, channel_id=channel_id)
 
+    def demand_management(self) -> None:
+        """Raises Problem 403 where a policy takes from a person what his role gives him."""
+        principal = require(self._request)
+        if has_role(self.user, TECHNICIAN):
+            demand(self._request, principal, Action.MANAGE, Resource())
+            return
+        decision = self._access.unless_denied(principal, Action.MANAGE)
+        if not decision.allowed:
+            raise Problem(403, f"denied: {decision.reason}")
+
     def place(self, group_id: str | None) -> str:
         """The group in which something new of his is made; "" for none, which is for the gateway's technicians.
 
@@ -77,7 +93,7 @@ class Reach:
             self.demand(TECHNICIAN, group_id=group_id)
             return group_id
         if has_role(self.user, TECHNICIAN):
-            self._demand_management()
+            self.demand_management()
             return ""
         groups = self._registry.groups
         mine = groups.reach(self.user.id, TECHNICIAN)
@@ -88,7 +104,7 @@ class Reach:
             )
         if len(highest) > 1:
             raise Problem(400, "you manage several groups: name the one that it is made in as group_id")
-        self._demand_management()
+        self.demand_management()
         return highest[0]
 
     def things(self) -> list[Thing]:
@@ -113,23 +129,22 @@ class Reach:
         for group_id in self._registry.groups.reach(self.user.id):
             yield from self._registry.groups.held(group_id, kind)
 
-    def _demand_management(self) -> None:
-        """Policies may take from a person what his role gives him."""
-        principal = require(self._request)
-        if has_role(self.user, TECHNICIAN):
-            demand(self._request, principal, Action.MANAGE, Resource())
-            return
-        decision = self._access.unless_denied(principal, Action.MANAGE)
-        if not decision.allowed:
-            raise Problem(403, f"denied: {decision.reason}")
 
-
-def sees(request: Request, principal: Principal, channel_id: str) -> bool:
-    """Whether a user may know that a channel is there; things are told that they are not connected instead."""
+def demand_channel(request: Request, principal: Principal, action: Action, resource: Resource) -> None:
+    """Ask the access seam about a channel. Raises Problem 403 with its reason, or 404."""
+    context = Circumstances("http", address_of(request.scope))
     hub = hub_of(request)
-    if principal.kind != "user":
-        return True
-    return (
-        hub.access.role(principal.id, channel_id=channel_id) is not None
-        and hub.registry.channel(channel_id) is not None
-    )
+    decision = hub.access.decide(principal, action, resource, context)
+    if not decision.allowed:
+        raise refused(hub, principal, resource.channel, decision)
+
+
+def refused(hub: Hub, principal: Principal, channel_id: str, decision: Decision) -> Problem:
+    """The answer to a refusal: to a person whose the channel is not, as if there were none.
+
+    A thing is told that it is not connected, whether there is such a channel or not.
+    """
+    known = hub.registry.channel(channel_id) is not None
+    if principal.kind == "user" and not (known and hub.access.role(principal.id, channel_id=channel_id)):
+        return Problem(404, "no such channel")
+    return Problem(403, f"denied: {decision.reason}")

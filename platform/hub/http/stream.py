@@ -21,6 +21,7 @@ from hub.http.auth import Credentials, address_of, authorization, certified_thin
 from hub.http.envelope import Shown, as_text, envelope, gap, show
 from hub.http.follow import Follower, Followers, Gap
 from hub.http.problem import Problem
+from hub.http.reach import refused
 from hub.http.sse import Event, Streams, sse
 from hub.hub import Hub
 from hub.message import Message
@@ -58,8 +59,6 @@ class Listener:
             raise Credentials.refusal(self._header)
         self.principal = principal
         self.wanted = _filter(connection.path_params)
-        if principal.kind == "user" and shared.hub.registry.channel(self.wanted.channel) is None:
-            raise Problem(404, "no such channel")
         self.enveloped = flag(given, "envelope")
         self.accept = given.get("accept") or self.wanted.content_type or ""
         self.after = _after(last_event_id or given.get("after", ""), shared.hub.log.committed_seq)
@@ -69,7 +68,7 @@ class Listener:
         self._context = Circumstances(protocol, self.source_ip)
         decision = shared.hub.access.decide(principal, Action.SUBSCRIBE, self._resource, self._context)
         if not decision.allowed:
-            raise Problem(403, f"denied: {decision.reason}")
+            raise refused(shared.hub, principal, self.wanted.channel, decision)
 
     def follow(self, ready: asyncio.Event, *, without: str = "") -> Follower:
         """Begin to follow; see `Followers.follow`."""
