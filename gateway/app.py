@@ -245,6 +245,8 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             asyncio.create_task(diagnosis_clock.run(), name="diagnosis"),
             *(asyncio.create_task(door.failed(), name="http door") for door in opened.listeners),
         ]
+        if opened.tls is not None:
+            gateway.tasks.append(asyncio.create_task(opened.tls.run(), name="certificates"))
         if station is not None:
             gateway.tasks.append(asyncio.create_task(station.expire(), name="unreported downlinks"))
             log.info("concentrators with Basics Station on %d", station.port)

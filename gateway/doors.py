@@ -8,15 +8,15 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
+from gateway.door_tls import DoorTls
 from gateway.errors import StartFailed
-from gateway.settings import Config, TlsSection
+from gateway.settings import Config
 from hub.coap.door import CoapDoor
 from hub.http.app import HttpApp
 from hub.http.door import HttpDoor
 from hub.http.proxies import Proxies
 from hub.hub import Hub
 from hub.mqtt import MqttDoor
-from hub.tls import TlsError, server_context
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class Doors:
     workshop_port: int = 0
     mqtt_proxy_port: int = 0
     mqtt_proxy_tls_port: int = 0
+    tls: DoorTls | None = None  # to be run
 
     def __str__(self) -> str:
         named = {
@@ -54,7 +55,8 @@ async def opened(
     config: Config, hub: Hub, app: HttpApp, mqtt: MqttDoor, coap: CoapDoor
 ) -> AsyncIterator[Doors]:
     """Listen on everything that is set. Raises StartFailed where a port or a certificate cannot be used."""
-    context = _tls(config)
+    tls_of_doors = await door_tls(config, hub)
+    context = tls_of_doors.context if tls_of_doors else None
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(mqtt.close)
         with address_in_use("mqtt.port", config.mqtt.port):
@@ -100,6 +102,7 @@ async def opened(
             https_port,
             workshop.port if workshop else 0,
             *proxied,
+            tls=tls_of_doors,
         )
 
 
@@ -145,22 +148,13 @@ def trusted_proxies(config: Config) -> Proxies:
         ) from None
 
 
-def _tls(config: Config) -> ssl.SSLContext | None:
-    """The context of the TLS listeners; None where there are none. Raises StartFailed."""
-    if not (config.mqtt.tls_port or config.mqtt.proxy_tls_port or config.http.tls_port):
+async def door_tls(config: Config, hub: Hub) -> DoorTls | None:
+    """What the TLS listeners show and ask for; None where there are none. Raises StartFailed."""
+    if not (config.mqtt.tls_port or config.http.tls_port or config.mqtt.proxy_tls_port):
         return None
-    section: TlsSection = config.tls
-    if not section.cert_file:
-        raise StartFailed("a tls_port needs a certificate: set tls.cert_file and tls.key_file")
-    try:
-        return server_context(
-            section.cert_file,
-            section.key_file,
-            client_ca_file=section.client_ca_file,
-            client_cert_required=section.client_cert_required,
-        )
-    except TlsError as error:
-        raise StartFailed(f"[tls]: {error}") from error
+    opened = DoorTls(config.tls, hub)
+    await opened.open()
+    return opened
 
 
 @contextlib.contextmanager

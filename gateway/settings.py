@@ -377,17 +377,29 @@ class TlsSection(Section, frozen=True, kw_only=True):
     """The certificate of the doors that have a tls_port."""
 
     cert_file: Annotated[
-        str, Meta(description="PEM, with intermediate certificates; needed for any tls_port")
+        str,
+        Meta(description="PEM, with intermediate certificates; empty: the gateway's own authority makes one"),
     ] = ""
     key_file: Annotated[str, Meta(description="PEM")] = ""
+    names: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=16,
+            description="further private names and addresses for the certificate that the gateway makes itself",
+        ),
+    ] = ()
     client_ca_file: Annotated[
         str,
         Meta(
-            description="PEM of the authority whose certificates name things, which then need no key; "
-            "empty: no client certificates"
+            description="PEM of an authority of yours whose certificates name things, besides the gateway's own "
+            "(docs/certificates.md)"
         ),
     ] = ""
     client_cert_required: Annotated[bool, Meta(description="refuse clients without a certificate")] = False
+    undated: Annotated[
+        Literal["accept", "refuse"],
+        Meta(description="client certificates while the gateway's clock is not set: their dates cannot be checked"),
+    ] = "accept"
 
 
 class MqttSection(Section, frozen=True, kw_only=True):

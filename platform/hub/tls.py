@@ -1,4 +1,4 @@
-"""TLS for every door: the server's context, and which thing a client certificate names.
+"""TLS for every door: the server's context. Whom a client certificate stands for says `hub.authority`.
 
 TLS 1.2 and newer with the library's own choice of ciphers. Where client certificates are looked at, sessions are
 never resumed: a resumed session would carry a certificate past its end of validity, or past a change of the
@@ -7,11 +7,10 @@ authorities, without looking at it again.
 
 from __future__ import annotations
 
-import re
+import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -20,9 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from .errors import HubError
 
-THING_URI = "urn:fluxgate:thing:"  # in front of a thing's id, as a URI of the subject alternative name
-
-_THING_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
+# X509_V_FLAG_NO_CHECK_TIME, for which Python has no name: OpenSSL would take the system's clock, right or not.
+NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
 
 
 class TlsError(HubError):
@@ -43,43 +41,79 @@ def server_context(
     """
     if client_cert_required and not client_ca_file:
         raise TlsError("client certificates are required, but no file names their authorities")
+    context = _context()
+    load_pair(context, cert_file, key_file)
+    if client_ca_file:
+        _trust_file(context, client_ca_file)
+        _ask_for_certificates(context, required=client_cert_required)
+    return context
+
+
+def door_context(
+    authorities: Sequence[x509.Certificate],
+    *,
+    client_ca_file: str | Path = "",
+    client_cert_required: bool = False,
+) -> ssl.SSLContext:
+    """A context for a listener with an entrance (`hub.authority.entrance`), which looks at dates by the hub's clock.
+
+    Clients may show a certificate of `authorities` or of those in `client_ca_file`. The certificate of the door itself
+    comes with `load_pair` or `load_pem`, and again whenever it changes. Raises TlsError.
+    """
+    context = _context()
+    trust(context, authorities)
+    if client_ca_file:
+        _trust_file(context, client_ca_file)
+    context.verify_flags |= NO_CHECK_TIME
+    _ask_for_certificates(context, required=client_cert_required)
+    return context
+
+
+def trust(context: ssl.SSLContext, authorities: Sequence[x509.Certificate]) -> None:
+    """Let clients show certificates of these authorities, too; of connections to come."""
+    if authorities:
+        context.load_verify_locations(
+            cadata=b"".join(certificate.public_bytes(Encoding.DER) for certificate in authorities)
+        )
+
+
+def load_pair(context: ssl.SSLContext, cert_file: str | Path, key_file: str | Path) -> None:
+    """Show the certificate in these files, on connections to come. Raises TlsError."""
     _check_pair(cert_file, key_file)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     try:
         context.load_cert_chain(cert_file, key_file)
     except (ssl.SSLError, OSError) as error:
         raise TlsError(f"{cert_file} cannot be used for TLS: {error}") from None
-    if client_ca_file:
-        _certificates(client_ca_file)
-        try:
-            context.load_verify_locations(client_ca_file)
-        except (ssl.SSLError, OSError) as error:
-            raise TlsError(f"{client_ca_file} cannot be used for TLS: {error}") from None
-        context.verify_mode = ssl.CERT_REQUIRED if client_cert_required else ssl.CERT_OPTIONAL
-        context.options |= ssl.OP_NO_TICKET
-        context.num_tickets = 0  # TLS 1.3 would send tickets of another kind instead
+
+
+def load_pem(context: ssl.SSLContext, pem: str) -> None:
+    """As `load_pair`, with certificate, chain and key as text. OpenSSL reads files only: this one is in memory."""
+    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    with open(descriptor, "wb") as file:
+        file.write(pem.encode())
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     return context
 
 
-def thing_id_of(peercert: Mapping[str, Any] | None) -> str | None:
-    """The thing that a verified certificate names, from `ssl.SSLObject.getpeercert()`.
+def _trust_file(context: ssl.SSLContext, file: str | Path) -> None:
+    _certificates(file)
+    try:
+        context.load_verify_locations(file)
+    except (ssl.SSLError, OSError) as error:
+        raise TlsError(f"{file} cannot be used for TLS: {error}") from None
 
-    A URI `urn:fluxgate:thing:<id>` in the subject alternative name (RFC 5280, 4.2.1.6), else the common name
-    of the subject. None where there is no certificate, or none or more than one thing is named.
-    """
-    if not peercert:
-        return None
-    uris = [value for kind, value in peercert.get("subjectAltName", ()) if kind == "URI"]
-    names = {uri.removeprefix(THING_URI) for uri in uris if uri.startswith(THING_URI)}
-    if not names:
-        subject = (pair for relative_name in peercert.get("subject", ()) for pair in relative_name)
-        names = {value for kind, value in subject if kind == "commonName"}
-    if len(names) != 1:
-        return None
-    name = names.pop()
-    return name if _THING_ID.fullmatch(name) else None
+
+def _ask_for_certificates(context: ssl.SSLContext, *, required: bool) -> None:
+    context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0  # TLS 1.3 would send tickets of another kind instead
 
 
 def _check_pair(cert_file: str | Path, key_file: str | Path) -> None:

@@ -195,7 +195,6 @@ def test_an_oscore_context_made_over_the_api_stands_for_its_thing_until_it_is_re
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        pytest.param(TlsSection(), "set tls.cert_file", id="no certificate named"),
         pytest.param(
             TlsSection(cert_file="/nowhere.pem", key_file="/nowhere.key"), "/nowhere.pem", id="no such file"
         ),

@@ -15,7 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
-from hub.tls import TlsError, server_context, thing_id_of
+from hub.authority.judge import thing_of
+from hub.tls import TlsError, server_context
 from tests.hub.pki import Authority, Pair
 
 VERSIONS = [
@@ -53,6 +54,10 @@ def client_context(
     return context
 
 
+def named(encoded: bytes | None) -> str | None:
+    return thing_of(x509.load_der_x509_certificate(encoded)) if encoded else None
+
+
 def meet(
     server: ssl.SSLContext, client: ssl.SSLContext, session: ssl.SSLSession | None = None
 ) -> Outcome | None:
@@ -64,7 +69,7 @@ def meet(
         try:
             with server.wrap_socket(far, server_side=True) as wrapped:
                 wrapped.recv(1)
-                seen.append((thing_id_of(wrapped.getpeercert()), bool(wrapped.session_reused)))
+                seen.append((named(wrapped.getpeercert(True)), bool(wrapped.session_reused)))
                 wrapped.send(b"s")
                 wrapped.recv(1)
         except (ssl.SSLError, ConnectionError):
@@ -210,41 +215,6 @@ def test_openssl_negotiates_a_cipher_with_forward_secrecy(authority: Authority) 
         if not cipher["name"].startswith(("TLS_", "ECDHE", "DHE"))
     ]
     assert weak == []
-
-
-NAMED = [
-    pytest.param({"subject": ((("commonName", "thing-1"),),)}, "thing-1", id="common name"),
-    pytest.param(
-        {
-            "subject": ((("commonName", "pump in the yard"),),),
-            "subjectAltName": (("DNS", "x"), ("URI", "urn:fluxgate:thing:t_2")),
-        },
-        "t_2",
-        id="URI before common name",
-    ),
-    pytest.param(None, None, id="no certificate"),
-    pytest.param({}, None, id="not verified"),
-    pytest.param({"subject": ()}, None, id="no name"),
-    pytest.param({"subject": ((("commonName", "a/../b"),),)}, None, id="no thing's id"),
-    pytest.param({"subject": ((("commonName", "a"),), (("commonName", "b"),))}, None, id="two common names"),
-    pytest.param(
-        {"subjectAltName": (("URI", "urn:fluxgate:thing:a"), ("URI", "urn:fluxgate:thing:b"))},
-        None,
-        id="two things",
-    ),
-    pytest.param(
-        {"subject": ((("commonName", "a"),),), "subjectAltName": (("URI", "urn:fluxgate:thing:"),)},
-        None,
-        id="an empty id",
-    ),
-    pytest.param({"subject": ((("organizationName", "a"),),)}, None, id="an organisation"),
-    pytest.param({"subject": ((("commonName", "x" * 65),),)}, None, id="too long"),
-]
-
-
-@pytest.mark.parametrize(("certificate", "thing"), NAMED)
-def test_a_certificate_names_one_thing_or_none(certificate: dict[str, Any] | None, thing: str | None) -> None:
-    assert thing_id_of(certificate) == thing
 
 
 def test_a_uri_in_a_real_certificate_names_the_thing(authority: Authority) -> None:

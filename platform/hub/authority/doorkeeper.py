@@ -9,6 +9,9 @@ import asyncio
 import logging
 import ssl
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from cryptography import x509
 
 from hub.errors import HubError
 from hub.timekeeping import TRUSTED
@@ -51,6 +54,19 @@ class Doorkeeper:
         if shown.serial and not shown.refusal:
             self._note_use(shown.serial)
         return shown
+
+    def passed_on(self, escaped: str, address: str) -> Shown:
+        """Whom a certificate stands for that a trusted proxy has verified, in its form of URL-encoded PEM.
+
+        Only one of our own authority counts: there is no chain to look at, so it is compared with what was made here.
+        """
+        authority = self._hub.registry.authority
+        try:
+            leaf = x509.load_pem_x509_certificate(unquote_to_bytes(escaped))
+        except ValueError:
+            return Shown(refusal="the client certificate that the proxy passes on cannot be read")
+        root = next((each.encoded for each in authority.own() if authority.of_own(each.encoded)), b"")
+        return self.judge([profile.der(leaf), *((root,) if root else ())], address)
 
     def failed(self, address: str, why: str) -> None:
         """A handshake ended because of the certificate."""

@@ -71,7 +71,7 @@ class Authority:
         self._desk = desk
         self.names = Names(("localhost",), ("127.0.0.1", "::1"))  # of this gateway, for its own certificate
         self.strict = False  # refuse certificates while the clock is not trusted
-        self.on_server_change: Callable[[], None] = lambda: None
+        self.on_server_change: Callable[[], object] = lambda: None
         self._held: dict[int, Held] = {}
         self._root_lists: dict[int, bytes] = {}  # by root: its own deny list, DER
 

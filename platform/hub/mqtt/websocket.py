@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
+from hub.http.auth import certified_thing
 from hub.mqtt.connection import Connection
 from hub.mqtt.door import MqttDoor
 
@@ -35,7 +36,8 @@ def asgi_app(door: MqttDoor) -> Application:
             await _refuse(scope, send)
             return
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
-        connection = Connection(door)
+        # A browser shows its certificate on any page's behalf, so for another site's page there is none.
+        connection = Connection(door, "", certified_thing(scope))
         await WebSocketTransport(scope, receive, send, connection).serve()
 
     return application
@@ -57,7 +59,6 @@ class WebSocketTransport(asyncio.Transport):
 
     def __init__(self, scope: Event, receive: Receive, send: Send, connection: Connection) -> None:
         peer = scope.get("client") or ("?", 0)
-        # No client certificate: a browser shows one on behalf of any page, so here only CONNECT authenticates.
         super().__init__({"peername": tuple(peer)})
         self._receive = receive
         self._send = send
