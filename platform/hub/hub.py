@@ -21,8 +21,10 @@ from .history import History
 from .keys import ServerKey
 from .log import MAX_BYTES, MAX_MESSAGES, MIN_FREE_BYTES, Log, Write
 from .message import Message, TimeQuality
+from .oauth.service import OAuth
 from .registry import Change, Registry
 from .router import Router
+from .sign_in import SignIn
 from .timekeeping import TRUSTED
 from .tokens.bearer import Bearers
 from .tokens.expiry import Expiry
@@ -88,8 +90,10 @@ class Hub:
         self.clock = clock
         self.boot = boot
         self.audit = audit
+        self.oauth = OAuth(registry, self.bearers, audit)
         self.access.on_denied = self._note_denial
         registry.on_change(self._note_change)
+        self.sign_in = SignIn(registry, audit, clock)
 
     @classmethod
     def open(

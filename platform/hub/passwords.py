@@ -1,10 +1,11 @@
-"""Passwords of people: argon2id, a bound on hashes at a time, and a growing pause after wrong ones.
+"""Passwords of people: what may be one, and argon2id with a bound on hashes at a time.
 
-Time is an argument. Nothing is kept for accounts that do not exist.
+How often one may guess is another matter: `hub.lockout`.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,22 +13,29 @@ from contextlib import contextmanager
 import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from .errors import Busy, Invalid, TooManyTries
+from .errors import Busy, Invalid
 
 MIN_LENGTH = 8  # as Mainflux; NIST SP 800-63B-4 and ASVS 6.2.1 ask for at least that
 MAX_LENGTH = 256  # bounds the work of one try
 MAX_HASHES = 2  # at a time: 38 MiB and two cores' worth
 MAX_WAITING = 8  # further callers in line for a hash; then Busy
 
-FREE_TRIES = 3  # wrong passwords before the first pause
-FIRST_PAUSE_S = 1.0  # doubled by each further wrong one
-LONGEST_PAUSE_S = 300.0  # an attacker on the network can lock the owner out for no longer than this
-FORGET_AFTER_S = 3600.0  # without a try
+# What guessers try first, among passwords long enough for us; compared without case, digits and marks at the ends,
+# and with the usual figures for letters. Our own choice, of things that every such list begins with.
+_COMMON = """password passphrase passwort motdepasse contrasena qwertyui qwertyuiop qwertzui qwertzuiop azertyui
+    azertyuiop asdfghjk asdfghjkl zxcvbnm yxcvbnm qazwsx qazwsxedc iloveyou letmein welcome willkommen sunshine princess football
+    baseball basketball superman batman starwars trustno michelle jennifer charlie dragon monkey shadow master
+    computer internet whatever administrator admin root raspberry raspberrypi fluxgate lorawan mainflux gateway
+    changeme changeit default secret supersecret secretpassword mypassword adminadmin testtest guestguest access
+    hallo hello helloworld helloworlds abcdefgh abcdefghi abcabc abcd qwer asdf zxcv"""
+COMMON = frozenset(_COMMON.split())
 
 # OWASP password storage: 19 MiB, two passes, one lane; about 30 ms on a laptop, 300 ms on a Pi 3.
 _hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 # Checked for accounts that do not exist, so that they take as long as others.
 _NOBODY = _hasher.hash("no account has this password")
+
+_FIGURES = str.maketrans("013457@$", "oleastas")
 
 _slots = threading.BoundedSemaphore(MAX_HASHES)
 _line = threading.BoundedSemaphore(MAX_HASHES + MAX_WAITING)
@@ -45,10 +53,31 @@ def _hashing() -> Iterator[None]:
         _line.release()
 
 
-def hash_password(password: str) -> str:
-    """The encoded argon2id hash. Raises Invalid for a length outside the limits; takes tens of ms."""
+def check_new(password: str, email: str = "") -> None:
+    """Raises Invalid, with what is wrong, for what may not become a password of `email`'s account."""
     if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
         raise Invalid(f"a password has {MIN_LENGTH} to {MAX_LENGTH} characters")
+    folded = password.casefold()
+    if len(set(folded)) < 4 or _is_row(folded):
+        raise Invalid("this password is one of the first to be guessed: take four or five words")
+    plain = folded.strip("0123456789!.?*#$%&+-_ ")
+    core = plain.translate(_FIGURES)
+    if core in COMMON or plain in COMMON:
+        raise Invalid("this password is one of the first to be guessed: take four or five words")
+    name = email.casefold().partition("@")[0]
+    if folded == email.casefold() or (len(name) >= 4 and plain == name):
+        raise Invalid("the e-mail address is no password")
+
+
+def _is_row(text: str) -> bool:
+    """Whether each character is the next or the previous one's neighbour: 12345678, hgfedcba; 0 follows 9."""
+    steps = {(ord(b) - ord(a)) for a, b in itertools.pairwise(text) if (a, b) != ("9", "0")}
+    return steps in ({1}, {-1})
+
+
+def hash_password(password: str, email: str = "") -> str:
+    """The encoded argon2id hash. Raises Invalid for what `check_new` refuses; takes tens of ms."""
+    check_new(password, email)
     with _hashing():
         return _hasher.hash(password)
 
@@ -65,32 +94,3 @@ def check_password(encoded: str | None, password: str) -> bool:
             return _hasher.verify(encoded or _NOBODY, password) and encoded is not None
         except (VerificationError, InvalidHashError):
             return False
-
-
-class Guard:
-    """Counts wrong passwords per account and says how long to wait.
-
-    A try counts as wrong until it was right.
-    """
-
-    def __init__(self) -> None:
-        self._tries: dict[str, tuple[int, float]] = {}  # account: tries in a row, time of the last
-
-    def begin(self, account: str, now_s: float) -> None:
-        """Take note of a try. Raises TooManyTries while the account's pause lasts."""
-        count, last = self._tries.get(account, (0, now_s))
-        if not 0 <= now_s - last <= FORGET_AFTER_S:
-            count = 0  # long ago, or the clock was set back
-        left = last + self._pause(count) - now_s
-        if count and left > 0:
-            raise TooManyTries("too many wrong passwords; wait a little", left)
-        self._tries[account] = (count + 1, now_s)
-
-    def succeeded(self, account: str) -> None:
-        self._tries.pop(account, None)
-
-    @staticmethod
-    def _pause(count: int) -> float:
-        return (
-            0.0 if count < FREE_TRIES else min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (count - FREE_TRIES))
-        )

@@ -21,7 +21,6 @@ from .errors import NotFound
 from .groups import Groups
 from .keys import ServerKey
 from .oauth.flows import Flows
-from .passwords import check_password, hash_password
 from .policy.engine import PolicySet
 from .policy.errors import PolicyError
 from .policy.statement import Statement as PolicyStatement
@@ -36,11 +35,14 @@ from .registry_items import (
     Thing,
 )
 from .registry_part import Desk, Part
+from .registry_people import People
 from .registry_policies import Policies, Policy
 from .registry_things import Things
+from .sessions import Sessions
 from .tokens.grants import Grants
 from .tokens.signing import SigningKeys
-from .users import ADMIN, User, Users
+from .totp import Totps
+from .users import User, Users
 
 __all__ = [
     "Change",
@@ -58,7 +60,7 @@ __all__ = [
 log = logging.getLogger("hub.registry")
 
 
-class Registry(Things):
+class Registry(Things, People):
     """`epoch` rises with every change after it took effect; whoever caches what it read compares it."""
 
     def __init__(self, path: Path, key: ServerKey) -> None:
@@ -69,6 +71,8 @@ class Registry(Things):
         self.epoch = 1
         desk = Desk(key, self._lock, lambda statements: self._file.write(statements), self._changed)
         self.groups = Groups(desk, self)
+        self.sessions = Sessions(desk, self.assigned)
+        self.totp = Totps(desk, self.assigned)
         self.grants = Grants(desk, self)
         self.signing = SigningKeys(desk)
         self.applications = Applications(desk, self, self.grants)
@@ -76,7 +80,8 @@ class Registry(Things):
         self.authority = Authority(desk)
         self.certificates = Certificates(desk, self, self.authority)
         self._parts: tuple[Part, ...] = (
-            *(self.groups, self.grants, self.signing),
+            *(self.groups, self.sessions, self.totp),
+            *(self.grants, self.signing),
             *(self.authority, self.certificates),
             *(self.applications, self.oauth),
         )
@@ -97,106 +102,11 @@ class Registry(Things):
         with self._lock:
             try:
                 if not self._file.failed:
-                    self._file.write([*self._users.last_uses(), *self.grants.last_uses()])
+                    self._file.write([*self.sessions.last_uses(), *self.grants.last_uses()])
             except RegistryFailed as error:
                 log.warning("the last use of tokens is not kept: %s", error)
             finally:
                 self._file.close()
-
-    # People
-
-    @property
-    def claimed(self) -> bool:
-        """True once the gateway has an owner."""
-        return self._users.claimed
-
-    def claim_code(self) -> str | None:
-        """The code that makes its holder the owner; None once claimed. Show it, and never store it."""
-        with self._lock:
-            return self._users.claim_code()
-
-    def claim(self, code: str, email: str, password: str) -> User:
-        """Make the first account. Takes tens of ms: call it in a thread.
-
-        Raises Invalid (wrong code, address or password), TooManyTries once a new code is needed, Conflict
-        when claimed.
-        """
-        encoded = hash_password(password)
-        with self._lock:
-            self._users.check_code(code)
-            user = self._users.create(email, encoded, more=[("DELETE FROM claim", ())])
-            self._users.end_claim()
-            self._changed(Change(ChangeKind.GRANTED, users=frozenset({user.id})))
-        return user
-
-    def create_user(self, email: str, password: str, role: str = ADMIN) -> User:
-        """Add an account. Takes tens of ms: call it in a thread. Raises Conflict, Invalid, Busy."""
-        encoded = hash_password(password)
-        with self._lock:
-            user = self._users.create(email, encoded, role)
-            self._changed(Change(ChangeKind.GRANTED, users=frozenset({user.id})))
-        return user
-
-    def verify_password(self, email: str, password: str, now_s: float) -> User | None:
-        """The account, or None for a wrong address or password. Takes tens of ms: call it in a thread.
-
-        Raises TooManyTries while the account's pause lasts, Busy.
-        """
-        with self._lock:
-            user, encoded = self._users.begin_try(email, now_s)
-        right = check_password(encoded, password)
-        with self._lock:
-            return self._users.end_try(user, right)
-
-    def change_password(self, user_id: str, password: str) -> None:
-        """Give an account another password and end its tokens.
-
-        Call it in a thread. Raises NotFound, Invalid.
-        """
-        encoded = hash_password(password)
-        with self._lock:
-            self._users.set_password(user_id, encoded)
-            self._changed(Change(ChangeKind.REVOKED, users=frozenset({user_id})))
-
-    def set_role(self, user_id: str, role: str) -> User:
-        """Give an account another role, which reaches its live sessions. Raises NotFound, Invalid."""
-        with self._lock:
-            user = self._users.set_role(user_id, role)
-            self._changed(Change(ChangeKind.REVOKED, users=frozenset({user_id})))
-        return user
-
-    def remove_user(self, user_id: str) -> None:
-        """Remove an account and its tokens. Raises NotFound, Invalid for the last one."""
-        with self._lock:
-            self._users.remove(user_id)
-            self._changed(Change(ChangeKind.REVOKED, users=frozenset({user_id})))
-
-    def user(self, user_id: str) -> User | None:
-        return self._users.get(user_id)
-
-    def user_by_email(self, email: str) -> User | None:
-        return self._users.by_email(email)
-
-    def users(self) -> list[User]:
-        return self._users.all()
-
-    def issue_token(self, user_id: str, now_s: float) -> str:
-        """A new token of 256 random bits, good until unused for 10 h or 7 days old. Raises NotFound."""
-        with self._lock:
-            return self._users.issue_token(user_id, now_s)
-
-    def user_by_token(self, token: str, now_s: float) -> User | None:
-        """The account a live token belongs to; notes that it was used."""
-        with self._lock:
-            return self._users.by_token(token, now_s)
-
-    def revoke_token(self, token: str) -> bool:
-        """End a token; False where there is no such."""
-        with self._lock:
-            revoked = self._users.revoke_token(token)
-            if revoked:
-                self._changed(Change(ChangeKind.REVOKED))
-            return revoked
 
     # Policies
 

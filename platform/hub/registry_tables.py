@@ -125,4 +125,28 @@ MIGRATIONS = (
             "CREATE INDEX oauth_code_by_user ON oauth_code(user)",
         ),
     ),
+    # A token was a session that said nothing of itself.
+    Migration(
+        "registry/people/1",
+        (
+            """CREATE TABLE session(
+                hash BLOB PRIMARY KEY, id TEXT NOT NULL UNIQUE, user TEXT NOT NULL REFERENCES user ON DELETE CASCADE,
+                opened_s REAL NOT NULL, used_s REAL NOT NULL, address TEXT NOT NULL, agent TEXT NOT NULL)
+                WITHOUT ROWID""",
+            """INSERT INTO session SELECT hash, lower(hex(randomblob(8))), user, issued_s, used_s, '', ''
+                FROM token""",
+            "DROP TABLE token",
+            "CREATE INDEX session_by_user ON session(user)",
+            """CREATE TABLE device_known(
+                hash BLOB PRIMARY KEY, user TEXT NOT NULL REFERENCES user ON DELETE CASCADE, used_s REAL NOT NULL)
+                WITHOUT ROWID""",
+            "CREATE INDEX device_known_by_user ON device_known(user)",
+            """CREATE TABLE totp(
+                user TEXT PRIMARY KEY REFERENCES user ON DELETE CASCADE, sealed BLOB NOT NULL,
+                confirmed INTEGER NOT NULL, step INTEGER NOT NULL) WITHOUT ROWID""",
+            """CREATE TABLE recovery_code(
+                user TEXT NOT NULL REFERENCES user ON DELETE CASCADE, hash BLOB NOT NULL,
+                PRIMARY KEY (user, hash)) WITHOUT ROWID""",
+        ),
+    ),
 )

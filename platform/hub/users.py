@@ -1,4 +1,4 @@
-"""People: accounts, their tokens, and the claim that makes the first one.
+"""People: accounts, and the claim that makes the first one. Their sessions are in `hub.sessions`.
 
 A gateway fresh from the box has no account and no default password. The process shows a code once; whoever
 types it back becomes its owner.
@@ -7,34 +7,30 @@ types it back becomes its owner.
 from __future__ import annotations
 
 import hmac
-import logging
 import re
 import sqlite3
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
-from .errors import Conflict, HubError, Invalid, NotFound, TooManyTries
-from .keys import ServerKey, new_code, new_secret, normal_code
-from .passwords import Guard
-
-log = logging.getLogger("hub.users")
+from .errors import Conflict, Invalid, NotFound, TooManyTries
+from .keys import ServerKey, new_code, normal_code
 
 Statement = tuple[str, tuple[object, ...]]
 WriteStatements = Callable[[Sequence[Statement]], None]
 
 MAX_USERS = 1000
-MAX_TOKENS = 32  # of one user: logins on as many devices; the one used longest ago goes
-IDLE_S = 10 * 3600.0  # a token unused for this long ends; Mainflux's login tokens live as long
-ABSOLUTE_S = 7 * 24 * 3600.0  # and any token after this
 CLAIM_TRIES = 5
 
 # Each may what those before it may; a member, nothing but what the groups he is in give him.
 MEMBER, VIEWER, TECHNICIAN, ADMIN = ROLES = ("member", "viewer", "technician", "admin")
 
 _EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,189}")
+
+
+class WrongCode(Invalid):
+    """Not the claim code."""
 
 
 class User(msgspec.Struct, frozen=True):
@@ -45,15 +41,8 @@ class User(msgspec.Struct, frozen=True):
     role: str = ADMIN
 
 
-@dataclass(slots=True)
-class _Token:
-    user_id: str
-    issued_s: float
-    used_s: float
-
-
 class Users:
-    """Accounts and tokens in memory, written through `write` before they count.
+    """Accounts in memory, written through `write` before they count.
 
     The registry holds the lock.
     """
@@ -61,11 +50,9 @@ class Users:
     def __init__(self, key: ServerKey, write: WriteStatements) -> None:
         self._key = key
         self._write = write
-        self._guard = Guard()
         self._users: dict[str, User] = {}
         self._ids: dict[str, str] = {}  # by e-mail address, lower case
         self._passwords: dict[str, str] = {}
-        self._tokens: dict[bytes, _Token] = {}
         self._code_hash: bytes | None = None
         self._code_tries = 0
         self._code: str | None = None
@@ -77,10 +64,6 @@ class Users:
             "SELECT id, email, role, password FROM user ORDER BY rowid"
         ):
             self._keep(User(user_id, email, role), password)
-        for digest, user_id, issued_s, used_s in conn.execute(
-            "SELECT hash, user, issued_s, used_s FROM token"
-        ):
-            self._tokens[digest] = _Token(user_id, issued_s, used_s)
         for code, tries in conn.execute("SELECT code, tries FROM claim"):
             self._code_hash, self._code_tries = code, tries
 
@@ -120,18 +103,16 @@ class Users:
         self._keep(user, encoded)
         return user
 
-    def set_password(self, user_id: str, encoded: str) -> None:
-        """Replace the password and end all of the account's tokens."""
+    def password(self, user_id: str) -> str | None:
+        """The encoded password."""
+        return self._passwords.get(user_id)
+
+    def set_password(self, user_id: str, encoded: str, more: Sequence[Statement] = ()) -> None:
+        """Replace the password; `more` runs in the same transaction."""
         if user_id not in self._users:
             raise NotFound("no such user")
-        self._write(
-            [
-                ("UPDATE user SET password = ? WHERE id = ?", (encoded, user_id)),
-                ("DELETE FROM token WHERE user = ?", (user_id,)),
-            ]
-        )
+        self._write([("UPDATE user SET password = ? WHERE id = ?", (encoded, user_id)), *more])
         self._passwords[user_id] = encoded
-        self._forget_tokens(user_id)
 
     def remove(self, user_id: str) -> None:
         user = self._users.get(user_id)
@@ -140,24 +121,18 @@ class Users:
         if len(self._users) == 1:
             raise Invalid("the last account stays: without it anyone near could claim the gateway")
         self._keep_an_administrator(user)
-        self._write(
-            [
-                ("DELETE FROM token WHERE user = ?", (user_id,)),
-                ("DELETE FROM user WHERE id = ?", (user_id,)),
-            ]
-        )
+        self._write([("DELETE FROM user WHERE id = ?", (user_id,))])
         del self._users[user_id], self._ids[user.email.lower()], self._passwords[user_id]
-        self._forget_tokens(user_id)
 
-    def set_role(self, user_id: str, role: str) -> User:
-        """Give an account another role. The last administrator stays one."""
+    def set_role(self, user_id: str, role: str, more: Sequence[Statement] = ()) -> User:
+        """Give an account another role; `more` runs in the same transaction. The last administrator stays one."""
         _check_role(role)
         user = self._users.get(user_id)
         if user is None:
             raise NotFound("no such user")
         if role != ADMIN:
             self._keep_an_administrator(user)
-        self._write([("UPDATE user SET role = ? WHERE id = ?", (role, user_id))])
+        self._write([("UPDATE user SET role = ? WHERE id = ?", (role, user_id)), *more])
         changed = self._users[user_id] = msgspec.structs.replace(user, role=role)
         return changed
 
@@ -165,95 +140,35 @@ class Users:
         if user.role == ADMIN and sum(each.role == ADMIN for each in self._users.values()) == 1:
             raise Invalid("the last administrator stays one: nobody else could give the role back")
 
-    def begin_try(self, email: str, now_s: float) -> tuple[User | None, str | None]:
-        """The account to check a password for and its encoded password. Raises TooManyTries."""
-        user = self.by_email(email)
-        if user is None:
-            return None, None
-        self._guard.begin(user.id, now_s)
-        return user, self._passwords[user.id]
-
-    def end_try(self, user: User | None, right: bool) -> User | None:
-        if user is None or not right:
-            return None
-        self._guard.succeeded(user.id)
-        return self._users.get(user.id)
-
-    # Tokens
-
-    def issue_token(self, user_id: str, now_s: float) -> str:
-        if user_id not in self._users:
-            raise NotFound("no such user")
-        ended = [digest for digest, token in self._tokens.items() if self._is_over(token, now_s)]
-        mine = sorted(
-            (token.used_s, digest)
-            for digest, token in self._tokens.items()
-            if token.user_id == user_id and digest not in ended
-        )
-        ended += [digest for _, digest in mine[: max(0, len(mine) - MAX_TOKENS + 1)]]
-        secret = new_secret()
-        digest = self._key.digest("token", secret)
-        statements: list[Statement] = [("DELETE FROM token WHERE hash = ?", (old,)) for old in ended]
-        statements.append(
-            (
-                "INSERT INTO token(hash, user, issued_s, used_s) VALUES (?, ?, ?, ?)",
-                (digest, user_id, now_s, now_s),
-            )
-        )
-        try:
-            self._write(statements)
-        except HubError as error:
-            # Who comes to see what is wrong with the disk must get in; such a token ends with this process.
-            log.warning("a sign-in is remembered until the next start only: %s", error.reason)
-        for old in ended:
-            del self._tokens[old]
-        self._tokens[digest] = _Token(user_id, now_s, now_s)
-        return secret
-
-    def by_token(self, secret: str, now_s: float) -> User | None:
-        token = self._tokens.get(self._key.digest("token", secret))
-        if token is None or self._is_over(token, now_s):
-            return None
-        token.used_s = now_s
-        return self._users.get(token.user_id)
-
-    def revoke_token(self, secret: str) -> bool:
-        digest = self._key.digest("token", secret)
-        if digest not in self._tokens:
-            return False
-        self._write([("DELETE FROM token WHERE hash = ?", (digest,))])
-        del self._tokens[digest]
-        return True
-
-    def last_uses(self) -> list[Statement]:
-        """What brings the kept times of use up to date; written when the registry closes."""
-        return [
-            ("UPDATE token SET used_s = ? WHERE hash = ?", (token.used_s, digest))
-            for digest, token in self._tokens.items()
-        ]
-
-    @staticmethod
-    def _is_over(token: _Token, now_s: float) -> bool:
-        return now_s - token.used_s > IDLE_S or now_s - token.issued_s > ABSOLUTE_S
-
-    def _forget_tokens(self, user_id: str) -> None:
-        for digest in [digest for digest, token in self._tokens.items() if token.user_id == user_id]:
-            del self._tokens[digest]
-
     # Claiming
 
-    def claim_code(self) -> str | None:
-        """The code to show: the same for this process until its tries are used up, then a new one."""
+    def claim_code(self, shown: str = "") -> str | None:
+        """The code to show: the one in force, or a new one where there is none or its tries are used up.
+
+        Only its hash is kept. A process that starts again may hand in what was shown before, which holds on if it is
+        the one in force. None once claimed, and where a code is in force that nobody here knows any more: whoever has
+        it on paper can still use it, and `new_claim_code` makes another.
+        """
         if self.claimed:
             return None
-        if self._code is None or self._code_tries >= CLAIM_TRIES:
-            code = new_code()
-            digest = self._key.digest("claim", normal_code(code))
-            self._write(
-                [("INSERT OR REPLACE INTO claim(id, code, tries) VALUES (1, ?, 0)", (digest,))],
-            )
-            self._code, self._code_hash, self._code_tries = code, digest, 0
+        if self._code_hash is None or self._code_tries >= CLAIM_TRIES:
+            return self.new_claim_code()
+        if self._code is None and hmac.compare_digest(self._digest(shown), self._code_hash):
+            self._code = shown
         return self._code
+
+    def new_claim_code(self) -> str | None:
+        """Another code; the one before stops working. None once claimed."""
+        if self.claimed:
+            return None
+        code = new_code()
+        digest = self._digest(code)
+        self._write([("INSERT OR REPLACE INTO claim(id, code, tries) VALUES (1, ?, 0)", (digest,))])
+        self._code, self._code_hash, self._code_tries = code, digest, 0
+        return code
+
+    def _digest(self, code: str) -> bytes:
+        return self._key.digest("claim", normal_code(code))
 
     def check_code(self, code: str) -> None:
         """Count a try and compare. Raises Conflict once claimed, TooManyTries, Invalid for a wrong code."""
@@ -263,9 +178,9 @@ class Users:
             raise TooManyTries("the code is used up; the gateway must show a new one")
         self._write([("UPDATE claim SET tries = tries + 1 WHERE id = 1", ())])
         self._code_tries += 1
-        if not hmac.compare_digest(self._key.digest("claim", normal_code(code)), self._code_hash):
+        if not hmac.compare_digest(self._digest(code), self._code_hash):
             left = CLAIM_TRIES - self._code_tries
-            raise Invalid(f"wrong code; {left} tries left" if left else "wrong code; a new one is needed")
+            raise WrongCode(f"wrong code; {left} tries left" if left else "wrong code; a new one is needed")
 
     def end_claim(self) -> None:
         self._code = self._code_hash = None

@@ -1,7 +1,6 @@
-"""People: claiming the gateway, logging in and out, accounts and passwords (Mainflux 0.13, users service).
+"""People: claiming the gateway, signing in and out, accounts and passwords (Mainflux 0.13, users service).
 
-Password hashing takes tens of milliseconds, so it runs in a thread; the registry bounds how many at a time and how
-often one may guess.
+Password hashing takes tens of milliseconds, so it runs in a thread; `hub.sign_in` decides how often one may try.
 """
 
 from __future__ import annotations
@@ -13,17 +12,21 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hub.http.auth import hub_of, now_s, require_user, token_of
+from hub.http import second_factor
+from hub.http.auth import address_of, hub_of, require_user, token_of
 from hub.http.body import read_json
 from hub.http.problem import Problem
+from hub.http.proving import proved, proved_again
 from hub.http.service import json_response
 from hub.http.table import Endpoint, Needs
 from hub.registry import User
+from hub.sessions import agent_words
+from hub.sign_in import SignedIn
 from hub.users import MEMBER
 
 
 class Role(enum.StrEnum):
-    """Each may what those before it may; a member, what the groups he is in give him."""
+    """Each may what those before it may; a member, what his groups give him."""
 
     MEMBER = "member"
     VIEWER = "viewer"
@@ -38,8 +41,12 @@ class Claim(msgspec.Struct):
 
 
 class Login(msgspec.Struct):
+    """`code` is of the authenticator app, where the account asks for one; `device` what an earlier sign-in returned."""
+
     email: str
     password: str
+    code: str = ""
+    device: str = ""
 
 
 class NewUser(msgspec.Struct):
@@ -49,10 +56,14 @@ class NewUser(msgspec.Struct):
 
 
 class Change(msgspec.Struct):
-    """Another role, or for somebody who has forgotten it another password; what is left out stays."""
+    """Another role, or for somebody who has forgotten it another password; what is left out stays.
+
+    `totp` false turns codes off for somebody who has lost the app.
+    """
 
     role: Role | None = None
     password: str | None = None
+    totp: bool | None = None
 
 
 class NewPassword(msgspec.Struct):
@@ -65,15 +76,24 @@ class Claimed(msgspec.Struct):
 
 
 class IssuedToken(msgspec.Struct):
-    """A token to send as `Authorization: Bearer <token>`."""
+    """A token to send as `Authorization: Bearer <token>`.
+
+    `device`, where it is not empty, is to be kept on the device and sent with its next sign-in: wrong passwords of
+    others then do not make it wait.
+    """
 
     token: str
+    device: str = ""
 
 
 class Account(msgspec.Struct):
+    """`totp`: signing in takes a code. `totp_needed`: the role counts only once it does."""
+
     id: str
     email: str
     role: str
+    totp: bool = False
+    totp_needed: bool = False
 
 
 class Accounts(msgspec.Struct):
@@ -92,98 +112,137 @@ async def claim_state(request: Request) -> Response:
 
 async def claim(request: Request) -> Response:
     """`POST /claim`: the holder of the code shown by the gateway becomes its owner and is logged in."""
-    registry = hub_of(request).registry
-    if registry.claimed:
-        raise Problem(409, "this gateway is claimed; log in with POST /tokens")
     wanted = await read_json(request, Claim)
-    user = await asyncio.to_thread(registry.claim, wanted.code, wanted.email, wanted.password)
-    return await _token(request, user)
+    hub = hub_of(request)
+    if hub.registry.claimed:
+        hub.audit.record("claim", "refused", detail="this gateway is claimed")
+        raise Problem(409, "this gateway is claimed; log in with POST /tokens")
+    return _issued(
+        await asyncio.to_thread(
+            hub.sign_in.claim,
+            *(wanted.code, wanted.email, wanted.password),
+            address=address_of(request.scope),
+            agent=_agent(request),
+        )
+    )
 
 
 async def create_token(request: Request) -> Response:
-    """`POST /tokens`: log in."""
+    """`POST /tokens`: log in. 401 with `"totp": true` asks for the same again with a code."""
     login = await read_json(request, Login)
-    registry = hub_of(request).registry
-    user = await asyncio.to_thread(registry.verify_password, login.email, login.password, now_s(request))
-    if user is None:
-        raise Problem(401, "e-mail address or password is wrong")
-    return await _token(request, user)
+    return _issued(
+        await proved(
+            lambda: hub_of(request).sign_in.sign_in(
+                *(login.email, login.password),
+                code=login.code,
+                device=login.device,
+                address=address_of(request.scope),
+                agent=_agent(request),
+            )
+        )
+    )
 
 
 async def revoke_token(request: Request) -> Response:
     """`DELETE /tokens`: end the token this request carries."""
-    await asyncio.to_thread(hub_of(request).registry.revoke_token, token_of(request))
+    hub = hub_of(request)
+    if await asyncio.to_thread(hub.registry.revoke_token, token_of(request)):
+        hub.audit.record("sign-out", "done")
     return Response(status_code=204)
 
 
 async def create_user(request: Request) -> Response:
     """`POST /users`: add an account."""
     wanted = await read_json(request, NewUser)
-    user = await asyncio.to_thread(
-        hub_of(request).registry.create_user, wanted.email, wanted.password, wanted.role
+    hub = hub_of(request)
+    user = await asyncio.to_thread(hub.registry.create_user, wanted.email, wanted.password, wanted.role)
+    hub.audit.record(
+        "account", "done", resource=f"users/{user.id}", detail=f"made: {user.email}, {user.role}"
     )
-    return json_response(_shown(user), 201, {"location": f"/users/{user.id}"})
+    return json_response(shown(request, user), 201, {"location": f"/users/{user.id}"})
 
 
 async def list_users(request: Request) -> Response:
     """`GET /users`: all accounts, in the order they were made."""
-    users = [_shown(user) for user in hub_of(request).registry.users()]
-    return json_response({"total": len(users), "users": users})
+    users = [shown(request, user) for user in hub_of(request).registry.users()]
+    return json_response(Accounts(len(users), users))
 
 
 async def get_user(request: Request) -> Response:
     """`GET /users/<id>`: one account."""
-    return json_response(_shown(_user(request)))
+    return json_response(shown(request, _user(request)))
 
 
 async def change_user(request: Request) -> Response:
-    """`PATCH /users/<id>`: another role or password; a new password ends the account's tokens."""
+    """`PATCH /users/<id>`: another role or password, either of which ends the account's sessions; codes off."""
     user = _user(request)
     change = await read_json(request, Change)
-    registry = hub_of(request).registry
+    hub = hub_of(request)
+    about = f"users/{user.id}"
+    if change.totp:
+        raise Problem(400, "codes are turned on by who has the authenticator app: POST /users/totp")
     if change.password is not None:
-        await asyncio.to_thread(registry.change_password, user.id, change.password)
-    if change.role is not None:
-        await asyncio.to_thread(registry.set_role, user.id, change.role)
-    return json_response(_shown(_user(request)))
+        await asyncio.to_thread(hub.registry.change_password, user.id, change.password)
+        hub.audit.record(
+            "account", "done", resource=about, detail="another password, set by an administrator"
+        )
+    if change.role is not None and change.role != user.role:
+        await asyncio.to_thread(hub.registry.set_role, user.id, change.role)
+        hub.audit.record("role", "done", resource=about, detail=f"{change.role}, was {user.role}")
+    if change.totp is False and await asyncio.to_thread(hub.registry.totp.turn_off, user.id):
+        hub.audit.record("totp", "done", resource=about, detail="turned off by an administrator")
+    return json_response(shown(request, _user(request)))
 
 
 async def remove_user(request: Request) -> Response:
-    """`DELETE /users/<id>`: the account and its tokens."""
-    await asyncio.to_thread(hub_of(request).registry.remove_user, _user(request).id)
+    """`DELETE /users/<id>`: the account and its sessions."""
+    user = _user(request)
+    hub = hub_of(request)
+    await asyncio.to_thread(hub.registry.remove_user, user.id)
+    hub.audit.record("account", "done", resource=f"users/{user.id}", detail=f"removed: {user.email}")
     return Response(status_code=204)
 
 
 async def profile(request: Request) -> Response:
     """`GET /users/profile`: the account of this token."""
-    return json_response(_shown(require_user(request, MEMBER)))
+    user = hub_of(request).registry.assigned(require_user(request, MEMBER).id)
+    if user is None:
+        raise Problem(404, "no such user")
+    return json_response(shown(request, user))
 
 
 async def change_password(request: Request) -> Response:
-    """`PATCH /password`: ends all tokens of the account, this one too."""
+    """`PATCH /password`: ends all sessions of the account, this one too."""
     user = require_user(request, MEMBER)
     change = await read_json(request, NewPassword)
-    registry = hub_of(request).registry
-    if not await asyncio.to_thread(registry.verify_password, user.email, change.old_password, now_s(request)):
-        raise Problem(401, "the old password is wrong")
-    await asyncio.to_thread(registry.change_password, user.id, change.password)
+    hub = hub_of(request)
+    await proved_again(request, user, change.old_password, None, "the old password is wrong")
+    await asyncio.to_thread(hub.registry.change_password, user.id, change.password)
+    hub.audit.record("account", "done", resource=f"users/{user.id}", detail="another password")
     return json_response({"response": "password changed; log in again"}, 201)
 
 
-async def _token(request: Request, user: User) -> Response:
-    token = await asyncio.to_thread(hub_of(request).registry.issue_token, user.id, now_s(request))
-    return json_response({"token": token}, 201)
+def shown(request: Request, user: User) -> Account:
+    """An account as it is given out."""
+    registry = hub_of(request).registry
+    totp = registry.totp.on(user.id)
+    needed = user.role in registry.second_factor_for and not totp
+    return Account(user.id, user.email, user.role, totp, needed)
+
+
+def _issued(made: SignedIn) -> Response:
+    return json_response(IssuedToken(made.token, made.device), 201)
+
+
+def _agent(request: Request) -> str:
+    return agent_words(request.headers.get("user-agent", ""))
 
 
 def _user(request: Request) -> User:
-    user = hub_of(request).registry.user(request.path_params["user_id"])
+    user = hub_of(request).registry.assigned(request.path_params["user_id"])
     if user is None:
         raise Problem(404, "no such user")
     return user
-
-
-def _shown(user: User) -> dict[str, str]:
-    return {"id": user.id, "email": user.email, "role": user.role}
 
 
 ENDPOINTS = [
@@ -214,6 +273,7 @@ ENDPOINTS = [
         refuses=(409,),
     ),
     Endpoint("GET", "/users/profile", profile, Needs.MEMBER, answers={200: Account}),
+    *second_factor.ENDPOINTS,
     Endpoint("GET", "/users", list_users, Needs.ADMIN, answers={200: Accounts}),
     Endpoint("GET", "/users/{user_id}", get_user, Needs.ADMIN, answers={200: Account}, refuses=(404,)),
     Endpoint(

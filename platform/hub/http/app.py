@@ -23,21 +23,27 @@ from hub.errors import HubError
 from hub.http import (
     account,
     applications,
+    audit,
+    channels,
     connections,
     identity,
+    keys,
     messages,
+    oauth,
     openapi,
     policies,
     service,
+    sessions,
     things,
     workshop,
+    workshop_keys,
 )
 from hub.http.auth import Credentials, address_of
 from hub.http.body import MAX_BODY, ClientGone, bounded, encode_json
 from hub.http.follow import Followers
 from hub.http.limits import Limits
 from hub.http.problem import Problem, of_hub_error, problem
-from hub.http.proxies import ForwardingError, Proxies
+from hub.http.proxies import ForwardingError, Proxies, below_prefix
 from hub.http.publish import Publisher
 from hub.http.service import Counters
 from hub.http.sse import Streams
@@ -49,17 +55,21 @@ from hub.hub import Hub
 log = logging.getLogger("hub.http")
 
 MQTT_PATH = "/mqtt"
-# Under which a reverse proxy offers this API beside the pages: `/http` is nginx's for Mainflux's HTTP adapter.
-PREFIXES = ("/http/", "/api/")
 
 ENDPOINTS: list[Endpoint] = [
     *service.ENDPOINTS,
     *account.ENDPOINTS,
+    *sessions.ENDPOINTS,
+    *audit.ENDPOINTS,
     *things.ENDPOINTS,
+    *channels.ENDPOINTS,
     *connections.ENDPOINTS,
     *identity.ENDPOINTS,
     *policies.ENDPOINTS,
+    *keys.ENDPOINTS,
+    *workshop_keys.ENDPOINTS,
     *applications.ENDPOINTS,
+    *oauth.ENDPOINTS,
     *messages.ENDPOINTS,
     *workshop.ENDPOINTS,
     *openapi.ENDPOINTS,
@@ -113,7 +123,7 @@ class HttpApp:
         state.streams = self.streams
         state.shared = shared
         state.version = version or _installed_version()
-        state.counters = [self.counters]
+        state.counters = [self.counters, hub.audit.counters]
         state.reads = 0
         state.exports = 0
         state.publisher = self.publisher
@@ -165,9 +175,7 @@ class HttpApp:
         except ForwardingError as error:
             await self._refuse(scope, receive, send, error)
             return
-        path: str = scope["path"]
-        if path.startswith(PREFIXES):
-            path = scope["path"] = path[path.index("/", 1) :]
+        path = scope["path"] = below_prefix(scope["path"])
         if scope["type"] == "websocket":
             if path == MQTT_PATH and self._mqtt is not None:
                 await self._mqtt(scope, receive, send)
@@ -226,7 +234,7 @@ def create_app(
 
 async def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    return problem(error.status, error.detail, headers=error.headers)
+    return problem(error.status, error.detail, headers=error.headers, more=error.more)
 
 
 async def _on_hub_error(request: Request, error: Exception) -> Response:

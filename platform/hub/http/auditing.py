@@ -37,7 +37,17 @@ _KINDS = {
 }
 # Last segments of what asks by POST and changes nothing, and of messages and commands, which have a log of their own.
 _NO_CHANGE = frozenset(
-    {"explain", "check", "try", "scan", "identify", "access-by-key", "access-by-id", "access-checks", "introspect"}
+    {
+        "explain",
+        "check",
+        "try",
+        "scan",
+        "identify",
+        "access-by-key",
+        "access-by-id",
+        "access-checks",
+        "introspect",
+    }
     | {"messages", "downlinks", "search"}
 )
 

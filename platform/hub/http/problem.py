@@ -21,14 +21,23 @@ FULL_DISK_S = 10  # the log looks for room again by itself
 class Problem(Exception):
     """Raised anywhere below the door to answer with `status` and a sentence a caller can act on."""
 
-    def __init__(self, status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, object] | None = None,
+    ) -> None:
+        """`more`: further members of the document, for a program that asks (RFC 9457, 3.2)."""
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.headers = headers
+        self.more = more
 
 
-def problem_body(status: int, detail: str) -> bytes:
+def problem_body(status: int, detail: str, more: Mapping[str, object] | None = None) -> bytes:
     """The JSON document (RFC 9457, 3.1); `error` repeats the detail for clients written for Mainflux."""
     return msgspec.json.encode(
         {
@@ -37,13 +46,20 @@ def problem_body(status: int, detail: str) -> bytes:
             "status": status,
             "detail": detail,
             "error": detail,
+            **(more or {}),
         }
     )
 
 
-def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> Response:
+def problem(
+    status: int,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    more: Mapping[str, object] | None = None,
+) -> Response:
     """A problem document as a response."""
-    return Response(problem_body(status, detail), status, dict(headers or {}), PROBLEM_JSON)
+    return Response(problem_body(status, detail, more), status, dict(headers or {}), PROBLEM_JSON)
 
 
 def of_hub_error(error: HubError) -> Problem:

@@ -12,6 +12,7 @@ import binascii
 import hmac
 import secrets
 import sqlite3
+import threading
 import uuid
 
 import msgspec
@@ -74,6 +75,11 @@ class Flows:
         self._grants = grants
         self._codes: dict[bytes, Code] = {}  # in the order they were made
         self._refresh: dict[str, Refresh] = {}  # by grant
+
+    @property
+    def lock(self) -> threading.RLock:
+        """The registry's lock."""
+        return self._desk.lock
 
     # The registry's part
 

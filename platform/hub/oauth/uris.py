@@ -24,6 +24,7 @@ _AUTHORITY = re.compile(r"(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::(?P<port>[1-9
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _LOOPBACK = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]))(?::([1-9][0-9]{0,4}))?((?:[/?].*)?)", re.DOTALL)
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "[::1]", "localhost"})
+_QUERY = re.compile(r"[A-Za-z0-9\-._~:/?@!()+,;=%&]*")  # what can be added to and stays what it was
 # Parameters of the answer: an address that brings its own could stand in for ours.
 _ANSWERS = frozenset({"code", "state", "iss", "error", "error_description", "error_uri"})
 
@@ -41,6 +42,8 @@ def checked_uri(uri: str, *, public: bool) -> str:
         _check_web(parts["scheme"], parts["authority"] or "", parts["path"])
     else:
         _check_private(parts["scheme"], parts["authority"], parts["path"], public)
+    if not _QUERY.fullmatch(parts["query"] or ""):
+        raise Invalid("the query of a redirect URI is form-encoded, as ?tenant=7")
     names = {piece.partition("=")[0] for piece in (parts["query"] or "").split("&")}
     if found := names & _ANSWERS:
         raise Invalid(f"a redirect URI does not bring the parameter {sorted(found)[0]!r} itself")
