@@ -86,7 +86,8 @@ class Connection(Outbox, asyncio.Protocol):
         self.paused = False  # not read from, because the disk does not keep up
         self.keepalive_s = 0
         self.principal: Principal
-        self.token = ""  # of a user
+        self.token = ""  # see entry.Login
+        self.ends_s: float | None = None
         self.session: Session  # from the accepted CONNECT on
         self.authenticated = False
         self.interests: dict[str, Interest] = {}
@@ -208,6 +209,14 @@ class Connection(Outbox, asyncio.Protocol):
             self._door.detach(self)
         if self._transport is not None:
             self._transport.close()
+
+    def cut(self, reason: Reason, why: str) -> None:
+        """Close because a right is gone, without what was not sent yet: who reads slowly gets no more of it."""
+        self.out, self.out_bytes = [], 0
+        unread = self._transport is not None and self._transport.get_write_buffer_size() > 0
+        self.close(reason, why)
+        if unread:
+            self.abort()
 
     def abort(self) -> None:
         """Close at once."""

@@ -359,12 +359,14 @@ class Delivery:
         return self._parts(receiver, message, flight.qos, packet_id, retain=retain, dup=True, alias=False)
 
     def _receiver_again(self, connection: Connection, message: Message, flight: Flight) -> Receiver | None:
+        if not self._routes.may_receive(connection, message.channel, message.subtopic):
+            return None
         if flight.group:
             for interest in connection.interests.values():
                 if interest.group is not None and interest.group.key == flight.group:
                     return Receiver([interest], message.channel, message.subtopic)
         receiver = self._routes.of(message).receiver(connection, message)
-        if receiver is None and self._routes.may_receive(connection, message.channel, message.subtopic):
+        if receiver is None:
             text = format_topic(message.channel, message.subtopic)  # unsubscribed meanwhile
             wanted = Filter(message.channel, message.subtopic)
             interest = Interest(connection, text, wanted, Subscription(flight.qos, 0))

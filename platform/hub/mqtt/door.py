@@ -34,6 +34,7 @@ from hub.mqtt.reasons import CONNECT_CODES, LEVEL_5_0, PacketError, Reason
 from hub.mqtt.replies import encode_connack, encode_connack_5
 from hub.mqtt.retained import Retained
 from hub.mqtt.routes import Routes
+from hub.mqtt.session import Session, grant_of, identity_of
 from hub.mqtt.sessions import SessionKey, Sessions, delay_s
 from hub.mqtt.showing import Showing
 from hub.mqtt.system import System
@@ -86,7 +87,7 @@ class MqttDoor:
         self._waiting: dict[Connection, None] = {}  # accepted, no CONNECT yet; in the order of arrival
         self._live: dict[SessionKey, Connection] = {}
         self._closing: dict[Connection, None] = {}
-        self._per_identity: Counter[str] = Counter()
+        self._per_owner: Counter[str] = Counter()  # connections of one thing or user
         self._pumps: dict[Connection, None] = {}
         self._to_flush: list[Outbox] = []
         self._not_begun: list[Connection] = []  # resumed while nothing could be stored; tried by the sweep
@@ -202,11 +203,11 @@ class MqttDoor:
             self.counters["refused_credentials"] += 1
             self._refuse(connection, packet, login)
             return
-        connection.principal, connection.token = login
+        connection.principal, connection.token, connection.ends_s = login
         assigned = ""
         if not packet.client_id and packet.level == LEVEL_5_0:
             assigned = entry.new_client_id()
-        key = (login.principal.id, assigned or packet.client_id)
+        key = (identity_of(login.principal), assigned or packet.client_id)
         refusal = self._may_connect(connection, packet, key)
         if refusal is not None:
             self._refuse(connection, packet, refusal)
@@ -227,7 +228,7 @@ class MqttDoor:
         takes_over = key in self._live
         if not takes_over and (
             len(self._live) >= self.limits.connections
-            or self._per_identity[connection.principal.id] >= self.limits.connections_per_thing
+            or self._per_owner[connection.principal.id] >= self.limits.connections_per_thing
         ):
             self.counters["refused_connections"] += 1
             return entry.TOO_MANY_CONNECTIONS
@@ -256,13 +257,14 @@ class MqttDoor:
         self.sessions.come(session)
         session.expiry_s = expiry_s
         session.will = packet.will
+        session.version = connection.principal.version or 0
         if expiry_s:
             self.sessions.keep(session)
         connection.session = session
         connection.keepalive_s = entry.keepalive_s(self.limits, packet)
         connection.welcome(packet)
         self._live[key] = connection
-        self._per_identity[identity] += 1
+        self._per_owner[session.owner] += 1
         self.counters["connections_now"] = len(self._live)
         connection.send(self._connack(connection, packet, assigned, present=stored is not None))
         if stored is not None:
@@ -299,9 +301,9 @@ class MqttDoor:
         session = connection.session
         key = (session.identity, session.client_id)
         del self._live[key]
-        self._per_identity[session.identity] -= 1
-        if not self._per_identity[session.identity]:
-            del self._per_identity[session.identity]
+        self._per_owner[session.owner] -= 1
+        if not self._per_owner[session.owner]:
+            del self._per_owner[session.owner]
         self.counters["connections_now"] = len(self._live)
         connection.subscribing.silence_all()
         if not session.behind:
@@ -365,9 +367,11 @@ class MqttDoor:
         """The time that messages taken now carry: UTC in ns, and how far it can be trusted."""
         return self._hub.clock()
 
-    def _publish_waiting_will(self, identity: str, will: Will) -> None:
-        """The delay of a will is over, or its session."""
-        self._publish_will(Principal("thing", identity), will)
+    def _publish_waiting_will(self, session: Session, will: Will) -> None:
+        """The delay of a will is over, or its session: who left it is asked for again, by the key he showed then."""
+        grant = grant_of(session.identity)
+        version = None if grant else session.version or None
+        self._publish_will(Principal("thing", session.owner, version, grant), will)
 
     def _publish_will(self, principal: Principal, will: Will) -> None:
         """3.1.2.5."""
@@ -415,7 +419,7 @@ class MqttDoor:
 
     def sweep(self) -> None:
         """Everything that time decides, once a second: timeouts, lingering sockets, rows, expiry, `$SYS`."""
-        now = self.clock()
+        now, wall_s = self.clock(), self._hub.now_s()
         for connection in list(self._waiting):
             if now - connection.accepted_s > self.limits.connect_timeout_s:
                 self.counters["connect_timeouts"] += 1
@@ -424,7 +428,9 @@ class MqttDoor:
         for connection in list(self._live.values()):
             connection.limit_buffer(share)
             keepalive_s = connection.keepalive_s
-            if keepalive_s and now - connection.heard_s > 1.5 * keepalive_s and not connection.paused:
+            if connection.ends_s is not None and wall_s >= connection.ends_s:
+                self._cut(connection)
+            elif keepalive_s and now - connection.heard_s > 1.5 * keepalive_s and not connection.paused:
                 self.counters["keepalive_timeouts"] += 1
                 connection.close(Reason.KEEP_ALIVE_TIMEOUT)
             elif connection.session.kept:
@@ -466,7 +472,7 @@ class MqttDoor:
     def _cut(self, connection: Connection) -> None:
         self.counters["revoked"] += 1
         log.warning("mqtt %s: rights of %s were revoked", connection.peer, connection.principal.id)
-        connection.close(Reason.ADMINISTRATIVE_ACTION, "rights were revoked")
+        connection.cut(Reason.ADMINISTRATIVE_ACTION, "rights were revoked")
 
     def _still_allowed(self, connection: Connection) -> bool:
         if not self.access.decide(

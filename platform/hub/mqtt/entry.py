@@ -44,10 +44,11 @@ TOO_MANY_SESSIONS = Refusal(Reason.QUOTA_EXCEEDED, "too many kept sessions, of t
 
 
 class Login(NamedTuple):
-    """Who has connected. `token` ends by time: a session's or a signed one, to be asked for again while he is."""
+    """Who has connected. `token` is a session's or a signed one, to be asked for again while he is."""
 
     principal: Principal
     token: str = ""
+    ends_s: float | None = None  # UTC seconds when a signed token is over
 
 
 def authenticate(hub: Hub, packet: Connect, certificate: Shown | None, peer: str) -> Login | Refusal:
@@ -91,8 +92,9 @@ def _credentials(hub: Hub, packet: Connect) -> Login | Refusal:
         return BAD_CREDENTIALS
     if not _names(hub, packet.username, principal):
         return BAD_CREDENTIALS
-    # An API key ends with its row, of which access hears; the others end by time.
-    return Login(principal, "" if principal.grant and principal.version is not None else secret)
+    if principal.version is not None:
+        return Login(principal)  # an API key, which ends with its row: access hears of that
+    return Login(principal, secret, hub.bearers.ends_s(secret, hub.now_s()))
 
 
 def _names(hub: Hub, username: str | None, principal: Principal) -> bool:

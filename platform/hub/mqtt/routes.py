@@ -109,7 +109,7 @@ class Route:
 def own(receiver: Receiver, message: Message) -> Receiver | None:
     """No Local (5.0, 3.8.3.1): the receiver, or what is left of it for a message its client published itself."""
     session = receiver.connection.session
-    if message.client == session.client_id and message.publisher == session.identity:
+    if message.client == session.client_id and message.publisher == session.owner:
         return receiver.own
     return receiver
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 
+from hub.access import Principal
 from hub.mqtt.moments import Moment
 from hub.mqtt.packets import Will
 from hub.mqtt.reasons import PacketError, Reason
@@ -22,6 +23,21 @@ if TYPE_CHECKING:
 MAX_PACKET_ID = 65_535
 NEVER = 0xFFFF_FFFF  # session expiry interval (5.0, 3.1.2.11.2): the session does not expire
 PacketId: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_PACKET_ID)]
+
+
+def identity_of(principal: Principal) -> str:
+    """Whose sessions are his: his id, and the grant he acts through, whose holder is not its owner himself."""
+    return f"{principal.id}#{principal.grant}" if principal.grant else principal.id
+
+
+def owner_of(identity: str) -> str:
+    """The id of the thing or user."""
+    return identity.partition("#")[0]
+
+
+def grant_of(identity: str) -> str:
+    """The grant; "" for the owner himself."""
+    return identity.partition("#")[2]
 
 
 class Subscription(msgspec.Struct):
@@ -56,6 +72,7 @@ class SessionState(msgspec.Struct):
     expiry_s: int = NEVER
     ended: Moment | None = None
     will: Will | None = None
+    version: int = 0  # of the thing's key, with which the will was left; 0 where there was none
 
 
 class Session:
@@ -82,6 +99,7 @@ class Session:
         "owed",
         "receiving",
         "subscriptions",
+        "version",
         "waiting",
         "will",
         "window",
@@ -90,12 +108,13 @@ class Session:
     def __init__(
         self, identity: str, client_id: str, *, kept: bool, window: int, max_receiving: int, cursor: int = 0
     ) -> None:
-        self.identity = identity  # thing or user id
+        self.identity = identity  # see `identity_of`
         self.client_id = client_id
         self.kept = kept  # it has a row: it outlives its connection, or did so when that began
         self.expiry_s = NEVER if kept else 0  # from the end of its connection on
         self.ended: Moment | None = None  # when its connection ended; None while it has one
         self.will: Will | None = None  # of its connection, or waiting for its delay
+        self.version = 0  # of the key shown at its CONNECT; 0 for none
         self.window = window
         self.max_receiving = max_receiving
         self.cursor = cursor
@@ -109,6 +128,11 @@ class Session:
         self.waiting: dict[str, None] = {}  # "<retained key>\n<filter>" of what waits for room in the window
         self._max_window = window
         self._next_id = 1
+
+    @property
+    def owner(self) -> str:
+        """The thing or user whose session it is."""
+        return owner_of(self.identity)
 
     @property
     def name(self) -> str:
@@ -250,6 +274,7 @@ class Session:
                 self.expiry_s,
                 self.ended,
                 self.will,
+                self.version,
             )
         )
 
@@ -261,6 +286,7 @@ class Session:
         self.expiry_s = state.expiry_s
         self.ended = state.ended
         self.will = state.will
+        self.version = state.version
         self.cursor = state.cursor
         self.behind = True
         self.in_flight = state.in_flight

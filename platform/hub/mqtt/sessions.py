@@ -22,7 +22,7 @@ from hub.mqtt.moments import Moment, moment, on_this_clock, seconds_since
 from hub.mqtt.packets import Will
 from hub.mqtt.reasons import PacketError
 from hub.mqtt.routes import Routes
-from hub.mqtt.session import NEVER, Session
+from hub.mqtt.session import NEVER, Session, grant_of, owner_of
 from hub.mqtt.sharing import Group
 from hub.topics import Filter, parse_filter
 
@@ -31,7 +31,7 @@ log = logging.getLogger("hub.mqtt")
 IDLE_CURSOR = 10_000  # messages after which the cursor of a reader without any for it is moved all the same
 
 SessionKey = tuple[str, str]  # identity, client id
-Publish = Callable[[str, Will], None]  # identity, its will
+Publish = Callable[[Session, Will], None]
 
 
 class Sessions:
@@ -52,7 +52,7 @@ class Sessions:
         self._publish_will = publish_will
         self._kept: dict[SessionKey, Session] = {}
         self._absent: dict[SessionKey, Session] = {}  # of these, those without a connection
-        self._per_identity: Counter[str] = Counter()
+        self._per_owner: Counter[str] = Counter()
         self._cursors: dict[str, int] = {}  # as last told to the log, by cursor's name
         self._intake: Intake
         self._delivery: Delivery
@@ -97,7 +97,7 @@ class Sessions:
             if session.ended is None:
                 session.ended = self._started  # it had a connection when the last run ended
             self._kept[identity, client] = session
-            self._per_identity[identity] += 1
+            self._per_owner[session.owner] += 1
             for text in session.subscriptions:
                 self.share(session, text)
             self.leave(session)
@@ -121,7 +121,7 @@ class Sessions:
         """Whether there is room for a kept session under `key`."""
         return key in self._kept or (
             len(self._kept) < self._limits.sessions
-            and self._per_identity[key[0]] < self._limits.sessions_per_thing
+            and self._per_owner[owner_of(key[0])] < self._limits.sessions_per_thing
         )
 
     def keep(self, session: Session) -> None:
@@ -130,7 +130,7 @@ class Sessions:
         session.kept = True
         if key not in self._kept:
             self._kept[key] = session
-            self._per_identity[key[0]] += 1
+            self._per_owner[session.owner] += 1
 
     def come(self, session: Session) -> None:
         """A client takes its session up: no will is due (5.0, 3.1.3-9)."""
@@ -156,9 +156,9 @@ class Sessions:
         self.come_will(session, due=will)
         self.come(session)
         self._intake.discard(session)
-        self._per_identity[key[0]] -= 1
-        if not self._per_identity[key[0]]:
-            del self._per_identity[key[0]]
+        self._per_owner[session.owner] -= 1
+        if not self._per_owner[session.owner]:
+            del self._per_owner[session.owner]
         self._intake.write(store.delete_session(*key))
         self._cursors.pop(session.name, None)
         self._hub.log.drop_cursor(session.name)
@@ -175,7 +175,7 @@ class Sessions:
         will, session.will = session.will, None
         if will is not None and due:
             self._intake.undo(lambda: setattr(session, "will", will))  # on a full disk it waits on
-            self._publish_will(session.identity, will)
+            self._publish_will(session, will)
 
     # Shared subscriptions
 
@@ -270,10 +270,12 @@ class Sessions:
         self._counters["sessions_now"] = len(self._kept)
 
     def forget_strangers(self) -> None:
-        """Sessions of things and users that are no more."""
+        """Sessions of things and users that are no more, or through keys and consents that are not."""
         registry = self._hub.registry
         for key in list(self._kept):
-            if registry.thing(key[0]) is None and registry.user(key[0]) is None:
+            owner, grant = owner_of(key[0]), grant_of(key[0])
+            stranger = registry.thing(owner) is None and registry.user(owner) is None
+            if stranger or (grant and registry.grants.get(grant) is None):
                 self.forget(key, will=False)
 
 

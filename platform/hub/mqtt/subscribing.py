@@ -218,8 +218,10 @@ class Subscribing:
         self._door.system.forget(self._connection)
 
     def still_allowed(self) -> bool:
-        """Whether everything it listens to is still granted; `$SYS` is, while its user is a user."""
+        """Whether everything it listens to is still granted."""
         access, principal = self._door.access, self._connection.principal
+        if self._door.system.serves(self._connection) and not access.administers(principal):
+            return False
         return all(
             access.decide(
                 principal,

@@ -75,6 +75,10 @@ class System:
             if not held:
                 del self._subscribers[connection]
 
+    def serves(self, connection: Connection) -> bool:
+        """Whether this client has subscribed to any of it."""
+        return connection in self._subscribers
+
     def forget(self, connection: Connection) -> None:
         self._subscribers.pop(connection, None)
 

@@ -60,11 +60,11 @@ class Bearers:
             return None
 
     def ends_s(self, value: str, now_s: float) -> float | None:
-        """UTC seconds when an access token is over; None for what is no access token, or not believed."""
+        """UTC seconds from when on an access token is refused; None for what is no access token, or not believed."""
         if value.startswith(PREFIX) or value.count(".") != 2:
             return None
         try:
-            return self._claims(value, now_s).exp
+            return self._claims(value, now_s).exp + LEEWAY_S
         except TokenRefused:
             return None
 

@@ -29,6 +29,7 @@ NOUNS = (
     "applications",
     "audit",
     "gateway",  # all requests of the gateway's own: /lorawan, /radio, /codecs and so on
+    "proxy",  # other services that a reverse proxy guards with our accounts; the id is their host
     "account",  # one's own password, second factor, sessions and consents; no API key has it
 )
 # OpenID Connect Core, 5.4 and 11: about the token itself, nothing of the gateway.
