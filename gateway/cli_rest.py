@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from gateway.rest import messages, people, things
+from gateway.rest import channels, gateways, messages, people, policies, things
 
 
 def add_to(app: typer.Typer) -> None:
     """Hang them below the command."""
-    app.command("login")(people.login)
-    app.command("logout")(people.logout)
+    people.add_to(app)
+    app.add_typer(gateways.gateways, name="gateways")
     app.add_typer(things.things, name="things")
-    app.add_typer(things.channels, name="channels")
-    app.add_typer(people.users, name="users")
-    app.add_typer(people.policies, name="policies")
+    app.add_typer(channels.channels, name="channels")
     app.add_typer(messages.messages, name="messages")
+    app.add_typer(policies.policies, name="policies")

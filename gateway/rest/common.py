@@ -1,47 +1,144 @@
-"""What the commands share: options, tables, ids that may be names, and how they end."""
+"""What the commands share: the options of each, the gateway they speak to, and how they end."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import json
 import os
+import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn
-from urllib.parse import quote
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from gateway.cli_common import DEFAULT_CONFIG, load
-from gateway.rest.client import USAGE, Api, ApiError, Tokens
+from gateway.rest.client import USAGE, Api, ApiError
+from gateway.rest.kept import Gateways, Known, Tokens
 from gateway.settings import HttpSection
 
-URL, TOKEN = "FLUXGATE_URL", "FLUXGATE_TOKEN"
+URL, TOKEN, CA = "FLUXGATE_URL", "FLUXGATE_TOKEN", "FLUXGATE_CA"
+
+F = TypeVar("F", bound=Callable[..., None])
 
 UrlOption = Annotated[
     str,
     typer.Option(
         "--url",
         envvar=URL,
-        help="Address of the gateway's API; this machine's by default.",
+        help="The gateway: an address, or the name of a kept one; this machine's by default.",
         show_default=False,
+        rich_help_panel="Which gateway",
+    ),
+]
+CredentialOption = Annotated[
+    str,
+    typer.Option(
+        "--token",
+        envvar=TOKEN,
+        help="An API key or token in place of signing in.",
+        show_default=False,
+        rich_help_panel="Which gateway",
+    ),
+]
+CaOption = Annotated[
+    str,
+    typer.Option(
+        "--ca",
+        envvar=CA,
+        help="File with the authority of the gateway's certificate.",
+        show_default=False,
+        rich_help_panel="Which gateway",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON in place of a table.")]
-LimitOption = Annotated[int, typer.Option(min=1, max=100, help="Items at most.")]
+LimitOption = Annotated[int, typer.Option(min=0, help="Items at most; 0: all.")]
 OffsetOption = Annotated[int, typer.Option(min=0, help="Items to pass over.")]
 NameOption = Annotated[str, typer.Option(help="A part of the name.")]
+MetadataOption = Annotated[str, typer.Option(help="A JSON object, or @FILE with one.")]
+SecretFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write the secret to this file, for you alone to read, and do not show it.", metavar="FILE"
+    ),
+]
+StdinOption = Annotated[
+    bool, typer.Option("--passphrase-stdin", help="Read the passphrase from standard input.")
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """One column of a table: its heading, and where its value stands."""
+class Caller:
+    """Which gateway a command goes to, and with what, as its options say."""
 
-    heading: str
-    key: str
+    url: str = ""
+    token: str = ""
+    ca: str = ""
+
+
+CALLER: ContextVar[Caller] = ContextVar("caller")
+
+_OPTIONS = [
+    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default="", annotation=annotation)
+    for name, annotation in (("url", UrlOption), ("token", CredentialOption), ("ca", CaOption))
+]
+
+
+def command(app: typer.Typer, name: str) -> Callable[[F], F]:
+    """Hang a function below `app` as a command that takes --url, --token and --ca as well, and ends with a sentence."""
+
+    def register(function: F) -> F:
+        app.command(name)(with_options(function))
+        return function
+
+    return register
+
+
+def with_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The function with the options of every command; what it raises ends the command."""
+
+    @functools.wraps(function)
+    def run(*, url: str = "", token: str = "", ca: str = "", **given: Any) -> None:
+        set_to = CALLER.set(Caller(url, token, ca))
+        try:
+            with sentences():
+                function(**given)
+        finally:
+            CALLER.reset(set_to)
+
+    hints = get_type_hints(function, include_extras=True)
+    own = [
+        each.replace(annotation=hints[each.name]) for each in inspect.signature(function).parameters.values()
+    ]
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own] + _OPTIONS
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    del run.__wrapped__  # its annotations are of before
+    return run
+
+
+@contextlib.contextmanager
+def sentences() -> Iterator[None]:
+    """What goes wrong ends the command with a sentence and a status of its own."""
+    try:
+        yield
+    except ApiError as error:
+        end(str(error), error.status)
+
+
+def target() -> Known:
+    """The gateway that this command goes to: as its options say, else the default one, else this machine's."""
+    caller = CALLER.get(Caller())
+    known = Gateways().find(caller.url)
+    if known is None:
+        known = Known("", address(caller.url))
+        known = Gateways().find(known.url) or known
+    return Known(known.name, known.url.rstrip("/"), caller.ca or known.ca)
 
 
 def address(url: str) -> str:
@@ -55,15 +152,12 @@ def address(url: str) -> str:
 
 
 @contextlib.contextmanager
-def api(url: str, *, signed_in: bool = True) -> Iterator[Api]:
-    """The API as the person who has signed in; what it raises ends the command with a sentence."""
-    where = address(url)
-    token = (os.environ.get(TOKEN) or Tokens().get(where)) if signed_in else ""
-    try:
-        with Api(where, token) as found:
-            yield found
-    except ApiError as error:
-        end(str(error), error.status)
+def api(*, signed_in: bool = True) -> Iterator[Api]:
+    """The API as the person who has signed in. Raises ApiError."""
+    where = target()
+    token = (CALLER.get(Caller()).token or Tokens().get(where.url)) if signed_in else ""
+    with Api(where.url, token, ca=where.ca) as found:
+        yield found
 
 
 def end(message: str, status: int) -> NoReturn:
@@ -72,66 +166,50 @@ def end(message: str, status: int) -> NoReturn:
     raise SystemExit(status)
 
 
-def show(value: Any, columns: Sequence[Column], *, as_json: bool) -> None:
-    """A list of objects as a table, or as JSON."""
-    if as_json:
-        typer.echo(json.dumps(value, indent=2))
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.heading, overflow="fold")
-    for item in value:
-        table.add_row(*(_cell(item.get(column.key)) for column in columns))
-    # A pipe is no terminal of 80 columns: nothing is folded there.
-    width = None if sys.stdout.isatty() else 10_000
-    Console(highlight=False, width=width).print(table)
+def note(message: str) -> None:
+    """Something beside the answer, where it does not end up in a pipe."""
+    print(message, file=sys.stderr)  # noqa: T201
 
 
-def show_one(value: Mapping[str, Any], *, as_json: bool) -> None:
-    """One object, a line for each of its values, or as JSON."""
-    if as_json:
-        typer.echo(json.dumps(value, indent=2))
-        return
-    widest = max((len(key) for key in value), default=0)
-    for key, each in value.items():
-        typer.echo(f"{key:<{widest}}  {_cell(each)}")
-
-
-def resolved(found: Api, noun: str, text: str) -> str:
-    """The id of a thing or channel named by its id or, where only one has it, by its name. Raises ApiError."""
-    try:
-        return str(found.get(f"/{noun}s/{quote(text, safe='')}")["id"])
-    except ApiError as error:
-        if error.http_status not in (400, 404):
-            raise
-    page = found.get(f"/{noun}s", name=text, limit=100)
-    exact = [item["id"] for item in page[f"{noun}s"] if item["name"] == text]
-    if len(exact) == 1:
-        return str(exact[0])
-    many = (
-        f"{len(exact)} {noun}s have the name {text!r}: take an id"
-        if exact
-        else f"there is no {noun} {text!r}"
-    )
-    raise ApiError(many)
-
-
-def metadata_of(text: str) -> dict[str, Any] | None:
-    """JSON that was typed as metadata; None for nothing."""
+def metadata_of(text: str, option: str = "--metadata") -> dict[str, Any] | None:
+    """JSON that was typed as metadata; None for nothing. Raises ApiError."""
     if not text:
         return None
+    if text.startswith("@"):
+        text = read_file(Path(text[1:])).decode("utf-8", "replace")
     try:
         found = json.loads(text)
     except ValueError as error:
-        end(f"--metadata is no JSON: {error}", USAGE)
+        raise ApiError(f"{option} is no JSON: {error}", USAGE) from None
     if not isinstance(found, dict):
-        end("--metadata is a JSON object, such as '{\"floor\": 2}'", USAGE)
+        raise ApiError(f"{option} is a JSON object, such as '{{\"floor\": 2}}'", USAGE)
     return found
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False)
+def read_file(path: Path) -> bytes:
+    """A file, or with - standard input. Raises ApiError."""
+    if str(path) == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ApiError(f"{path}: {error.strerror}", USAGE) from None
+
+
+def passphrase(from_stdin: bool, prompt: str = "Passphrase", *, new: bool = False) -> str:
+    """What somebody types unseen, a new one twice; or a line of standard input."""
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\n")
+    return str(typer.prompt(prompt, hide_input=True, confirmation_prompt=new))
+
+
+_SPAN = re.compile(r"([0-9]{1,9})([smhdw])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def seconds(text: str, option: str) -> int:
+    """A span such as 90s, 12h or 30d. Raises ApiError."""
+    found = _SPAN.fullmatch(text)
+    if found is None:
+        raise ApiError(f"{option} is a span such as 90s, 15m, 12h, 30d or 8w, not {text!r}", USAGE)
+    return int(found[1]) * _UNITS[found[2]]

@@ -1,198 +1,162 @@
-"""`fluxgate login`, `logout`, `users` and `policies`: who may do what."""
+"""`fluxgate login`, `logout`, `whoami` and `users`: who may do what."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Annotated
-from urllib.parse import quote
+from typing import Annotated, Any
 
 import typer
 
-from gateway.rest.client import USAGE, Api, ApiError, Tokens
-from gateway.rest.common import Column, JsonOption, UrlOption, address, api, end, show, show_one
+from gateway.rest.client import Api, ApiError
+from gateway.rest.common import JsonOption, StdinOption, api, command, note, passphrase, target, with_options
+from gateway.rest.kept import Tokens
+from gateway.rest.naming import PersonArgument, person
+from gateway.rest.output import Column, show, show_one
 
 users = typer.Typer(help="People and their roles.", no_args_is_help=True)
-policies = typer.Typer(help="Policies: documents that say who may do what.", no_args_is_help=True)
 
-RoleOption = Annotated[str, typer.Option(help="viewer, technician or admin.")]
-FileArgument = Annotated[
-    Path, typer.Argument(metavar="FILE", help="A JSON document; - reads standard input.")
+COLUMNS = (Column("ID", "id"), Column("E-MAIL", "email"), Column("ROLE", "role"))
+ROLES = ("member", "viewer", "technician", "admin")
+RoleOption = Annotated[
+    str, typer.Option(help="member, viewer, technician or admin.", autocompletion=lambda: ROLES)
 ]
 
 
+def add_to(app: typer.Typer) -> None:
+    """Hang those that stand alone below the command."""
+    for name, function in (("login", login), ("logout", logout), ("whoami", whoami)):
+        app.command(name)(with_options(function))
+    app.add_typer(users, name="users")
+
+
 def login(
-    email: Annotated[str, typer.Option(prompt="E-mail address")],
-    passphrase_stdin: Annotated[
-        bool, typer.Option("--passphrase-stdin", help="Read the passphrase from standard input.")
+    email: Annotated[str, typer.Option(help="E-mail address of your account; asked for if left out.")] = "",
+    passphrase_stdin: StdinOption = False,
+    code: Annotated[str, typer.Option(help="Code of your second factor; asked for where it is needed.")] = "",
+    api_key: Annotated[
+        bool, typer.Option("--api-key", help="Keep an API key, asked for unseen, in place of a sign-in.")
     ] = False,
-    url: UrlOption = "",
 ) -> None:
     """Sign in to a gateway; further commands are given in your name until `fluxgate logout`."""
-    passphrase = (
-        sys.stdin.readline().rstrip("\n") if passphrase_stdin else typer.prompt("Passphrase", hide_input=True)
-    )
-    with api(url, signed_in=False) as found:
-        try:
-            answer = found.send("POST", "/tokens", {"email": email, "password": passphrase})
-        except ApiError as error:
-            if error.http_status == 401:
-                raise ApiError("e-mail address or passphrase is wrong", error.status) from None
-            raise
-        Tokens().put(address(url), answer["token"])
-    typer.echo(f"signed in to {address(url)} as {email}")
+    where = target()
+    with api(signed_in=False) as found:
+        if api_key:
+            token = passphrase(passphrase_stdin, "API key")
+            with Api(where.url, token, ca=where.ca) as asked:
+                asked.get("/things", limit=1)
+            Tokens().put(where.url, token)
+            typer.echo(f"commands to {where.url} show this API key")
+            return
+        email = email or str(typer.prompt("E-mail address"))
+        secret = passphrase(passphrase_stdin)
+        Tokens().put(where.url, _token(found, {"email": email, "password": secret}, code))
+    typer.echo(f"signed in to {where.url} as {email}")
+    if where.url.startswith("http://") and not _is_near(where.url):
+        note("note: what you send to this gateway is not encrypted; its https address is safer")
 
 
-def logout(url: UrlOption = "") -> None:
+def _token(found: Api, body: dict[str, Any], code: str) -> str:
+    """Sign in, with a code of the second factor where the gateway asks for one. Raises ApiError."""
+    try:
+        answer = found.send("POST", "/tokens", {**body, "code": code} if code else body)
+    except ApiError as error:
+        if error.problem.get("totp") and not code:
+            return _token(found, body, str(typer.prompt("Code of your second factor")))
+        if error.http_status == 401 and not error.problem.get("totp"):
+            raise ApiError("e-mail address or passphrase is wrong", error.status) from None
+        raise
+    return str(answer["token"])
+
+
+def _is_near(url: str) -> bool:
+    return any(f"//{host}" in url for host in ("127.", "localhost", "[::1]"))
+
+
+def logout() -> None:
     """End your sign-in to a gateway."""
-    where = address(url)
-    if Tokens().get(where):
-        with api(url) as found:
-            try:
-                found.send("DELETE", "/tokens")
-            except ApiError as error:
-                if error.http_status != 401:  # it had ended already
-                    raise
-            Tokens().put(where, "")
-    typer.echo(f"signed out of {where}")
+    where = target()
+    token = Tokens().get(where.url)
+    if token:
+        if not token.startswith("fgk_"):  # an API key is forgotten here, and lives on
+            with Api(where.url, token, ca=where.ca) as found:
+                try:
+                    found.send("DELETE", "/tokens")
+                except ApiError as error:
+                    if error.http_status != 401:  # it had ended already
+                        raise
+        Tokens().put(where.url, "")
+    typer.echo(f"signed out of {where.url}")
 
 
-@users.command("list")
-def list_users(as_json: JsonOption = False, url: UrlOption = "") -> None:
+def whoami(as_json: JsonOption = False) -> None:
+    """Show whose account the gateway takes you for."""
+    with api() as found:
+        show_one({**found.get("/users/profile"), "gateway": found.url}, as_json=as_json)
+
+
+@command(users, "list")
+def list_users(as_json: JsonOption = False) -> None:
     """List people."""
-    with api(url) as found:
-        columns = (Column("ID", "id"), Column("E-MAIL", "email"), Column("ROLE", "role"))
-        show(found.get("/users")["users"], columns, as_json=as_json)
+    with api() as found:
+        show(found.get("/users")["users"], COLUMNS, as_json=as_json)
 
 
-@users.command("create")
+@command(users, "show")
+def show_user(user: PersonArgument, as_json: JsonOption = False) -> None:
+    """Show somebody."""
+    with api() as found:
+        show_one(found.get(f"/users/{person(found, user)}"), as_json=as_json)
+
+
+@command(users, "create")
 def create_user(
     email: str,
     role: RoleOption = "technician",
-    passphrase_stdin: Annotated[
-        bool, typer.Option("--passphrase-stdin", help="Read the passphrase from standard input.")
-    ] = False,
+    passphrase_stdin: StdinOption = False,
     as_json: JsonOption = False,
-    url: UrlOption = "",
 ) -> None:
     """Add somebody."""
-    passphrase = (
-        sys.stdin.readline().rstrip("\n")
-        if passphrase_stdin
-        else typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True)
-    )
-    with api(url) as found:
-        made = found.send("POST", "/users", {"email": email, "password": passphrase, "role": role})
+    secret = passphrase(passphrase_stdin, new=True)
+    with api() as found:
+        made = found.send("POST", "/users", {"email": email, "password": secret, "role": role})
         show_one(made, as_json=as_json)
 
 
-@users.command("role")
-def change_role(user: Annotated[str, typer.Argument(metavar="USER")], role: str, url: UrlOption = "") -> None:
-    """Give somebody another role: viewer, technician or admin."""
-    with api(url) as found:
-        found.send("PATCH", f"/users/{_user(found, user)}", {"role": role})
-
-
-@users.command("delete")
-def delete_user(user: Annotated[str, typer.Argument(metavar="USER")], url: UrlOption = "") -> None:
-    """Remove somebody; they are signed out everywhere."""
-    with api(url) as found:
-        found.send("DELETE", f"/users/{_user(found, user)}")
-
-
-@policies.command("list")
-def list_policies(as_json: JsonOption = False, url: UrlOption = "") -> None:
-    """List policies."""
-    with api(url) as found:
-        columns = (Column("NAME", "name"), Column("STATEMENTS", "statements"))
-        show(found.get("/policies")["policies"], columns, as_json=as_json)
-
-
-@policies.command("show")
-def show_policy(name: str, url: UrlOption = "") -> None:
-    """Print a policy's document as it was written."""
-    with api(url) as found:
-        typer.echo(found.get(f"/policies/{quote(name, safe='')}")["document"])
-
-
-@policies.command("check")
-def check_policy(file: FileArgument, as_json: JsonOption = False, url: UrlOption = "") -> None:
-    """Say what a document would mean, or on which line it is wrong; nothing is kept."""
-    with api(url) as found:
-        statements = found.send("POST", "/policies/check", content=_document(file))
-        columns = tuple(
-            Column(key.upper(), key)
-            for key in ("name", "effect", "subjects", "actions", "resources", "conditions")
-        )
-        show(statements, columns, as_json=as_json)
-
-
-@policies.command("put")
-def put_policy(name: str, file: FileArgument, url: UrlOption = "") -> None:
-    """Put a document in force, in place of the one of that name."""
-    with api(url) as found:
-        made = found.send("PUT", f"/policies/{quote(name, safe='')}", content=_document(file))
-        typer.echo(f"{name}: {len(made['statements'])} statements in force")
-
-
-@policies.command("delete")
-def delete_policy(name: str, url: UrlOption = "") -> None:
-    """Remove a policy."""
-    with api(url) as found:
-        found.send("DELETE", f"/policies/{quote(name, safe='')}")
-
-
-@policies.command("explain")
-def explain(
-    action: Annotated[str, typer.Argument(help="publish, subscribe, deliver, connect or manage.")],
-    thing: Annotated[str, typer.Option(help="Id of the thing that asks.")] = "",
-    user: Annotated[str, typer.Option(help="Id or e-mail address of the person who asks.")] = "",
-    channel: Annotated[str, typer.Option(help="Id of the channel.")] = "",
-    subtopic: str = "",
-    source_ip: Annotated[str, typer.Option(help="From which address.")] = "",
-    protocol: Annotated[str, typer.Option(help="By which door: mqtt, http, ws, coap, lora.")] = "",
-    payload_size: Annotated[int | None, typer.Option(min=0, help="Bytes of the message.")] = None,
-    as_json: JsonOption = False,
-    url: UrlOption = "",
+@command(users, "role")
+def change_role(
+    user: PersonArgument, role: Annotated[str, typer.Argument(autocompletion=lambda: ROLES)]
 ) -> None:
-    """May they? Says so, which statement decides, and what would change it. Exits with 1 where they may not."""
-    question = {
-        "action": action,
-        "thing": thing,
-        "user": user,
-        "channel": channel,
-        "subtopic": subtopic,
-        "source_ip": source_ip,
-        "protocol": protocol,
-        "payload_size": payload_size,
-    }
-    with api(url) as found:
-        answer = found.send("POST", "/policies/explain", question)
-        if as_json:
-            show_one(answer, as_json=True)
-        else:
-            typer.echo(f"{'yes' if answer['allowed'] else 'no'}: {answer['reason']}")
-            typer.echo(answer["policies"])
-            for other in answer["others"]:
-                typer.echo(
-                    f"  {other['name']} (line {other['line']}, {other['effect']}): {'; '.join(other['reasons'])}"
-                )
-    if not answer["allowed"]:
-        raise SystemExit(1)
+    """Give somebody another role: member, viewer, technician or admin."""
+    with api() as found:
+        found.send("PATCH", f"/users/{person(found, user)}", {"role": role})
 
 
-def _user(found: Api, text: str) -> str:
-    """The id of a person named by it or by the e-mail address."""
-    for each in found.get("/users")["users"]:
-        if text in (each["id"], each["email"]):
-            return str(each["id"])
-    raise ApiError(f"there is nobody {text!r}")
+@command(users, "passphrase")
+def change_passphrase(
+    user: Annotated[
+        str, typer.Argument(metavar="[USER]", help="Somebody who has forgotten it; you if left out.")
+    ] = "",
+    passphrase_stdin: Annotated[
+        bool,
+        typer.Option(
+            "--passphrase-stdin", help="Read standard input: your old one first, where it is yours."
+        ),
+    ] = False,
+) -> None:
+    """Set a new passphrase, your own or somebody's; every sign-in with the old one ends."""
+    with api() as found:
+        if user:
+            secret = passphrase(passphrase_stdin, "New passphrase", new=True)
+            found.send("PATCH", f"/users/{person(found, user)}", {"password": secret})
+            return
+        old = passphrase(passphrase_stdin, "Passphrase of now")
+        new = passphrase(passphrase_stdin, "New passphrase", new=True)
+        found.send("PATCH", "/password", {"old_password": old, "password": new})
+        Tokens().put(target().url, "")
+    typer.echo("sign in again with `fluxgate login`")
 
 
-def _document(file: Path) -> bytes:
-    if str(file) == "-":
-        return sys.stdin.buffer.read()
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        end(f"{file}: {error.strerror}", USAGE)
+@command(users, "delete")
+def delete_user(user: PersonArgument) -> None:
+    """Remove somebody; they are signed out everywhere."""
+    with api() as found:
+        found.send("DELETE", f"/users/{person(found, user)}")

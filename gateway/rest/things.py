@@ -1,188 +1,142 @@
-"""`fluxgate things` and `fluxgate channels`: what publishes, where messages meet, and what is connected to what."""
+"""`fluxgate things`: what publishes and listens."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from gateway.rest.client import Api
+from gateway.rest import entities
 from gateway.rest.common import (
-    Column,
     JsonOption,
     LimitOption,
+    MetadataOption,
     NameOption,
     OffsetOption,
-    UrlOption,
+    SecretFileOption,
     api,
-    metadata_of,
-    resolved,
-    show,
-    show_one,
+    command,
 )
+from gateway.rest.entities import (
+    BulkFile,
+    DescendingOption,
+    IdOption,
+    OrderOption,
+    PublishOption,
+    SubscribeOption,
+)
+from gateway.rest.naming import ChannelsArgument, ThingArgument, ThingsArgument, resolved
+from gateway.rest.output import show_one, show_secret
 
 things = typer.Typer(help="Things: whatever publishes or listens.", no_args_is_help=True)
-channels = typer.Typer(help="Channels, and what is connected to them.", no_args_is_help=True)
 
-_COLUMNS = (Column("ID", "id"), Column("NAME", "name"), Column("METADATA", "metadata"))
-ThingArgument = Annotated[
-    str, typer.Argument(metavar="THING", help="Its id, or its name where no other has it.")
+KeyStdinOption = Annotated[
+    bool, typer.Option("--key-stdin", help="Read a key of your own from standard input.")
 ]
-ChannelArgument = Annotated[
-    str, typer.Argument(metavar="CHANNEL", help="Its id, or its name where no other has it.")
-]
-MetadataOption = Annotated[str, typer.Option(help="A JSON object.")]
-IdOption = Annotated[str, typer.Option("--id", help="An id of your own; made by the gateway if left out.")]
 
 
-@things.command("list")
+@command(things, "list")
 def list_things(
     name: NameOption = "",
+    metadata: Annotated[str, typer.Option(help="A JSON object that theirs contains.")] = "",
+    order: OrderOption = "",
+    descending: DescendingOption = False,
     limit: LimitOption = 100,
     offset: OffsetOption = 0,
     as_json: JsonOption = False,
-    url: UrlOption = "",
 ) -> None:
-    """List things."""
-    with api(url) as found:
-        show(_listed(found, "thing", name, limit, offset), _COLUMNS, as_json=as_json)
+    """List things, or search for them."""
+    entities.list_items("thing", name, metadata, order, descending, limit, offset, as_json)
 
 
-@things.command("create")
+@command(things, "create")
 def create_thing(
     name: str,
     metadata: MetadataOption = "",
     thing_id: IdOption = "",
+    key_stdin: KeyStdinOption = False,
+    key_file: SecretFileOption = None,
     as_json: JsonOption = False,
-    url: UrlOption = "",
 ) -> None:
     """Add a thing; its key is shown this once."""
-    _create("thing", name, metadata, thing_id, as_json, url)
+    body = entities.new_item(name, metadata, thing_id)
+    if key_stdin:
+        body["key"] = entities.secret_line()
+    with api() as found:
+        show_secret(found.send("POST", "/things", body), "key", key_file, as_json=as_json)
 
 
-@things.command("show")
-def show_thing(thing: ThingArgument, as_json: JsonOption = False, url: UrlOption = "") -> None:
+@command(things, "bulk")
+def create_things(file: BulkFile, keys_file: SecretFileOption = None, as_json: JsonOption = False) -> None:
+    """Add many things at once, all or none: a JSON array, or CSV with the columns name, id, key, metadata."""
+    entities.bulk("thing", file, keys_file, as_json)
+
+
+@command(things, "show")
+def show_thing(thing: ThingArgument, as_json: JsonOption = False) -> None:
     """Show a thing and the channels it is connected to."""
-    with api(url) as found:
+    with api() as found:
         thing_id = resolved(found, "thing", thing)
         shown = found.get(f"/things/{thing_id}")
-        related = found.get(f"/things/{thing_id}/channels", limit=100)["channels"]
+        related, _ = found.every(f"/things/{thing_id}/channels", "channels")
         show_one({**shown, "channels": [channel["id"] for channel in related]}, as_json=as_json)
 
 
-@things.command("rename")
-def rename_thing(thing: ThingArgument, name: str, url: UrlOption = "") -> None:
+@command(things, "update")
+def update_thing(
+    thing: ThingArgument,
+    name: Annotated[str, typer.Option(help="Another name.")] = "",
+    metadata: MetadataOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Give a thing another name or metadata; what is left out stays."""
+    entities.update("thing", thing, name, metadata, as_json)
+
+
+@command(things, "rename")
+def rename_thing(thing: ThingArgument, name: str) -> None:
     """Give a thing another name."""
-    with api(url) as found:
+    with api() as found:
         found.send("PUT", f"/things/{resolved(found, 'thing', thing)}", {"name": name})
 
 
-@things.command("rekey")
-def rekey_thing(thing: ThingArgument, as_json: JsonOption = False, url: UrlOption = "") -> None:
+@command(things, "rekey")
+def rekey_thing(
+    thing: ThingArgument,
+    key_stdin: KeyStdinOption = False,
+    key_file: SecretFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Give a thing a new key, shown this once; what uses the old one is cut off."""
-    with api(url) as found:
-        answer = found.send("PATCH", f"/things/{resolved(found, 'thing', thing)}/key", {})
-        show_one(answer, as_json=as_json)
+    body = {"key": entities.secret_line()} if key_stdin else {}
+    with api() as found:
+        answer = found.send("PATCH", f"/things/{resolved(found, 'thing', thing)}/key", body)
+        show_secret(answer, "key", key_file, as_json=as_json)
 
 
-@things.command("delete")
-def delete_things(
-    thing: Annotated[list[str], typer.Argument(metavar="THING...")], url: UrlOption = ""
-) -> None:
-    """Remove things and their connections."""
-    with api(url) as found:
-        for each in thing:
-            found.send("DELETE", f"/things/{resolved(found, 'thing', each)}")
-
-
-@channels.command("list")
-def list_channels(
-    name: NameOption = "",
-    limit: LimitOption = 100,
-    offset: OffsetOption = 0,
-    as_json: JsonOption = False,
-    url: UrlOption = "",
-) -> None:
-    """List channels."""
-    with api(url) as found:
-        show(_listed(found, "channel", name, limit, offset), _COLUMNS, as_json=as_json)
-
-
-@channels.command("create")
-def create_channel(
-    name: str,
-    metadata: MetadataOption = "",
-    channel_id: IdOption = "",
-    as_json: JsonOption = False,
-    url: UrlOption = "",
-) -> None:
-    """Add a channel."""
-    _create("channel", name, metadata, channel_id, as_json, url)
-
-
-@channels.command("show")
-def show_channel(channel: ChannelArgument, as_json: JsonOption = False, url: UrlOption = "") -> None:
-    """Show a channel and the things connected to it."""
-    with api(url) as found:
-        channel_id = resolved(found, "channel", channel)
-        shown = found.get(f"/channels/{channel_id}")
-        related = found.get(f"/channels/{channel_id}/things", limit=100)["things"]
-        show_one({**shown, "things": [thing["id"] for thing in related]}, as_json=as_json)
-
-
-@channels.command("connect")
+@command(things, "connect")
 def connect(
-    channel: ChannelArgument,
     thing: ThingArgument,
-    publish: Annotated[bool, typer.Option("--publish", help="For publishing only.")] = False,
-    subscribe: Annotated[bool, typer.Option("--subscribe", help="For reading only.")] = False,
-    url: UrlOption = "",
+    channel: ChannelsArgument,
+    publish: PublishOption = False,
+    subscribe: SubscribeOption = False,
 ) -> None:
-    """Let a thing use a channel: to publish, to read, or without an option both."""
-    _join("POST", "/connect", channel, thing, (publish, subscribe), url)
+    """Let a thing use channels: to publish, to read, or without an option both."""
+    entities.join("POST", "/connect", channel, [thing], publish, subscribe)
 
 
-@channels.command("disconnect")
+@command(things, "disconnect")
 def disconnect(
-    channel: ChannelArgument,
     thing: ThingArgument,
-    publish: Annotated[bool, typer.Option("--publish", help="From publishing only.")] = False,
-    subscribe: Annotated[bool, typer.Option("--subscribe", help="From reading only.")] = False,
-    url: UrlOption = "",
+    channel: ChannelsArgument,
+    publish: PublishOption = False,
+    subscribe: SubscribeOption = False,
 ) -> None:
-    """Keep a thing from a channel; its live sessions lose it at once."""
-    _join("PUT", "/disconnect", channel, thing, (publish, subscribe), url)
+    """Keep a thing from channels; its live sessions lose them at once."""
+    entities.join("PUT", "/disconnect", channel, [thing], publish, subscribe)
 
 
-@channels.command("delete")
-def delete_channels(
-    channel: Annotated[list[str], typer.Argument(metavar="CHANNEL...")], url: UrlOption = ""
-) -> None:
-    """Remove channels; their messages stay until retention takes them."""
-    with api(url) as found:
-        for each in channel:
-            found.send("DELETE", f"/channels/{resolved(found, 'channel', each)}")
-
-
-def _listed(found: Api, noun: str, name: str, limit: int, offset: int) -> Any:
-    return found.get(f"/{noun}s", name=name, limit=limit, offset=offset)[f"{noun}s"]
-
-
-def _create(noun: str, name: str, metadata: str, item_id: str, as_json: bool, url: str) -> None:
-    body = {"name": name, "metadata": metadata_of(metadata), "id": item_id or None}
-    with api(url) as found:
-        made = found.send(
-            "POST", f"/{noun}s", {key: value for key, value in body.items() if value is not None}
-        )
-        show_one(made, as_json=as_json)
-
-
-def _join(method: str, path: str, channel: str, thing: str, only: tuple[bool, bool], url: str) -> None:
-    types = [right for right, wanted in zip(("publish", "subscribe"), only, strict=True) if wanted]
-    with api(url) as found:
-        pair = {
-            "channel_ids": [resolved(found, "channel", channel)],
-            "thing_ids": [resolved(found, "thing", thing)],
-            **({"types": types} if types else {}),
-        }
-        found.send(method, path, pair)
+@command(things, "delete")
+def delete_things(thing: ThingsArgument) -> None:
+    """Remove things and their connections."""
+    entities.delete("thing", thing)

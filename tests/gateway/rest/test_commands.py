@@ -4,47 +4,14 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-from typer.testing import CliRunner, Result
-
-from gateway.cli import app
 from gateway.rest.client import REFUSED, SIGNED_OUT, UNREACHABLE, USAGE
-from tests.real_hub import RealHub
 
+Shell = Any  # of conftest.py
 EMAIL, PASSPHRASE = "owner@example.org", "a long passphrase"
 DENY = '{"subjects": ["<.*>"], "actions": ["publish"], "resources": ["<.*>"], "effect": "deny"}'
-
-
-@dataclass
-class Shell:
-    """Somebody at a command line."""
-
-    hub: RealHub
-    home: Path
-
-    def __call__(self, *words: str, stdin: str = "", status: int = 0, **env: str) -> Result:
-        environment = {"FLUXGATE_URL": self.hub.url, "XDG_CONFIG_HOME": str(self.home), **env}
-        answer = CliRunner().invoke(app, [*words], input=stdin, env=environment)
-        assert answer.exit_code == status, (answer.output, answer.stderr, answer.exception)
-        return answer
-
-    def json(self, *words: str) -> Any:
-        return json.loads(self(*words, "--json").stdout)
-
-    def sign_in(self) -> None:
-        self("login", "--email", EMAIL, "--passphrase-stdin", stdin=PASSPHRASE + "\n")
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
-    hub = RealHub(tmp_path / "data", EMAIL, PASSPHRASE)
-    yield Shell(hub, tmp_path / "home")
-    hub.close()
 
 
 def test_from_signing_in_to_a_message_and_back(shell: Shell) -> None:
@@ -79,7 +46,7 @@ def test_from_signing_in_to_a_message_and_back(shell: Shell) -> None:
 
 
 def test_the_token_is_kept_for_its_owner_alone_and_forgotten(shell: Shell) -> None:
-    shell.sign_in()
+    shell("login", "--email", EMAIL, "--passphrase-stdin", stdin=PASSPHRASE + "\n")
     (file,) = shell.home.rglob("tokens.json")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert PASSPHRASE not in file.read_text()
