@@ -285,7 +285,7 @@ class Groups:
         return group
 
     def remove(self, group_id: str) -> None:
-        """Remove a group that has none below it; what it held belongs to no group then.
+        """Remove a group that has none below it; what it held passes to the group above, if there is one.
 
         Raises NotFound, Conflict.
         """
@@ -293,14 +293,17 @@ class Groups:
             group = self._found(group_id)
             if self._below.get(group_id):
                 raise Conflict("there are groups below this one: move or remove them first")
-            self._desk.write([("DELETE FROM organisation WHERE id = ?", (group_id,))])
+            held = [(kind, item_id) for kind in KINDS for item_id in self._held[kind].get(group_id, ())]
+            passed = [self.holding(*each, group.parent) for each in held] if group.parent else []
+            self._desk.write([*passed, ("DELETE FROM organisation WHERE id = ?", (group_id,))])
             del self._below[group.parent][group_id], self._groups[group_id]
             self._below.pop(group_id, None)
             for user_id in self._roles.pop(group_id, {}):
                 self._forget_user(group_id, user_id)
-            for kind in KINDS:
-                for item_id in self._held[kind].pop(group_id, {}):
-                    del self._holder[kind][item_id]
+            for kind, item_id in held:
+                self._forget_held(kind, item_id)
+                if group.parent:
+                    self.keep_held(kind, item_id, group.parent)
             self._desk.changed(Change(ChangeKind.REVOKED, groups=frozenset({group_id})))
 
     # Who and what is in them

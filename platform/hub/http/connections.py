@@ -1,4 +1,7 @@
-"""Connections between things and channels, for publishing, reading or both (Mainflux 0.13, things service)."""
+"""Connections between things and channels, for publishing, reading or both (Mainflux 0.13, things service).
+
+Who connects manages both sides; a connection ends when who manages either side wants it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 import enum
 import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import msgspec
 from msgspec import Struct
@@ -15,11 +18,13 @@ from starlette.responses import Response
 
 from hub.http.body import read_json
 from hub.http.problem import Problem
+from hub.http.reach import Reach
 from hub.http.service import json_response
 from hub.http.shapes import Nothing
 from hub.http.table import Endpoint, Needs
 from hub.http.things import registry_of
 from hub.registry import Rights
+from hub.users import TECHNICIAN
 
 MAX_PAIRS = 10_000  # connections that one request makes or ends in its transaction
 
@@ -44,13 +49,21 @@ _RIGHTS = {Right.PUBLISH: Rights.PUBLISH, Right.SUBSCRIBE: Rights.SUBSCRIBE}
 
 async def connect(request: Request) -> Response:
     """`POST /connect`: each thing to each channel, all or none."""
-    await _join(request, registry_of(request).connect)
+    pairs = await _pairs(request)
+    Reach(request).demand_all(TECHNICIAN, thing_ids=pairs.thing_ids, channel_ids=pairs.channel_ids)
+    await asyncio.to_thread(
+        registry_of(request).connect, pairs.channel_ids, pairs.thing_ids, _rights(pairs.types)
+    )
     return json_response({})
 
 
 async def disconnect(request: Request) -> Response:
     """`PUT /disconnect`: live sessions lose the channel at once."""
-    await _join(request, registry_of(request).disconnect)
+    pairs = await _pairs(request)
+    _demand_end(request, pairs.channel_ids, pairs.thing_ids)
+    await asyncio.to_thread(
+        registry_of(request).disconnect, pairs.channel_ids, pairs.thing_ids, _rights(pairs.types)
+    )
     return json_response({})
 
 
@@ -81,11 +94,13 @@ async def connect_one(request: Request) -> Response:
 async def disconnect_one(request: Request) -> Response:
     """`DELETE /channels/<id>/things/<id>`: disconnect a thing; its live sessions lose the channel at once."""
     channel_id, thing_id = request.path_params["channel_id"], request.path_params["thing_id"]
+    _demand_end(request, [channel_id], [thing_id])
     await asyncio.to_thread(registry_of(request).disconnect, [channel_id], [thing_id])
     return Response(status_code=204)
 
 
-async def _join(request: Request, join: Callable[[Iterable[str], Iterable[str], Rights], None]) -> None:
+async def _pairs(request: Request) -> Pairs:
+    """What a body names. Raises Problem 400."""
     pairs = await read_json(request, Pairs)
     if not pairs.channel_ids or not pairs.thing_ids:
         raise Problem(400, "name at least one channel in channel_ids and one thing in thing_ids")
@@ -93,28 +108,41 @@ async def _join(request: Request, join: Callable[[Iterable[str], Iterable[str], 
         raise Problem(400, "types holds publish, subscribe or both; leave it out for both")
     if len(pairs.channel_ids) * len(pairs.thing_ids) > MAX_PAIRS:
         raise Problem(400, f"at most {MAX_PAIRS} connections in one request")
-    rights = functools.reduce(operator.or_, (_RIGHTS[each] for each in pairs.types))
-    await asyncio.to_thread(join, pairs.channel_ids, pairs.thing_ids, rights)
+    return pairs
+
+
+def _rights(types: Iterable[Right]) -> Rights:
+    return functools.reduce(operator.or_, (_RIGHTS[each] for each in types))
+
+
+def _demand_end(request: Request, channel_ids: Iterable[str], thing_ids: Iterable[str]) -> None:
+    """Raises Problem 403 or 404 where the caller manages neither side of a connection."""
+    reach = Reach(request)
+    foreign = [each for each in thing_ids if not reach.keeps(thing_id=each)]
+    for channel_id in channel_ids:
+        if foreign:
+            reach.demand(TECHNICIAN, channel_id=channel_id)
+    reach.demand_management()
 
 
 ENDPOINTS = [
     Endpoint(
-        *("GET", "/channels/{channel_id}/things/{thing_id}", get_connection, Needs.USER),
+        *("GET", "/channels/{channel_id}/things/{thing_id}", get_connection, Needs.SEE),
         answers={200: Joined},
         refuses=(404,),
     ),
     Endpoint(
-        "PUT", "/channels/{channel_id}/things/{thing_id}", connect_one, Needs.MANAGER, answers={200: Nothing}
+        "PUT", "/channels/{channel_id}/things/{thing_id}", connect_one, Needs.KEEP, answers={200: Nothing}
     ),
     Endpoint(
         "DELETE",
         "/channels/{channel_id}/things/{thing_id}",
         disconnect_one,
-        Needs.MANAGER,
+        Needs.MEMBER,
         answers={204: None},
     ),
-    Endpoint("POST", "/connect", connect, Needs.MANAGER, body=Pairs, answers={200: Nothing}, refuses=(404,)),
+    Endpoint("POST", "/connect", connect, Needs.MEMBER, body=Pairs, answers={200: Nothing}, refuses=(404,)),
     Endpoint(
-        "PUT", "/disconnect", disconnect, Needs.MANAGER, body=Pairs, answers={200: Nothing}, refuses=(404,)
+        "PUT", "/disconnect", disconnect, Needs.MEMBER, body=Pairs, answers={200: Nothing}, refuses=(404,)
     ),
 ]

@@ -9,12 +9,13 @@ from msgspec import Struct
 Metadata = dict[str, Any]
 
 
-class Item(Struct):
-    """A thing or a channel, as it is shown; never with a key."""
+class Shown(Struct):
+    """A thing or a channel; never with a key. `group_id` where a group holds it."""
 
     id: str
     name: str
     metadata: Metadata
+    group_id: str = ""
 
 
 class ThingWithKey(Struct):
@@ -24,6 +25,7 @@ class ThingWithKey(Struct):
     name: str
     key: str
     metadata: Metadata
+    group_id: str = ""
 
 
 class MadeChannel(Struct):
@@ -31,6 +33,7 @@ class MadeChannel(Struct):
     id: str
     name: str
     metadata: Metadata
+    group_id: str = ""
 
 
 class MadeThings(Struct):
@@ -38,7 +41,7 @@ class MadeThings(Struct):
 
 
 class MadeChannels(Struct):
-    channels: list[Item]
+    channels: list[Shown]
 
 
 class Things(Struct):
@@ -49,7 +52,8 @@ class Things(Struct):
     limit: int
     order: str
     direction: str
-    things: list[Item]
+    things: list[Shown]
+    next: str = ""
 
 
 class Channels(Struct):
@@ -60,7 +64,8 @@ class Channels(Struct):
     limit: int
     order: str
     direction: str
-    channels: list[Item]
+    channels: list[Shown]
+    next: str = ""
 
 
 class IssuedKey(Struct):

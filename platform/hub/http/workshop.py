@@ -13,13 +13,15 @@ from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hub.http.auth import hub_of
 from hub.http.body import decode_json, read_json
 from hub.http.problem import Problem
+from hub.http.reach import Reach
 from hub.http.service import json_response
 from hub.http.table import Endpoint, Handler, Needs, Parameter
-from hub.http.things import Metadata, registry_of
+from hub.http.things import every_thing, registry_of, sees
 from hub.registry import Thing
+from hub.registry_items import Metadata
+from hub.users import TECHNICIAN
 
 READ_ONLY = frozenset(
     {"id", "owner", "online", "connected_at", "disconnected_at", "channels", "devices", "created", "updated"}
@@ -62,9 +64,12 @@ class Done(Struct):
 async def create_device(request: Request) -> Response:
     """`POST /devices`: add a thing; the body may be empty, the key is shown this once."""
     wanted = await _device_body(request)
-    thing, key = await asyncio.to_thread(
-        registry_of(request).create_thing, wanted.name or "", _with_description({}, wanted)
-    )
+    group, registry = Reach(request).place(None), registry_of(request)
+
+    def make() -> tuple[Thing, str]:
+        return registry.create_thing(wanted.name or "", _with_description({}, wanted), group=group)
+
+    thing, key = await asyncio.to_thread(make)
     body = {"response": "created", "id": thing.id, "key": key}
     return json_response(body, 201, {"location": f"/devices/{thing.id}"})
 
@@ -74,7 +79,7 @@ async def list_devices(request: Request) -> Response:
     text = request.query_params.get("climit", str(DEFAULT_CLIMIT))
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_CLIMIT:
         raise Problem(400, f"climit is a number from 1 to {MAX_CLIMIT}")
-    things = registry_of(request).things(limit=int(text)).items
+    things = every_thing(registry_of(request), Reach(request))[: int(text)]
     if not things:
         raise Problem(404, "there are no devices yet; make one with POST /devices")
     return json_response([_shown(request, thing) for thing in things])
@@ -105,6 +110,7 @@ async def plug_device(request: Request) -> Response:
     """`POST /devices/<id>/plug` with a list of channel ids."""
     device_id = request.path_params["device_id"]
     channels = await read_json(request, list[str])
+    Reach(request).demand_all(TECHNICIAN, channel_ids=channels)
     await asyncio.to_thread(registry_of(request).connect, channels, [device_id])
     return _done("plugged", device_id)
 
@@ -121,6 +127,7 @@ async def plug_channel(request: Request) -> Response:
     """`POST /channels/<id>/plug` with a list of device ids."""
     channel_id = request.path_params["channel_id"]
     devices = await read_json(request, list[str])
+    Reach(request).demand_all(TECHNICIAN, thing_ids=devices)
     await asyncio.to_thread(registry_of(request).connect, [channel_id], devices)
     return _done("plugged", channel_id)
 
@@ -162,7 +169,8 @@ def _thing(request: Request) -> Thing:
 def _shown(request: Request, thing: Thing) -> dict[str, Any]:
     metadata = dict(thing.metadata)
     description = metadata.pop("description", "")
-    channels = [channel.id for channel in hub_of(request).registry.channels_of(thing.id)]
+    reach = Reach(request)
+    channels = [each.id for each in registry_of(request).channels_of(thing.id) if sees(reach, each)]
     return {
         "id": thing.id,
         "name": thing.name,
@@ -180,7 +188,7 @@ _CLIMIT = Parameter("climit", "devices at most", {"type": "integer", "minimum": 
 
 
 def _plugging(path: str, handler: Handler) -> Endpoint:
-    return Endpoint("POST", path, handler, Needs.MANAGER, body=list[str], answers={200: Done})
+    return Endpoint("POST", path, handler, Needs.KEEP, body=list[str], answers={200: Done})
 
 
 ENDPOINTS = [
@@ -188,7 +196,7 @@ ENDPOINTS = [
         "POST",
         "/devices",
         create_device,
-        Needs.MANAGER,
+        Needs.MEMBER,
         body=Device,
         body_required=False,
         answers={201: MadeDevice},
@@ -198,22 +206,22 @@ ENDPOINTS = [
         "GET",
         "/devices",
         list_devices,
-        Needs.USER,
+        Needs.MEMBER,
         answers={200: list[ShownDevice]},
         refuses=(404,),
         parameters=(_CLIMIT,),
     ),
-    Endpoint("GET", "/devices/{device_id}", get_device, Needs.USER, answers={200: ShownDevice}),
+    Endpoint("GET", "/devices/{device_id}", get_device, Needs.SEE, answers={200: ShownDevice}),
     Endpoint(
         "PUT",
         "/devices/{device_id}",
         edit_device,
-        Needs.MANAGER,
+        Needs.KEEP,
         body=Device,
         body_required=False,
         answers={200: Done},
     ),
-    Endpoint("DELETE", "/devices/{device_id}", remove_device, Needs.MANAGER, answers={200: Done}),
+    Endpoint("DELETE", "/devices/{device_id}", remove_device, Needs.KEEP, answers={200: Done}),
     _plugging("/devices/{device_id}/plug", plug_device),
     _plugging("/devices/{device_id}/unplug", unplug_device),
     _plugging("/channels/{channel_id}/plug", plug_channel),

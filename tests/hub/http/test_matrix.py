@@ -24,6 +24,10 @@ OPEN = {
     ("GET", "/metrics"),
     ("GET", "/claim"),
     ("GET", "/openapi.json"),
+    ("GET", "/certs/authority"),
+    ("GET", "/certs/deny-list"),
+    ("GET", "/auth/check"),  # of trusted proxies, by whose address the handler knows them
+    ("POST", "/auth/check"),
     ("POST", "/claim"),
     ("POST", "/tokens"),
     ("POST", "/identify"),
@@ -43,6 +47,7 @@ FOR_THINGS = {
     ("GET", "/channels/{channel_id}/messages"),
     ("GET", "/channels/{channel_id}/messages/{subtopic:path}"),
     ("GET", "/channels/{channel_id}/msg"),
+    ("POST", "/certs/renew"),
 }
 NOT_FOR_USERS = {row for row in FOR_THINGS if row[0] == "POST"}
 
