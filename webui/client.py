@@ -215,8 +215,14 @@ class _Claim(msgspec.Struct, frozen=True):
     claimed: bool
 
 
-class _Token(msgspec.Struct, frozen=True):
+class Issued(msgspec.Struct, frozen=True):
+    """A sign-in. `device`, where not empty, makes this browser known to the account the next time."""
+
     token: str
+    device: str = ""
+
+    def __repr__(self) -> str:
+        return "Issued(...)"
 
 
 class _Frames(msgspec.Struct, frozen=True):
@@ -227,6 +233,7 @@ class _Problem(msgspec.Struct, frozen=True):
     title: str = ""
     detail: str = ""
     error: str = ""
+    totp: bool = False
 
 
 class _Queued(msgspec.Struct, frozen=True):
@@ -242,6 +249,7 @@ class Gateway:
 
     http: httpx.Client
     token: str = ""
+    agent: str = ""  # the visitor's browser, by its own words; shown where he is signed in
 
     @classmethod
     def connect(cls, api_url: str, timeout_s: float) -> Gateway:
@@ -252,17 +260,23 @@ class Gateway:
     def signed_in(self, token: str) -> Gateway:
         return replace(self, token=token)
 
+    def on_behalf(self, agent: str) -> Gateway:
+        """As somebody with this browser."""
+        return replace(self, agent=agent[:256])
+
     # -- identity
 
     def claimed(self) -> bool:
         return self._ask(_Claim, "GET", "/claim").claimed
 
-    def claim(self, code: str, email: str, password: str) -> str:
-        """Make the first user with the one-time code; returns a token."""
-        return self._ask(_Token, "POST", "/claim", {"code": code, "email": email, "password": password}).token
+    def claim(self, code: str, email: str, password: str) -> Issued:
+        """Make the first user with the one-time code, signed in."""
+        return self._ask(Issued, "POST", "/claim", {"code": code, "email": email, "password": password})
 
-    def sign_in(self, email: str, password: str) -> str:
-        return self._ask(_Token, "POST", "/tokens", {"email": email, "password": password}).token
+    def sign_in(self, email: str, password: str, code: str = "", device: str = "") -> Issued:
+        """Raises Refused with `totp` where the account asks for a code, too."""
+        login = {"email": email, "password": password, "code": code, "device": device}
+        return self._ask(Issued, "POST", "/tokens", login)
 
     def sign_out(self) -> None:
         self._send("DELETE", "/tokens")
@@ -397,6 +411,8 @@ class Gateway:
             headers["Content-Type"] = content_type
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
+        if self.agent.isascii() and self.agent.isprintable() and self.agent:
+            headers["User-Agent"] = self.agent
         try:
             answer = self.http.request(
                 method,
@@ -411,7 +427,7 @@ class Gateway:
             raise GatewayDown(type(error).__name__) from error
         if len(answer.content) > MAX_ANSWER_BYTES:
             raise GatewayDown(f"answer of {len(answer.content)} bytes")
-        if answer.status_code == 401 and self.token:
+        if answer.status_code == 401 and self.token and 401 not in refused:
             raise SignedOut
         if answer.status_code in refused:
             raise _refusal(answer)
@@ -436,4 +452,4 @@ def _refusal(answer: httpx.Response) -> Refused:
     except msgspec.MsgspecError:
         problem = _Problem()
     title = problem.title or answer.reason_phrase
-    return Refused(answer.status_code, title, problem.detail or problem.error or title)
+    return Refused(answer.status_code, title, problem.detail or problem.error or title, problem.totp)

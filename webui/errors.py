@@ -18,8 +18,10 @@ class SignedOut(GatewayError):
 class Refused(GatewayError):
     """The gateway answered with a problem (RFC 9457): its words are shown to the user."""
 
-    def __init__(self, status: int, title: str, detail: str) -> None:
+    def __init__(self, status: int, title: str, detail: str, totp: bool = False) -> None:
+        """`totp`: the password was right, and a code of the authenticator app is missing or wrong."""
         super().__init__(detail or title)
+        self.totp = totp
         self.status = status
         self.title = title
         self.detail = detail

@@ -26,6 +26,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+DEVICE_S = 365 * 24 * 3600  # the gateway forgets a device that did not sign in for so long
 _CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -69,6 +70,11 @@ def cookie_name(config: WebuiConfig) -> str:
     return "__Host-fluxgate" if config.secure_cookies else "fluxgate"
 
 
+def device_cookie(config: WebuiConfig) -> str:
+    """Name of the cookie that makes a browser known."""
+    return f"{cookie_name(config)}-device"
+
+
 def sessions() -> Sessions:
     found: Sessions = current_app.extensions["sessions"]
     return found
@@ -90,6 +96,16 @@ def begin_session(email: str, token: str) -> None:
     """Signed in: a fresh id, whatever the browser sent before."""
     end_session()
     g.visitor_id = g.new_cookie = sessions().open(email, token, time.monotonic())
+
+
+def known_device() -> str:
+    """What an earlier sign-in with this browser left here; "" where there was none."""
+    return request.cookies.get(device_cookie(current_app.extensions["webui"]), "")[:64]
+
+
+def remember_device(secret: str) -> None:
+    """Leave it in the browser. It signs nobody in: it only keeps others' wrong passphrases from making him wait."""
+    g.new_device = secret
 
 
 def end_session() -> None:
@@ -135,6 +151,16 @@ def install(app: Flask, config: WebuiConfig) -> None:
         if g.get("new_cookie"):
             response.set_cookie(
                 name, g.new_cookie, httponly=True, samesite="Strict", secure=config.secure_cookies, path="/"
+            )
+        if g.get("new_device"):
+            response.set_cookie(
+                device_cookie(config),
+                g.new_device,
+                max_age=DEVICE_S,
+                httponly=True,
+                samesite="Strict",
+                secure=config.secure_cookies,
+                path="/",
             )
         return response
 

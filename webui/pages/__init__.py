@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import current_app, g, render_template
+from flask import current_app, g, render_template, request
 
 from webui.client import Gateway, Status
 from webui.security import session
@@ -13,7 +13,8 @@ from webui.security import session
 def gateway() -> Gateway:
     """The API, as the person who is signed in (or as nobody)."""
     found = session()
-    plain: Gateway = current_app.extensions["gateway"]
+    connected: Gateway = current_app.extensions["gateway"]
+    plain = connected.on_behalf(request.headers.get("User-Agent", ""))
     return plain.signed_in(found.token) if found else plain
 
 

@@ -11,7 +11,15 @@ from webui import words
 from webui.errors import GatewayError, Refused
 from webui.forms import Form, read_sign_in
 from webui.pages import gateway
-from webui.security import begin_session, end_session, open_page, safe_next, session
+from webui.security import (
+    begin_session,
+    end_session,
+    known_device,
+    open_page,
+    remember_device,
+    safe_next,
+    session,
+)
 from webui.throttle import Throttle
 
 blueprint = Blueprint("account", __name__)
@@ -39,14 +47,20 @@ def do_sign_in() -> str | Response | tuple[str, int]:
         return _form(form, target), 422
     email = form.values["email"]
     try:
-        token = gateway().sign_in(email, form.values["password"])
+        issued = gateway().sign_in(
+            email, form.values["password"], request.form.get("code", "")[:64].strip(), known_device()
+        )
     except Refused as refusal:
+        if refusal.totp:
+            return _ask_code(form, target, refusal.detail)
         count_failure()
         wrong = refusal.status in {400, 401, 403, 404, 422}
         form.errors["password"] = "E-mail or passphrase is not right." if wrong else refusal.detail
         return _form(form, target), 403
     forgive()
-    begin_session(email, token)
+    begin_session(email, issued.token)
+    if issued.device:
+        remember_device(issued.device)
     return redirect(safe_next(target), 303)
 
 
@@ -77,6 +91,16 @@ def forgive() -> None:
 def _throttle() -> Throttle:
     found: Throttle = current_app.extensions["throttle"]
     return found
+
+
+def _ask_code(form: Form, target: str, detail: str) -> tuple[str, int]:
+    """The passphrase was right: the same form again, with a field for the code."""
+    wrong = bool(request.form.get("code"))
+    if wrong:
+        count_failure()
+        form.errors["code"] = words.sentence(detail)
+    form.values["totp"] = "asked"
+    return _form(form, target), 403 if wrong else 200
 
 
 def _form(form: Form, target: str, ended: bool = False) -> str:

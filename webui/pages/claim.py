@@ -9,7 +9,7 @@ from webui.errors import Refused
 from webui.forms import Form, read_claim
 from webui.pages import gateway
 from webui.pages.account import count_failure, forgive, must_wait
-from webui.security import begin_session, open_page
+from webui.security import begin_session, open_page, remember_device
 
 blueprint = Blueprint("claim", __name__)
 
@@ -34,13 +34,14 @@ def claim() -> str | Response | tuple[str, int]:
         return _form(form), 422
     email, values = form.values["email"], form.values
     try:
-        token = gateway().claim(values["code"], email, values["password"])
+        issued = gateway().claim(values["code"], email, values["password"])
     except Refused as refusal:
         count_failure()
         form.errors["code"] = refusal.detail
         return _form(form), 422
     forgive()
-    begin_session(email, token)
+    begin_session(email, issued.token)
+    remember_device(issued.device)
     return redirect(url_for("home.index"), 303)
 
 
