@@ -62,6 +62,11 @@ class Credentials:
             return self.principal(header)
         return self._hub.authenticate_certificate(certified.thing, certified.serial)
 
+    def of_scope(self, scope: AsgiScope) -> Principal | None:
+        """As `of_request`, for a request as it came."""
+        headers = [value for name, value in scope["headers"] if name == b"authorization"]
+        return self.of_request(headers[0] if len(headers) == 1 else b"", certified_thing(scope))
+
     def _authenticate(self, header: bytes) -> Principal | None:
         scheme, secret = _split(header)
         match scheme:
@@ -152,14 +157,19 @@ def _insufficient(needed: Scope) -> dict[str, str]:
     return {"www-authenticate": words}
 
 
+def require_claimed(request: Request) -> None:
+    """Raises Problem 403 where nobody owns the gateway yet."""
+    if not hub_of(request).registry.claimed:
+        raise Problem(403, "this gateway has no owner yet: claim it with POST /claim")
+
+
 def require_user(request: Request, role: str = VIEWER) -> User:
     """The user who asks, of `role` or a higher one.
 
     Raises Problem 401 without a valid credential, 403 for a thing, a lower role or a gateway nobody has claimed.
     """
+    require_claimed(request)
     registry = hub_of(request).registry
-    if not registry.claimed:
-        raise Problem(403, "this gateway has no owner yet: claim it with POST /claim")
     principal = require(request)
     user = registry.user(principal.id) if principal.kind == "user" else None
     if user is None:

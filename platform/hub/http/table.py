@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from hub.http.auditing import watched
-from hub.http.auth import require, require_manager, require_user
+from hub.http.auth import require, require_claimed, require_manager, require_user
 from hub.http.body import MAX_BODY
 from hub.http.conditional import check_precondition, tag
 from hub.http.problem import Problem
@@ -25,6 +25,8 @@ from hub.http.reach import Reach
 from hub.users import ADMIN, MEMBER, TECHNICIAN, VIEWER
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+BEFORE_CLAIM = frozenset({"/claim", "/health"})  # all that a gateway without an owner answers to people
 
 
 class Needs(enum.StrEnum):
@@ -139,6 +141,8 @@ class _Resource:
         endpoint = self._endpoints.get("GET" if method == "HEAD" else method)
         if endpoint is None:
             raise Problem(405, f"this path takes {self._allow['allow']}", headers=self._allow)
+        if endpoint.needs is Needs.NOTHING and endpoint.path not in BEFORE_CLAIM:
+            require_claimed(request)
         guard(request, endpoint.needs)
         if method in ("PUT", "PATCH", "DELETE"):
             await request.body()  # before the lock: a client that sends slowly must hold nobody up
