@@ -30,6 +30,7 @@ class Action(enum.StrEnum):
     SUBSCRIBE = "subscribe"
     DELIVER = "deliver"
     MANAGE = "manage"
+    PROXY = "proxy"  # to use another service that a reverse proxy guards with our accounts
 
 
 class Principal(NamedTuple):
@@ -64,10 +65,14 @@ class Principal(NamedTuple):
 
 
 class Resource(NamedTuple):
-    """What is asked for; `channel` "+" stands for all channels, "" for none in particular."""
+    """What is asked for; `channel` "+" stands for all channels, "" for none in particular.
+
+    `upstream` is "<host>/<path>" of another service that a reverse proxy guards with our accounts.
+    """
 
     channel: str = ""
     subtopic: str = ""
+    upstream: str = ""
 
 
 class Circumstances(NamedTuple):
@@ -206,6 +211,26 @@ class Access:
         request = self._request(principal, action, Resource(), context)
         return by_policies(self._registry.policy_set, request, Decision(True, "a group gives it"))[0]
 
+    def decide_proxy(
+        self, principal: Principal, upstream: str, verb: str, role: str, context: Circumstances
+    ) -> Decision:
+        """Whether somebody may use another service: `role` or a higher one gives it, policies add and take.
+
+        `upstream` is "<host>/<path>"; a grant needs the scope proxy:<verb>[:<host>] for it.
+        """
+        base = self._decide(principal, Action.PROXY, "")
+        scopes = self.scopes(principal)
+        host = upstream.partition("/")[0]
+        if scopes is not None and not scopes.allows("proxy", verb, host):
+            base = Decision(False, f"the key lacks the scope {Scope('proxy', verb, host)}", final=True)
+        user = self._registry.user(principal.id) if principal.kind == "user" else None
+        if user is not None and has_role(user, role) and not base.final:
+            base = Decision(True, f"the user is {_A[user.role]} of the gateway")
+        if base.final or not self._policies:
+            return base
+        request = self._request(principal, Action.PROXY, Resource(upstream=upstream), context)
+        return by_policies(self._policies, request, base)[0]
+
     def administers(self, principal: Principal) -> bool:
         """Whether this is an administrator of the gateway, and not by a key without the scope gateway:read."""
         user = self._registry.user(principal.id) if principal.kind == "user" else None
@@ -286,6 +311,8 @@ class Access:
             return Decision(False, why, final=True)
         if action is Action.MANAGE:
             return Decision(False, "things do not manage the gateway", final=True)
+        if action is Action.PROXY:
+            return Decision(False, "other services are for people; a policy may let a thing use one")
         if action is Action.CONNECT and not channel:
             return Decision(True, "the thing is known")
         rights = self._registry.rights(channel, thing.id)
@@ -300,6 +327,8 @@ class Access:
         user = self._registry.user(principal.id)
         if user is None:
             return Decision(False, "there is no such user", final=True)
+        if action is Action.PROXY:
+            return Decision(False, "the service wants a higher role, or a policy")
         if action not in _USER_ACTIONS:
             return Decision(False, "messages are published by things", final=True)
         if has_role(user, TECHNICIAN if action is Action.MANAGE else VIEWER):
@@ -348,9 +377,9 @@ class Access:
 
 
 def resource_name(resource: Resource) -> str:
-    """What policies call it: `gateway`, or `channels/<id>/messages[/<subtopic>]` as an MQTT topic."""
+    """What policies call it: `gateway`, `proxy/<host>/<path>`, or `channels/<id>/messages[/<subtopic>]` as on MQTT."""
     if not resource.channel:
-        return "gateway"
+        return f"proxy/{resource.upstream}" if resource.upstream else "gateway"
     below = f"/{resource.subtopic.replace('.', '/')}" if resource.subtopic else ""
     return f"channels/{resource.channel}/messages{below}"
 

@@ -64,7 +64,9 @@ class Doorkeeper:
         try:
             leaf = x509.load_pem_x509_certificate(unquote_to_bytes(escaped))
         except ValueError:
-            return Shown(refusal="the client certificate that the proxy passes on cannot be read")
+            why = "the client certificate is refused: what the proxy passes on cannot be read"
+            self.failed(address, why)
+            return Shown(refusal=why)
         root = next((each.encoded for each in authority.own() if authority.of_own(each.encoded)), b"")
         return self.judge([profile.der(leaf), *((root,) if root else ())], address)
 

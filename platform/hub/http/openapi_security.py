@@ -27,6 +27,7 @@ _OF_NOUNS = {
     "applications": "applications",
     "audit": "the audit log",
     "gateway": "devices, radio, codecs and all else of the gateway itself",
+    "proxy": "other services that a reverse proxy guards with the gateway's accounts",
     "account": "one's own password, second factor, sessions and consents",
 }
 _VERBS = {"read": "see", "write": "change"}

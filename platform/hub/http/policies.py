@@ -70,6 +70,7 @@ class Question(Struct, forbid_unknown_fields=True):
     user: str = ""  # id or e-mail address
     channel: str = ""
     subtopic: str = ""
+    upstream: str = ""  # <host>/<path> of another service, for the action proxy
     protocol: str = ""
     source_ip: str = ""
     payload_size: Annotated[int, Meta(ge=0)] | None = None
@@ -153,7 +154,9 @@ async def explain(request: Request) -> Response:
         user = hub.registry.user(asked.user) or hub.registry.user_by_email(asked.user)
         principal = Principal("user", user.id if user else asked.user)
     context = Circumstances(asked.protocol, asked.source_ip, asked.payload_size, asked.content_type)
-    decision, why = hub.access.explain(principal, asked.action, Place(asked.channel, asked.subtopic), context)
+    decision, why = hub.access.explain(
+        principal, asked.action, Place(asked.channel, asked.subtopic, asked.upstream), context
+    )
     others = [
         Other(each.statement.name, each.statement.effect, each.statement.line, list(each.reasons))
         for each in why.others

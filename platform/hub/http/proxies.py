@@ -23,6 +23,8 @@ MAX_FORWARDED = 2048  # characters of a header that names them
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+# Under which a reverse proxy offers this API beside the pages: `/http` is nginx's for Mainflux's HTTP adapter.
+PREFIXES = ("/http/", "/api/")
 VOUCHED = "vouched"  # in the state of a scope: a Vouched, where a trusted proxy has sent the request
 
 _HOST = re.compile(
@@ -217,6 +219,11 @@ def parse_forwarded(text: str) -> list[Hop]:
         if at == len(text):
             return _counted(hops)
         at += 1
+
+
+def below_prefix(path: str) -> str:
+    """The path as the route table has it."""
+    return path[path.index("/", 1) :] if path.startswith(PREFIXES) else path
 
 
 def plain_name(name: bytes) -> bytes:

@@ -26,12 +26,13 @@ from hub.http.body import ClientGone, read_rest
 from hub.http.idempotency import Done, Keys, digest_of, parse_key
 from hub.http.limits import Limits, Rates
 from hub.http.problem import PROBLEM_JSON, Problem, of_hub_error, problem_body
-from hub.http.proxies import concerns
+from hub.http.proxies import ForwardingError, concerns, vouched
 from hub.hub import Hub
 from hub.message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON
 from hub.topics import Address, parse_topic
 
 PROTOCOL = "http"
+NO_CREDENTIAL = "no credential, or one that is not valid"
 CONTENT_TYPES = {name.encode(): name for name in (SENML_JSON, SENML_CBOR, JSON, OCTET_STREAM)}
 MAX_ADDRESSES = 1024  # parsed paths kept: a gateway's channels times their subtopics
 MAX_HEADS = 1024  # heads kept, of things that have published: a thing sends few, by the length of its body
@@ -122,6 +123,8 @@ class Publisher:
         """
         principal = self._credentials.principal(head.authorization)
         if principal is None:  # the key was replaced since the head was learnt
+            where = f"publish channels/{head.channel}/messages"
+            self._hub.note_refusal(PROTOCOL, NO_CREDENTIAL, address=source_ip, resource=where)
             raise Credentials.refusal(head.authorization)
         self._limit(principal)
         return self._hub.submit(
@@ -154,12 +157,25 @@ class Publisher:
         except ClientGone:
             return
         except Exception as error:
+            self._note(error, scope)
             await self._refuse(send, self.refusal(error))
         else:
             self.counts[202] += 1
             headers = [*_ACCEPTED_HEADERS, (SEQ_HEADER, b"%d" % seq)]
             await send({"type": "http.response.start", "status": 202, "headers": headers})
             await send(_SENT)
+
+    def _note(self, error: Exception, scope: Scope) -> None:
+        """Audit what the access seam was never asked."""
+        if isinstance(error, TopicError):
+            why, principal = error.reason, self._credentials.of_scope(scope)
+        elif isinstance(error, Problem) and error.status == 401:
+            why, principal = NO_CREDENTIAL, None
+        else:
+            return
+        where = f"publish {scope['path']}"
+        address = address_of(scope)
+        self._hub.note_refusal(PROTOCOL, why, principal=principal, address=address, resource=where)
 
     async def _publish(self, scope: Scope, receive: Receive) -> int:
         said = {
@@ -175,9 +191,7 @@ class Publisher:
             raise Problem(
                 415, "send the body as it is, without Content-Encoding", headers={"connection": "close"}
             )
-        principal = self._credentials.of_request(said[b"authorization"], certified_thing(scope))
-        if principal is None:
-            raise Credentials.refusal(said[b"authorization"])
+        principal = self._sender(scope, said[b"authorization"])
         address, named = self._read_address(scope["path"], said[b"content-type"])
         key = parse_key(said[b"idempotency-key"]) if said[b"idempotency-key"] else ""
         message = await receive()
@@ -198,6 +212,32 @@ class Publisher:
         where = Address(address.channel, address.subtopic, named)
         self.store(principal, PROTOCOL, where, payload, done, key=key, source_ip=address_of(scope))
         return await durable
+
+    def _sender(self, scope: Scope, header: bytes) -> Principal:
+        """Who publishes: whom the credential or certificate shows, or without either whom a trusted proxy names.
+
+        Raises Problem 401, ForwardingError where the proxy names somebody else than the credential.
+        """
+        certified = certified_thing(scope)
+        found = self._credentials.of_request(header, certified)
+        word = vouched(scope)
+        if word is None or not word.publisher:
+            if found is None:
+                raise Credentials.refusal(header)
+            return found
+        if not header and certified is None:
+            found = self._hub.authenticate_certificate(word.publisher)
+        if found is None or found.id != word.publisher:
+            why = "Client-ID names no thing, or another than the credential"
+            self._hub.audit.record(
+                *("proxy", "refused"),
+                address=address_of(scope),
+                door=PROTOCOL,
+                resource=scope["path"],
+                detail=why,
+            )
+            raise ForwardingError(why)
+        return found
 
     def store(
         self,

@@ -19,7 +19,7 @@ from hub.policy.statement import Effect, Part, Statement
 
 MAX_STATEMENTS = 1000  # of one document
 MAX_PATTERNS = 256  # of one part of a statement
-ACTIONS = ("connect", "publish", "subscribe", "deliver", "manage")
+ACTIONS = ("connect", "publish", "subscribe", "deliver", "manage", "proxy")
 
 _LADON_MEMBERS = frozenset(
     {"id", "description", "subjects", "resources", "actions", "effect", "conditions", "meta"}
