@@ -76,7 +76,7 @@ class Registry(Things, People):
         self.grants = Grants(desk, self)
         self.signing = SigningKeys(desk)
         self.applications = Applications(desk, self, self.grants)
-        self.oauth = Flows(desk, self, self.grants)
+        self.oauth = Flows(desk, self, self.grants, self.sessions)
         self.authority = Authority(desk)
         self.certificates = Certificates(desk, self, self.authority)
         self._parts: tuple[Part, ...] = (

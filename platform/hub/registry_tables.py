@@ -149,4 +149,15 @@ MIGRATIONS = (
                 PRIMARY KEY (user, hash)) WITHOUT ROWID""",
         ),
     ),
+    # The session in which the person signed in to the gateway's own pages; with it ends what they were given.
+    Migration(
+        "registry/oauth/2",
+        (
+            "ALTER TABLE oauth_code ADD COLUMN session TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE oauth_refresh ADD COLUMN session TEXT NOT NULL DEFAULT ''",
+            """CREATE TRIGGER oauth_with_its_session AFTER DELETE ON session BEGIN
+                DELETE FROM grants WHERE id IN (SELECT grant_id FROM oauth_refresh WHERE session = OLD.id); END""",
+            "CREATE INDEX oauth_refresh_by_session ON oauth_refresh(session)",
+        ),
+    ),
 )

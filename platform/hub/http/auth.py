@@ -19,6 +19,7 @@ from hub.authority.judge import Shown
 from hub.http.problem import Problem
 from hub.hub import Hub
 from hub.registry import User
+from hub.sessions import Session
 from hub.tokens.scopes import Scope, needed_by
 from hub.tokens.verifier import MAX_TOKEN
 from hub.users import TECHNICIAN, VIEWER, has_role
@@ -205,6 +206,15 @@ def address_of(scope: AsgiScope) -> str:
 def token_of(request: Request) -> str:
     """The user token that `request` carries."""
     return _credentials(request).token(authorization(request))
+
+
+def session_of(request: Request) -> Session | None:
+    """The sign-in that `request` comes from: by its own token, or by one that the gateway's own pages got for it."""
+    registry = hub_of(request).registry
+    principal = principal_of(request)
+    if principal is not None and principal.grant:
+        return registry.oauth.session_of(principal.grant, now_s(request))
+    return registry.sessions.by_secret(token_of(request), now_s(request))
 
 
 def now_s(request: Request) -> float:

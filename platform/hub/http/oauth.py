@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from hub.access import Principal
 from hub.applications import PAGES
-from hub.http.auth import authorization, hub_of, now_s, principal_of, require, require_user
+from hub.http.auth import authorization, hub_of, now_s, principal_of, require, require_user, session_of
 from hub.http.body import read_json
 from hub.http.problem import Problem
 from hub.http.service import json_response
@@ -145,8 +145,8 @@ async def userinfo(request: Request) -> Response:
 async def look(request: Request) -> Response:
     """`POST /oauth/authorizations`: checks an authorization request and says what the page is to show."""
     asked = await read_json(request, AuthorizationRequest)
-    principal, user = _person(request)
-    auth_s = _signed_in_s(request, principal)
+    _, user = _person(request)
+    auth_s = _signed_in_s(request)
     query = asked.query.encode("utf-8", "replace")
     shown = await asyncio.to_thread(oauth_of(request).look, query, user, auth_s, now_s(request))
     shown["scopes"] = [_scope(each) for each in shown["scopes"]]
@@ -160,14 +160,15 @@ async def decide(request: Request) -> Response:
     principal, user = _person(request)
     if principal is None or user is None:
         raise Problem(403, "only a person who signed in to the gateway itself decides this")
+    session = session_of(request)
     redirect = await asyncio.to_thread(
         oauth_of(request).decide,
         decision.query.encode("utf-8", "replace"),
         user,
-        _signed_in_s(request, principal),
+        _signed_in_s(request),
         now_s(request),
         allow=decision.allow,
-        session=not principal.grant,
+        session=session.id if session and not principal.grant else "",
     )
     return json_response({"redirect": redirect}, headers=NO_STORE)
 
@@ -239,10 +240,10 @@ def _person(request: Request) -> tuple[Principal | None, User | None]:
     return principal, registry.user(principal.id)
 
 
-def _signed_in_s(request: Request, principal: Principal | None) -> float:
-    """When the person had signed in (UTC); for a session, which the pages exchange at once, now."""
-    grant = hub_of(request).registry.grants.get(principal.grant) if principal and principal.grant else None
-    return grant.issued_s if grant else now_s(request)
+def _signed_in_s(request: Request) -> float:
+    """When the person had signed in (UTC)."""
+    session = session_of(request)
+    return session.opened_s if session else now_s(request)
 
 
 def _scope(scope: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from hub.http.auth import address_of, hub_of, token_of
+from hub.http.auth import address_of, hub_of, session_of
 from hub.http.problem import Problem
 from hub.registry import User
 from hub.sign_in import SignInRefused
@@ -32,7 +32,7 @@ async def proved_again(
     His session keeps an allowance of its own, so that nobody else's guesses make him wait.
     """
     hub = hub_of(request)
-    session = hub.registry.sessions.by_secret(token_of(request), hub.clock()[0] / 1e9)
+    session = session_of(request)
     try:
         await asyncio.to_thread(
             hub.sign_in.prove,

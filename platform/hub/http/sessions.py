@@ -8,7 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hub.http.auth import hub_of, now_s, require_user, token_of
+from hub.http.auth import hub_of, now_s, require_user, session_of
 from hub.http.problem import Problem
 from hub.http.query import boolean, optional
 from hub.http.service import json_response
@@ -47,7 +47,7 @@ async def list_sessions(request: Request) -> Response:
     everybody = bool(optional(request, "all", boolean))
     if (everybody or wanted not in ("", user.id)) and not has_role(user, ADMIN):
         raise Problem(403, "whose sessions are not one's own, an administrator sees")
-    current = registry.sessions.by_secret(token_of(request), now)
+    current = session_of(request)
     found = registry.sessions.all(now) if everybody else registry.sessions.of_user(wanted or user.id, now)
     shown = [_shown(request, each, current) for each in found]
     return json_response(SessionsShown(len(shown), shown))
@@ -75,7 +75,7 @@ async def end_sessions(request: Request) -> Response:
     whose = request.query_params.get("user_id", "") or user.id
     if whose != user.id and not has_role(user, ADMIN):
         raise Problem(403, "whose sessions are not one's own, an administrator ends")
-    current = hub.registry.sessions.by_secret(token_of(request), now_s(request))
+    current = session_of(request)
     ended = await asyncio.to_thread(
         hub.registry.sessions.end, lambda each: each.user_id == whose and each is not current
     )

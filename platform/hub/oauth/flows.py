@@ -20,6 +20,7 @@ import msgspec
 from hub.errors import Busy
 from hub.registry_items import Change, ChangeKind
 from hub.registry_part import Desk, Directory
+from hub.sessions import Session, Sessions
 from hub.tokens.grants import Grants
 from hub.tokens.scopes import ScopeError, Scopes, parse
 from hub.users import Statement
@@ -48,6 +49,7 @@ class Code(msgspec.Struct, frozen=True):
     issued_s: float
     auth_s: float  # when the person had signed in
     grant_id: str = ""  # once it was used
+    session: str = ""  # in which the person signed in to the gateway's own pages, for those alone
 
     def over(self, now_s: float) -> bool:
         return not 0 <= now_s - self.issued_s < CODE_S
@@ -61,6 +63,7 @@ class Refresh(msgspec.Struct, frozen=True):
     resource: str
     auth_s: float
     expires_s: float  # moves with each use
+    session: str = ""  # as of the code
 
     def over(self, now_s: float) -> bool:
         return now_s >= self.expires_s
@@ -69,10 +72,11 @@ class Refresh(msgspec.Struct, frozen=True):
 class Flows:
     """A part of the registry. Whoever changes holds the lock, over looking and taking alike."""
 
-    def __init__(self, desk: Desk, directory: Directory, grants: Grants) -> None:
+    def __init__(self, desk: Desk, directory: Directory, grants: Grants, sessions: Sessions) -> None:
         self._desk = desk
         self._directory = directory
         self._grants = grants
+        self._sessions = sessions
         self._codes: dict[bytes, Code] = {}  # in the order they were made
         self._refresh: dict[str, Refresh] = {}  # by grant
 
@@ -86,39 +90,32 @@ class Flows:
     def load(self, conn: sqlite3.Connection) -> None:
         self._codes, self._refresh = {}, {}
         try:
-            for (
-                digest,
-                app,
-                user,
-                uri,
-                scopes,
-                challenge,
-                nonce,
-                resource,
-                issued_s,
-                auth_s,
-                grant,
-            ) in conn.execute(
+            for digest, app, user, uri, scopes, *more in conn.execute(
                 "SELECT hash, application, user, redirect_uri, scopes, challenge, nonce, resource, issued_s, auth_s,"
-                " grant_id FROM oauth_code ORDER BY issued_s"
+                " grant_id, session FROM oauth_code ORDER BY issued_s"
             ):
-                self._codes[digest] = Code(
-                    app or "", user, uri, parse(scopes), challenge, nonce, resource, issued_s, auth_s, grant
-                )
+                self._codes[digest] = Code(app or "", user, uri, parse(scopes), *more)
         except ScopeError as error:
             raise sqlite3.DatabaseError(f"codes: {error.reason}") from error
-        for grant, digest, resource, auth_s, expires_s in conn.execute(
-            "SELECT grant_id, hash, resource, auth_s, expires_s FROM oauth_refresh"
+        for row in conn.execute(
+            "SELECT grant_id, hash, resource, auth_s, expires_s, session FROM oauth_refresh"
         ):
-            self._refresh[grant] = Refresh(grant, digest, resource, auth_s, expires_s)
+            self._refresh[row[0]] = Refresh(*row)
 
     def follow(self, change: Change) -> None:
         if change.kind is not ChangeKind.REVOKED:
             return
+        if change.users and any(each.session for each in self._refresh.values()):
+            self._grants.forget(*self._without_session())
         for grant_id in [each for each in self._refresh if self._grants.get(each) is None]:
             del self._refresh[grant_id]
         for digest in [digest for digest, code in self._codes.items() if not self._exists(code)]:
             del self._codes[digest]
+
+    def _without_session(self) -> list[str]:
+        """Grants of the gateway's own pages whose session was ended; their rows went with its row."""
+        live = {each.id for each in self._sessions.all(0.0)}
+        return [each.grant_id for each in self._refresh.values() if each.session and each.session not in live]
 
     def _exists(self, code: Code) -> bool:
         """Whether there still are the application and the person; the gateway's own pages are no thing."""
@@ -138,9 +135,10 @@ class Flows:
             row = (
                 *(digest, code.application_id or None, code.user_id, code.redirect_uri, str(code.scopes)),
                 *(code.challenge, code.nonce, code.resource, code.issued_s, code.auth_s, code.grant_id),
+                code.session,
             )
             statements: list[Statement] = [("DELETE FROM oauth_code WHERE hash = ?", (old,)) for old in gone]
-            statements.append(("INSERT INTO oauth_code VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row))
+            statements.append(("INSERT INTO oauth_code VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row))
             self._desk.write(statements)
             for old in gone:
                 del self._codes[old]
@@ -177,7 +175,7 @@ class Flows:
         ]
         token = ""
         if idle_s is not None:
-            token, refresh = self._made(grant_id, code.resource, code.auth_s, now_s + idle_s)
+            token, refresh = self._made(grant_id, code.resource, code.auth_s, now_s + idle_s, code.session)
             statements.append(_kept(refresh))
         self._desk.write(statements)
         self._codes[digest] = code
@@ -187,7 +185,9 @@ class Flows:
 
     def rotate(self, refresh: Refresh, now_s: float, idle_s: float) -> str:
         """Replace a grant's refresh token. The caller holds the lock. Blocks. Raises RegistryFailed."""
-        token, made = self._made(refresh.grant_id, refresh.resource, refresh.auth_s, now_s + idle_s)
+        token, made = self._made(
+            *(refresh.grant_id, refresh.resource, refresh.auth_s, now_s + idle_s, refresh.session)
+        )
         self._desk.write([_kept(made)])
         self._refresh[refresh.grant_id] = made
         return token
@@ -206,14 +206,28 @@ class Flows:
     def of_grant(self, grant_id: str) -> Refresh | None:
         return self._refresh.get(grant_id)
 
+    def session_of(self, grant_id: str, now_s: float) -> Session | None:
+        """The live session that a grant of the gateway's own pages hangs on; notes that it was used."""
+        refresh = self._refresh.get(grant_id)
+        if refresh is None or not refresh.session:
+            return None
+        for session in self._sessions.all(now_s):
+            if session.id == refresh.session:
+                session.used_s = now_s
+                return session
+        return None
+
     def ended(self, now_s: float) -> list[str]:
         """Grants whose refresh token was not used in time."""
         return [refresh.grant_id for refresh in self._refresh.values() if refresh.over(now_s)]
 
-    def _made(self, grant_id: str, resource: str, auth_s: float, expires_s: float) -> tuple[str, Refresh]:
+    def _made(
+        self, grant_id: str, resource: str, auth_s: float, expires_s: float, session: str
+    ) -> tuple[str, Refresh]:
         body = uuid.UUID(grant_id).bytes + secrets.token_bytes(_RANDOM)
         token = _PREFIX + base64.urlsafe_b64encode(body + self._tag(body)).decode()
-        return token, Refresh(grant_id, self._desk.key.digest(_REFRESH, token), resource, auth_s, expires_s)
+        digest = self._desk.key.digest(_REFRESH, token)
+        return token, Refresh(grant_id, digest, resource, auth_s, expires_s, session)
 
     def _grant_of(self, token: str) -> str:
         """The grant that a token was made for, "" where we never made it."""
@@ -233,5 +247,7 @@ class Flows:
 
 
 def _kept(refresh: Refresh) -> Statement:
-    row = (refresh.grant_id, refresh.digest, refresh.resource, refresh.auth_s, refresh.expires_s)
-    return ("INSERT OR REPLACE INTO oauth_refresh VALUES (?, ?, ?, ?, ?)", row)
+    return (
+        "INSERT OR REPLACE INTO oauth_refresh VALUES (?, ?, ?, ?, ?, ?)",
+        msgspec.structs.astuple(refresh),
+    )

@@ -107,6 +107,7 @@ class Request(OAuth2Request):
         self.auth_s = auth_s
         self.secret = ""  # the code or refresh token as it was shown
         self.resource = form.get("resource", "")
+        self.session = ""  # of the person who decides, where he signed in right here
         self.grant: Any = None  # Authlib's, of an authorization request that was checked
         # For the audit log: the application that asked, and either why it was refused or what was done for whom.
         self.who = self.why = self.owner = self.done = ""

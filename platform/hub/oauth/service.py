@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 ACCESS_S = 600  # of an access or identity token
 IDLE_S = 30 * 24 * 3600.0  # a refresh token that is not used for so long ends
 ABSOLUTE_S = 90 * 24 * 3600.0  # and any consent after this
-PAGES_S = 30 * 24 * 3600.0  # of a sign-in to the gateway's own pages, which end it earlier themselves
+PAGES_S = 30 * 24 * 3600.0  # of a sign-in to the gateway's own pages; its session ends before that
 MAX_OF_BOTH = 16  # grants of one person to one application: a sign-in each; the oldest goes
 MAX_SIGN_INS = 32  # of one person to the gateway's own pages
 MAX_ITSELF = 16  # sets of scopes in use by one application for itself
@@ -186,15 +186,16 @@ class OAuth:
         return {**shown, "needs": needs, "scopes": sorted(scopes)}
 
     def decide(
-        self, query: bytes, user: User, auth_s: float, now_s: float, *, allow: bool, session: bool
+        self, query: bytes, user: User, auth_s: float, now_s: float, *, allow: bool, session: str
     ) -> str:
-        """Where the browser goes with a code, or with a refusal. `session`: the person signed in right here.
+        """Where the browser goes with a code, or with a refusal.
 
-        Raises Malformed where it must not be sent anywhere.
+        `session` is the person's own, "" where a token speaks for it. Raises Malformed where it must not go anywhere.
         """
         request, application = self._request(query, now_s, auth_s)
         if application.first_party and not session:
             raise self._refused(application.id, "only a fresh sign-in is exchanged for the pages' own tokens")
+        request.session = session
         try:
             self._agreeable(request, user)
         except OAuth2Error as error:
@@ -284,6 +285,7 @@ class OAuth:
                 request.resource,
                 request.now_s,
                 request.auth_s,
+                session=request.session if application.first_party else "",
             )
         )
 
@@ -341,6 +343,8 @@ class OAuth:
             request.why = "the refresh token is another application's"
         elif refresh.over(request.now_s) or grant.over(request.now_s):
             request.why = "the refresh token is too old"
+        elif refresh.session and self._flows.session_of(grant.id, request.now_s) is None:
+            request.why = "the sign-in has ended by itself"
         else:
             return shown
         return None

@@ -305,6 +305,12 @@ class Grants:
             self._look_ahead()
             self._tell(ChangeKind.REVOKED, *grants)
 
+    def forget(self, *grant_ids: str) -> None:
+        """Drop grants whose rows went by the schema. The lock is held, and the change was told."""
+        for grant_id in grant_ids:
+            self._drop(grant_id)
+        self._look_ahead()
+
     def end_over(self, now_s: float) -> list[Grant]:
         """Forget grants whose time has passed, which are returned, and replaced values that worked on until now.
 

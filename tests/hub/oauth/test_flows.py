@@ -227,6 +227,37 @@ def test_the_pages_sign_in_as_any_application_does(run: Run) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("how", ["the session", "all sessions", "the password", "the role", "the account"])
+def test_what_ends_a_session_ends_what_the_pages_got_in_it(run: Run, how: str) -> None:
+    async def scenario(here: Site) -> None:
+        registry = here.hub.registry
+        user = await asyncio.to_thread(registry.create_user, "t@example.org", "correct horse", "technician")
+        bearer = {"authorization": f"Bearer {registry.issue_token(user.id, here.hub.now_s())}"}
+        pages = pages_of(here)
+        code = query_of((await pages.decide(pages.request(scope=None), **bearer)).json()["redirect"])["code"]
+        tokens = (await pages.exchange(code)).json()
+        own = {"authorization": f"Bearer {tokens['access_token']}"}
+        sessions = (await here.client.get("/sessions", headers=own)).json()["sessions"]
+        assert [each["current"] for each in sessions] == [True]
+        assert (await here.client.delete("/sessions", headers=own)).json() == {"ended": 0}
+        match how:
+            case "the session":
+                await here.client.delete(f"/sessions/{sessions[0]['id']}", headers=own)
+            case "all sessions":
+                await here.client.delete(f"/sessions?user_id={user.id}", headers=here.user)
+            case "the password":
+                await asyncio.to_thread(registry.change_password, user.id, "another horse")
+            case "the role":
+                await asyncio.to_thread(registry.set_role, user.id, "viewer")
+            case "the account":
+                await asyncio.to_thread(registry.remove_user, user.id)
+        assert await pages.works(tokens["access_token"], "/users/profile") == 401
+        assert (await pages.refresh(tokens["refresh_token"])).json()["error"] == "invalid_grant"
+        assert not registry.grants.of_owner("user", user.id).grants
+
+    run(scenario)
+
+
 def test_a_person_takes_a_consent_back(run: Run) -> None:
     async def scenario(here: Site) -> None:
         app = await app_of(here)
