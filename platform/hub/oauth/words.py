@@ -21,6 +21,7 @@ _NOUNS = {
     "applications": "applications and their secrets",
     "audit": "the audit log",
     "gateway": "the gateway itself: devices, radio, codecs, downlinks",
+    "proxy": "other services that are guarded with the gateway's accounts",
 }
 _OPENID = {
     "openid": "know who you are on this gateway",
