@@ -171,6 +171,24 @@ class Hub:
                 detail=decision.reason,
             )
 
+    def note_refusal(
+        self,
+        door: str,
+        why: str,
+        *,
+        principal: Principal | None = None,
+        address: str = "",
+        resource: str = "",
+    ) -> None:
+        """A door refused what the access seam is never asked: what is no credential, or no channel's address.
+
+        `principal` is None for a stranger.
+        """
+        who = f"{principal.kind}s/{principal.id}" if principal else ""
+        self.audit.record(
+            *("access", "refused"), who=who, address=address, door=door, resource=resource, detail=why
+        )
+
     def _note_end(self, grant: Grant) -> None:
         """A key's or consent's time has passed."""
         self.audit.record(

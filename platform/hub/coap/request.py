@@ -55,6 +55,10 @@ class Refusal(Exception):
         return f"{dotted(self.response.code)} {super().__str__()}"
 
 
+class BadAddress(Refusal):
+    """A path that names no channel's messages, or those of more than one channel."""
+
+
 class Request(NamedTuple):
     """A request that can be understood. `path` is its Uri-Path; `key` what `?auth=` says, None without."""
 
@@ -140,7 +144,7 @@ class Addresses:
             try:
                 address = parse_topic("/".join(path))
             except TopicError as error:
-                raise Refusal(Code.BAD_REQUEST, error.reason) from None
+                raise BadAddress(Code.BAD_REQUEST, error.reason) from None
             found = Filter(*address)
             if len(self._known) >= MAX_ADDRESSES:
                 self._known.clear()
@@ -153,9 +157,9 @@ class Addresses:
         try:
             wanted = parse_filter("/".join(path))
         except TopicError as error:
-            raise Refusal(Code.BAD_REQUEST, error.reason) from None
+            raise BadAddress(Code.BAD_REQUEST, error.reason) from None
         if wanted.channel == ANY_CHANNEL:
-            raise Refusal(Code.BAD_REQUEST, "one channel at a time: wildcards come after messages/")
+            raise BadAddress(Code.BAD_REQUEST, "one channel at a time: wildcards come after messages/")
         return wanted
 
     @staticmethod

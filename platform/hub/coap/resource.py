@@ -20,11 +20,12 @@ from hub.coap.limits import Limits
 from hub.coap.observers import OBSERVE_MASK, Observer, Observers, denial, download_key, first_block
 from hub.coap.oscore import Contexts, OscoreFault
 from hub.coap.outgoing import TRANSMISSIONS
-from hub.coap.packets import NON, Code, Opt, Option, uint
+from hub.coap.packets import NON, Code, Opt, Option, Packet, uint
 from hub.coap.request import (
     BUSY_S,
     WELL_KNOWN,
     Addresses,
+    BadAddress,
     Refusal,
     Request,
     read_request,
@@ -142,21 +143,39 @@ class Messages:
             self._show_links(exchange, request)
             return
         if request.code in (Code.POST, Code.PUT):
-            wanted = self._addresses.publish(request.path)
+            wanted = self._where(exchange, request, self._addresses.publish)
             self._authenticate(exchange, request.key)
             self._publish(exchange, request, wanted)
         elif request.code == Code.GET:
-            wanted = self._addresses.read(request.path)
+            wanted = self._where(exchange, request, self._addresses.read)
             self._authenticate(exchange, request.key)
             self._read(exchange, request, wanted)
         else:
             raise Refusal(Code.METHOD_NOT_ALLOWED, "GET, POST or PUT")
+
+    def _where(
+        self, exchange: Exchange, request: Request, read: Callable[[tuple[str, ...]], Filter]
+    ) -> Filter:
+        """The channel and subtopic of a path. Raises Refusal, for whoever shows a key as his."""
+        try:
+            return read(request.path)
+        except Refusal:
+            if request.key is not None and exchange.principal is None:
+                exchange.principal = self._of_key(request.key)
+            raise
 
     def _refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         self._counters[refusal.counter] += 1
         if refusal.response.code == Code.BAD_OPTION and exchange.outer.type == NON:
             exchange.over = True  # rejected without a word (RFC 7252, 5.4.1)
             return
+        if refusal.counter == "refused_credentials" or isinstance(refusal, BadAddress):
+            self._hub.note_refusal(
+                *(PROTOCOL, str(refusal)),
+                principal=exchange.principal,
+                address=exchange.address.ip,
+                resource=_path(exchange.packet),
+            )
         if exchange.principal is not None:  # what a stranger does wrong is no news
             self._complain("%s of %s: %s", exchange.address.text, exchange.principal.id, refusal)
         exchange.reply(refusal.response)
@@ -166,7 +185,9 @@ class Messages:
         principal = exchange.principal
         if principal is None:
             if key is None:
-                raise Refusal(Code.UNAUTHORIZED, "show the thing's key: ?auth=<key>", "refused_credentials")
+                raise Refusal(
+                    Code.UNAUTHORIZED, "show a thing's key or an API key: ?auth=<key>", "refused_credentials"
+                )
             principal = self._of_key(key)
             if principal is None:
                 raise Refusal(
@@ -183,7 +204,7 @@ class Messages:
             self._epoch = epoch
         principal = self._keys.get(key)
         if principal is None:
-            principal = self._hub.authenticate_thing(key)
+            principal = self._hub.authenticate_thing(key) or self._hub.bearers.of_key(key, self._hub.now_s())
             if principal is not None:  # only who holds a key can put anything here
                 self._keys[key] = principal
         return principal
@@ -424,6 +445,12 @@ class Messages:
         observe = uint(self._hub.log.committed_seq & OBSERVE_MASK)
         exchange.reply(Response(Code.CONTENT, ((int(Opt.OBSERVE), observe),)))
         self.observers.challenge(observer)
+
+
+def _path(packet: Packet) -> str:
+    return "/".join(
+        value.decode(errors="replace") for number, value in packet.options if number == Opt.URI_PATH
+    )
 
 
 def _principal(exchange: Exchange) -> Principal:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hub.audit import Attempt, attempting
-from hub.errors import HubError
+from hub.errors import HubError, TopicError
 from hub.http.auth import address_of, hub_of, principal_of
 from hub.http.problem import Problem
 
@@ -103,7 +103,7 @@ def watched(request: Request) -> Iterator[Watch]:
                 watch.refused(problem.detail)
             raise
         except HubError as error:
-            if error.http_status in _REFUSALS:
+            if error.http_status in _REFUSALS or isinstance(error, TopicError):
                 watch.refused(error.reason)
             raise
 

@@ -20,8 +20,8 @@ from starlette.routing import compile_path
 from starlette.types import Message as Event
 from starlette.types import Receive, Scope, Send
 
-from hub.errors import BadMessage, Busy, HubError, LogFailed, TooLarge
-from hub.http.auth import authorization, certified_thing
+from hub.errors import BadMessage, Busy, HubError, LogFailed, TooLarge, TopicError
+from hub.http.auth import address_of, authorization, certified_thing
 from hub.http.envelope import gap, show
 from hub.http.follow import Follower, Gap
 from hub.http.idempotency import parse_key
@@ -77,11 +77,11 @@ class Sockets:
         try:
             listener = self._listener(scope)
             self._shared.streams.admit()
-        except Problem as refusal:
+        except (Problem, HubError) as error:
+            refusal = error if isinstance(error, Problem) else of_hub_error(error)
+            if refusal.status == 401 or isinstance(error, TopicError):
+                self._note(refusal.detail, scope)
             await deny(send, refusal)
-            return
-        except HubError as error:
-            await deny(send, of_hub_error(error))
             return
         self.open += 1
         self._shared.streams.open += 1
@@ -91,6 +91,17 @@ class Sockets:
         finally:
             self.open -= 1
             self._shared.streams.open -= 1
+
+    def _note(self, why: str, scope: Scope) -> None:
+        """Audit what the access seam was never asked."""
+        shared = self._shared
+        connection = HTTPConnection(scope)
+        shared.hub.note_refusal(
+            *(PROTOCOL, why),
+            principal=shared.credentials.of_request(authorization(connection), certified_thing(scope)),
+            address=address_of(scope),
+            resource=f"follow {scope['path']}",
+        )
 
     def _listener(self, scope: Scope) -> Listener:
         """Raises Problem, HubError."""
@@ -274,6 +285,14 @@ class _Socket:
         """Say what was wrong with a frame: in its answer, or without envelopes by closing."""
         problem = error if isinstance(error, Problem) else of_hub_error(error)
         self._counts["refused"] += 1
+        if isinstance(error, TopicError):
+            listener = self._listener
+            listener.shared.hub.note_refusal(
+                *(PROTOCOL, problem.detail),
+                principal=listener.principal,
+                address=listener.source_ip,
+                resource=f"publish {self._path}",
+            )
         if self._listener.enveloped:
             answer: dict[str, Any] = {
                 "type": "error",

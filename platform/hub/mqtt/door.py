@@ -201,6 +201,8 @@ class MqttDoor:
         login = entry.authenticate(self._hub, packet, connection.certificate, connection.peer)
         if isinstance(login, entry.Refusal):
             self.counters["refused_credentials"] += 1
+            if login in entry.UNKNOWN:  # of others the access seam has told
+                self._hub.note_refusal("mqtt", login.why, address=connection.peer, resource="connect")
             self._refuse(connection, packet, login)
             return
         connection.principal, connection.token, connection.ends_s = login
@@ -333,6 +335,7 @@ class MqttDoor:
         level = logging.WARNING if connection.authenticated else logging.INFO  # a stranger's fault is no news
         log.log(level, "mqtt %s: %s", connection.peer, fault)
         if connection.authenticated:
+            self.note_refusal(connection, "a packet", str(fault))
             connection.close(fault.code, str(fault))
         elif fault.level == LEVEL_5_0 or (fault.level and fault.code in CONNECT_CODES):
             connection.refuse(fault.level, fault.code, str(fault))
@@ -345,9 +348,17 @@ class MqttDoor:
         log.info("mqtt %s: %s", peer, why)
         self._hub.audit.record("proxy", "refused", address=peer, door="mqtt", detail=why)
 
+    def note_refusal(self, connection: Connection, what: str, why: str) -> None:
+        """Audit what the access seam was never asked."""
+        self._hub.note_refusal(
+            *("mqtt", why), principal=connection.principal, address=connection.peer, resource=what
+        )
+
     def count_refused(self, connection: Connection, error: HubError) -> None:
         """A PUBLISH was refused."""
         denied = isinstance(error, AccessDenied | TopicError)
+        if isinstance(error, TopicError):
+            self.note_refusal(connection, "publish", error.reason)
         self.counters["refused_publishes" if denied else "refused_contents"] += 1
         log.warning("mqtt %s: PUBLISH of %s refused: %s", connection.peer, connection.principal.id, error)
 

@@ -33,7 +33,7 @@ class Refusal(NamedTuple):
 NO_CREDENTIALS = Refusal(Reason.NOT_AUTHORIZED, "no key as password")
 BAD_CREDENTIALS = Refusal(
     Reason.BAD_USER_NAME_OR_PASSWORD,
-    "the password is no thing's key, or the user name is not that thing's id",
+    "the password is no key or token that is good, or the user name is another's",
 )
 BAD_CERTIFICATE = Refusal(
     Reason.BAD_USER_NAME_OR_PASSWORD, "the client certificate names no thing, or another than the user name"
@@ -41,6 +41,9 @@ BAD_CERTIFICATE = Refusal(
 NO_METHOD = Refusal(Reason.BAD_AUTHENTICATION_METHOD, "there is no authentication but user name and password")
 TOO_MANY_CONNECTIONS = Refusal(Reason.QUOTA_EXCEEDED, "too many connections, of this thing or of all")
 TOO_MANY_SESSIONS = Refusal(Reason.QUOTA_EXCEEDED, "too many kept sessions, of this thing or of all")
+
+
+UNKNOWN = (NO_CREDENTIALS, BAD_CREDENTIALS, BAD_CERTIFICATE)  # nobody was found who could be denied anything
 
 
 class Login(NamedTuple):

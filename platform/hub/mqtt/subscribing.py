@@ -33,11 +33,12 @@ ACCEPT = (
 
 
 class Refused(Exception):
-    """A filter that is not granted."""
+    """A filter that is not granted; `unasked`: for what it is, without asking the access seam, which would audit it."""
 
-    def __init__(self, reason: Reason, why: str) -> None:
+    def __init__(self, reason: Reason, why: str, *, unasked: bool = True) -> None:
         super().__init__(why)
         self.reason = reason
+        self.unasked = unasked
 
 
 def allowed_filter(access: Access, connection: Connection, text: str) -> Filter | None:
@@ -64,7 +65,7 @@ def allowed_filter(access: Access, connection: Connection, text: str) -> Filter 
     where = Resource(wanted.channel, wanted.subtopic)
     decision = access.decide(connection.principal, Action.SUBSCRIBE, where, connection.circumstances)
     if not decision.allowed:
-        raise Refused(Reason.NOT_AUTHORIZED, decision.reason)
+        raise Refused(Reason.NOT_AUTHORIZED, decision.reason, unasked=False)
     return wanted
 
 
@@ -88,6 +89,8 @@ class Subscribing:
                 wanted = self._wanted(asked)
             except Refused as refusal:
                 self._door.counters["refused_subscriptions"] += 1
+                if refusal.unasked:
+                    self._door.note_refusal(connection, f"subscribe {asked.filter}", str(refusal))
                 codes.append(refusal.reason if connection.level == LEVEL_5_0 else SUBSCRIBE_FAILED)
                 why = why or str(refusal)
                 continue
@@ -115,9 +118,13 @@ class Subscribing:
         held = self._connection.session.subscriptions
         wanted = allowed_filter(self._door.access, self._connection, asked.filter)
         if asked.filter not in held and len(held) >= self._door.limits.subscriptions:
-            raise Refused(Reason.QUOTA_EXCEEDED, f"a session has at most {len(held)} subscriptions")
+            raise Refused(
+                Reason.QUOTA_EXCEEDED, f"a session has at most {len(held)} subscriptions", unasked=False
+            )
         if wanted is not None and not self._door.sessions.may_share(asked.filter):
-            raise Refused(Reason.QUOTA_EXCEEDED, "there are too many groups of shared subscriptions")
+            raise Refused(
+                Reason.QUOTA_EXCEEDED, "there are too many groups of shared subscriptions", unasked=False
+            )
         return wanted
 
     def _subscription(
