@@ -19,6 +19,7 @@ from webui.config import WebuiConfig
 from webui.errors import GatewayDown, Refused, SignedOut
 from webui.pages import (
     account,
+    audit,
     claim,
     codecs,
     device_heard,
@@ -32,6 +33,7 @@ from webui.pages import (
     home,
     joins,
     mac,
+    me,
     more,
     people,
     policies,
@@ -39,6 +41,7 @@ from webui.pages import (
     simple,
     upstream,
 )
+from webui.renewal import Renewal
 from webui.sessions import Sessions
 from webui.throttle import Throttle
 
@@ -68,6 +71,7 @@ def create_app(config: WebuiConfig) -> Flask:
     app.extensions["gateway"] = Gateway.connect(config.api_url, config.api_timeout_s)
     app.extensions["sessions"] = Sessions(config.sessions_path, config.session_idle_s, config.session_max_s)
     app.extensions["throttle"] = Throttle()
+    app.extensions["renewal"] = Renewal(app.extensions["gateway"], app.extensions["sessions"])
 
     files = assets.load()
     security.install(app, config)
@@ -75,7 +79,7 @@ def create_app(config: WebuiConfig) -> Flask:
     for pages in (
         *(account, claim, devices, diagnosis, home, mac, more, radio, upstream),
         *(codecs, device_heard, device_import, device_profiles, device_session, simple),
-        *(people, policies),
+        *(people, policies, me, audit),
         *(downlinks, groups, joins),
     ):
         app.register_blueprint(pages.blueprint)

@@ -6,7 +6,7 @@ defaults, so a page keeps working with a gateway that is a little older or newer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from webui.joins import Joins
 from webui.macs import Done, Mac, Steering
 from webui.simple import SimpleNodes
 
+PROOF_S = 30.0  # on a small machine a passphrase and two codes take their time
 SCAN_S = 60.0  # a scan gives way to every frame that comes in
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # a thousand frames with values stay well below 1 MB
 FRAMES_SHOWN = 100
@@ -250,6 +251,9 @@ class Gateway:
     http: httpx.Client
     token: str = ""
     agent: str = ""  # the visitor's browser, by its own words; shown where he is signed in
+    renew: Callable[[str], str] | None = (
+        None  # another token for one that was refused, "" where there is none
+    )
 
     @classmethod
     def connect(cls, api_url: str, timeout_s: float) -> Gateway:
@@ -257,8 +261,8 @@ class Gateway:
         timeout = httpx.Timeout(timeout_s, connect=min(2.0, timeout_s))
         return cls(httpx.Client(base_url=api_url, timeout=timeout, trust_env=False))
 
-    def signed_in(self, token: str) -> Gateway:
-        return replace(self, token=token)
+    def signed_in(self, token: str, renew: Callable[[str], str] | None = None) -> Gateway:
+        return replace(self, token=token, renew=renew)
 
     def on_behalf(self, agent: str) -> Gateway:
         """As somebody with this browser."""
@@ -276,7 +280,7 @@ class Gateway:
     def sign_in(self, email: str, password: str, code: str = "", device: str = "") -> Issued:
         """Raises Refused with `totp` where the account asks for a code, too."""
         login = {"email": email, "password": password, "code": code, "device": device}
-        return self._ask(Issued, "POST", "/tokens", login)
+        return decode(Issued, self._send("POST", "/tokens", login, timeout_s=PROOF_S))
 
     def sign_out(self) -> None:
         self._send("DELETE", "/tokens")
@@ -427,6 +431,14 @@ class Gateway:
             raise GatewayDown(type(error).__name__) from error
         if len(answer.content) > MAX_ANSWER_BYTES:
             raise GatewayDown(f"answer of {len(answer.content)} bytes")
+        if (
+            answer.status_code == 401
+            and self.token
+            and self.renew is not None
+            and (token := self.renew(self.token))
+        ):
+            renewed = replace(self, token=token, renew=None)
+            return renewed.answer(method, path, body, params, timeout_s, refused, content, content_type)
         if answer.status_code == 401 and self.token and 401 not in refused:
             raise SignedOut
         if answer.status_code in refused:

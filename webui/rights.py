@@ -17,6 +17,8 @@ class Person(msgspec.Struct, frozen=True):
     id: str
     email: str
     role: str = "viewer"
+    totp: bool = False  # signing in takes a code
+    totp_needed: bool = False  # and the role counts only once it does
 
 
 class People(msgspec.Struct, frozen=True):
@@ -82,8 +84,8 @@ class Rights:
     def add_person(self, email: str, password: str, role: str) -> None:
         self._answer("POST", "/users", {"email": email, "password": password, "role": role})
 
-    def change_person(self, user_id: str, change: Mapping[str, str]) -> None:
-        """`role`, `password` or both."""
+    def change_person(self, user_id: str, change: Mapping[str, str | bool]) -> None:
+        """`role`, `password`, or `totp` false."""
         self._answer("PATCH", f"/users/{user_id}", change)
 
     def remove_person(self, user_id: str) -> None:

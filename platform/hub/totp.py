@@ -2,7 +2,7 @@
 
 A code is good once, for its 30 s and those before and after. The app's clock and the gateway's must agree for that;
 where the gateway's may be wrong (no network, no battery clock) two codes in a row are taken instead, wherever in the
-time since the last good one they stand: among a million steps a guessed pair of six digits has one chance in a million.
+120 days after that clock they stand: a guessed pair of six digits has one chance in three million.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ ISSUER = "Fluxgate"
 STEP_S = 30
 DIGITS = 6
 WINDOW = 1  # steps to either side that are taken, for a clock that is a little off
-SEARCHED_STEPS = 1_051_200  # a year of them: how far a pair of codes is looked for; about a second of work
+STEPS_AHEAD = (
+    345_600  # 120 days: how far a clock may be late for a pair of codes; half a second of work on a laptop
+)
+STEPS_BACK = 2_880  # a day: how far it may be early
 RECOVERY_CODES = 10
 SECRET_BYTES = 20  # RFC 4226, 4, R6
 MAX_CODE = 64  # characters of what is typed
@@ -115,13 +118,15 @@ class Totps:
 
         Raises Invalid, NotFound where nothing was begun, Conflict where it counts already.
         """
+        found = self._totps.get(user_id)
+        if found is None:
+            raise NotFound("begin first: POST /users/totp")
+        step = self._step(
+            found, code[:MAX_CODE], now_s, trusted
+        )  # without the lock: a pair takes a while to find
         with self._desk.lock:
-            found = self._totps.get(user_id)
-            if found is None:
-                raise NotFound("begin first: POST /users/totp")
-            if found.confirmed:
-                raise Conflict("signing in takes a code already")
-            step = self._step(found, code, now_s, trusted)
+            if found.confirmed or self._totps.get(user_id) is not found:
+                raise Conflict("signing in takes a code already, or somebody began anew")
             if step is None:
                 raise Invalid(_ask_again(trusted))
             codes = [_new_recovery_code() for _ in range(RECOVERY_CODES)]
@@ -142,7 +147,7 @@ class Totps:
         found = self._totps.get(user_id)
         if found is None or not found.confirmed or len(code) > MAX_CODE:
             return False
-        step = self._step(found, code, now_s, trusted)  # without the lock: a pair takes a second to find
+        step = self._step(found, code, now_s, trusted)  # without the lock, as above
         with self._desk.lock:
             if self._totps.get(user_id) is not found:
                 return False
@@ -199,8 +204,7 @@ class Totps:
             steps = range(max(now - WINDOW, totp.step + 1), now + WINDOW + 1)
             return next((step for step in steps if _is_code(key, step, digits)), None)
         if _TWO.fullmatch(digits) and not trusted:
-            begin = totp.step + 1 if totp.step else max(0, now - SEARCHED_STEPS // 2)
-            return _find_pair(key, digits[:DIGITS], digits[DIGITS:], begin)
+            return _find_pair(key, digits[:DIGITS], digits[DIGITS:], now, totp.step)
         return None
 
     def _digest(self, user_id: str, code: str) -> bytes:
@@ -215,12 +219,13 @@ def _recovery_writes(user_id: str, digests: set[bytes]) -> list[Statement]:
     ]
 
 
-def _find_pair(key: bytes, first: str, second: str, begin: int) -> int | None:
-    """The step of `second` where both stand side by side, at or after `begin`; None where they do not."""
+def _find_pair(key: bytes, first: str, second: str, now: int, after: int) -> int | None:
+    """The step of `second` where both stand side by side after the step `after`, the nearest to `now` first."""
     wanted = int(first)
-    for step in range(begin, begin + SEARCHED_STEPS):
-        if _code(key, step) == wanted and _is_code(key, step + 1, second):
-            return step + 1
+    for away in range(STEPS_AHEAD):
+        for step in (now + away, now - away) if 0 < away <= STEPS_BACK else (now + away,):
+            if step > after and _code(key, step) == wanted and _is_code(key, step + 1, second):
+                return step + 1
     return None
 
 

@@ -8,15 +8,18 @@ from flask import Blueprint, abort, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from webui import device_words as dw
+from webui import words
 from webui.errors import Refused
 from webui.forms import Form, read_sign_in
 from webui.pages import gateway, page
 from webui.pages.devices import leave
+from webui.people_api import PeopleApi
 from webui.rights import Rights
 
 blueprint = Blueprint("people", __name__, url_prefix="/people")
 
 ROLES = {
+    "member": "sees and does what organisations allow",
     "viewer": "looks, and changes nothing",
     "technician": "adds devices, sends to them, manages things and channels",
     "admin": "does everything, people and policies too",
@@ -54,7 +57,7 @@ def add() -> AnyResponse | tuple[str, int]:
 @blueprint.post("/<user_id>/role")
 def change_role(user_id: str) -> AnyResponse:
     return _changed(
-        user_id, {"role": _role()}, "Changed. It holds from now on, also where they are signed in."
+        user_id, {"role": _role()}, "Changed. They are signed out everywhere, and sign in with the new role."
     )
 
 
@@ -81,7 +84,19 @@ def remove(user_id: str) -> AnyResponse:
     return redirect(url_for("people.index"), 303)
 
 
-def _changed(user_id: str, change: dict[str, str], sentence: str) -> AnyResponse:
+@blueprint.post("/<user_id>/sessions/end")
+def end_sessions(user_id: str) -> AnyResponse:
+    ended = PeopleApi(gateway()).end_all(_checked(user_id))
+    leave(f"Signed out in {words.counted(ended, 'place')}." if ended else "They are signed in nowhere.")
+    return redirect(url_for("people.index"), 303)
+
+
+@blueprint.post("/<user_id>/totp/end")
+def end_totp(user_id: str) -> AnyResponse:
+    return _changed(user_id, {"totp": False}, "No code is asked for any more.")
+
+
+def _changed(user_id: str, change: dict[str, str | bool], sentence: str) -> AnyResponse:
     try:
         rights().change_person(_checked(user_id), change)
     except Refused as refusal:
