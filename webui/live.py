@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -19,8 +18,9 @@ import msgspec
 from werkzeug.sansio.utils import host_is_trusted
 
 from webui.config import WebuiConfig
+from webui.renewal import Renewal
 from webui.security import HEADERS, cookie_name
-from webui.sessions import Session, Sessions
+from webui.sessions import Session
 
 PATH = "/live"
 PER_SESSION = 2  # browsers open six connections to a host; tabs beyond the second poll
@@ -60,9 +60,9 @@ class Signal:
 class Live:
     """ASGI endpoint for PATH. One instance serves all streams of this process."""
 
-    def __init__(self, config: WebuiConfig, sessions: Sessions) -> None:
+    def __init__(self, config: WebuiConfig, renewal: Renewal) -> None:
         self._config = config
-        self._sessions = sessions
+        self._renewal = renewal
         self._open: list[tuple[bytes, Signal]] = []  # oldest first
         self._http: httpx.AsyncClient | None = None
 
@@ -77,7 +77,7 @@ class Live:
             return await answer(send, 400)
         if scope["method"] != "GET":
             return await answer(send, 405)
-        session = self._session(headers.get("cookie", ""))
+        session = await asyncio.to_thread(self._session, headers.get("cookie", ""))
         if session is None or headers.get("sec-fetch-site", "same-origin") != "same-origin":
             return await answer(send, 401)
         try:
@@ -100,7 +100,7 @@ class Live:
             morsel = SimpleCookie(cookie).get(cookie_name(self._config))
         except CookieError:
             return None
-        return self._sessions.find(morsel.value, time.monotonic()) if morsel else None
+        return self._renewal.session(morsel.value) if morsel else None
 
     @contextlib.asynccontextmanager
     async def _gateway_stream(self, session: Session) -> AsyncIterator[httpx.Response]:

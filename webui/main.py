@@ -24,7 +24,7 @@ class Webui:
 
     def __init__(self, config: WebuiConfig) -> None:
         self.flask = create_app(config)
-        self.live = live.Live(config, self.flask.extensions["sessions"])
+        self.live = live.Live(config, self.flask.extensions["renewal"])
         self._pages = WSGIMiddleware(self.flask, workers=config.page_threads)  # type: ignore[arg-type]
 
     async def __call__(self, scope: live.Scope, receive: live.Receive, send: live.Send) -> None:

@@ -12,6 +12,7 @@ from flask import Flask, Response, abort, current_app, g, redirect, request, url
 from werkzeug.wrappers import Response as AnyResponse
 
 from webui.config import WebuiConfig
+from webui.renewal import Renewal, begin
 from webui.sessions import Session, Sessions, form_token, is_id, new_id
 
 HEADERS = {
@@ -92,10 +93,17 @@ def csrf_token() -> str:
     return form_token(g.visitor_id)
 
 
-def begin_session(email: str, token: str) -> None:
-    """Signed in: a fresh id, whatever the browser sent before."""
+def renewal() -> Renewal:
+    found: Renewal = current_app.extensions["renewal"]
+    return found
+
+
+def begin_session(email: str, sign_in: str) -> None:
+    """Signed in: a fresh id, whatever the browser sent before, and tokens of its own for `sign_in`."""
     end_session()
-    g.visitor_id = g.new_cookie = sessions().open(email, token, time.monotonic())
+    now_s = time.monotonic()
+    tokens = begin(current_app.extensions["gateway"], sign_in, now_s)
+    g.visitor_id = g.new_cookie = sessions().open(email, tokens, now_s)
 
 
 def known_device() -> str:
@@ -131,7 +139,7 @@ def install(app: Flask, config: WebuiConfig) -> None:
         cookie = request.cookies.get(name, "")
         g.visitor_id = cookie if is_id(cookie) else ""
         g.new_cookie = ""
-        g.session = sessions().find(cookie, time.monotonic()) if g.visitor_id else None
+        g.session = renewal().session(cookie) if g.visitor_id else None
         if g.session is not None and (limit := _marked("max_body")):
             request.max_content_length = limit  # for who is signed in, and for this form
             if more := _marked("max_text"):

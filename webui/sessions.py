@@ -1,7 +1,7 @@
 """Who is signed in, kept on the server so that signing out really ends it.
 
 The browser holds a random id. This table holds its hash and, sealed under a key only the id yields, the
-gateway token: neither a copy of the table nor a cookie alone is worth anything.
+gateway's tokens: neither a copy of the table nor a cookie alone is worth anything.
 Times are seconds of the monotonic clock: a gateway without a battery clock jumps by years at its first NTP
 answer and must not sign everybody out. The file therefore belongs in a runtime directory, emptied at boot.
 """
@@ -9,17 +9,21 @@ answer and must not sign everybody out. The file therefore belongs in a runtime 
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 import sqlite3
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 MAX_SESSIONS = 256  # far above the people of one site; the longest unused goes first
 TOUCH_EVERY_S = 60.0  # "last seen" is written at most this often
 MAX_NOTICE = 500
+
+_Sealed = tuple[str, str, str, float | None, float | None]  # Tokens; JSON has no infinity
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS session (
@@ -34,10 +38,31 @@ CREATE TABLE IF NOT EXISTS session (
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    """What the gateway gave for a sign-in. Times are seconds of the monotonic clock."""
+
+    token: str = field(repr=False)  # to ask with
+    sign_in: str = field(default="", repr=False)  # the gateway's session; "" where it is `token` itself
+    refresh: str = field(default="", repr=False)
+    renew_s: float = math.inf
+    over_s: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     email: str
-    token: str  # of the gateway; never sent to the browser
+    tokens: Tokens  # of the gateway; never sent to the browser
     key: bytes  # names the session in memory (limits, streams) without being the cookie
+
+    @property
+    def token(self) -> str:
+        """What the gateway is asked with."""
+        return self.tokens.token
+
+    @property
+    def sign_in(self) -> str:
+        """What signing out ends."""
+        return self.tokens.sign_in or self.tokens.token
 
 
 def new_id() -> str:
@@ -66,11 +91,10 @@ class Sessions:
         self._db.execute("PRAGMA synchronous=OFF")  # losing a session costs one sign-in
         self._db.execute(_SCHEMA)
 
-    def open(self, email: str, token: str, now_s: float) -> str:
+    def open(self, email: str, tokens: Tokens | str, now_s: float) -> str:
         """Start a session and return its new id (a sign-in never keeps an id from before)."""
         session_id = new_id()
-        nonce = secrets.token_bytes(12)
-        sealed = nonce + AESGCM(_seal_key(session_id)).encrypt(nonce, token.encode(), None)
+        sealed = _sealed(session_id, Tokens(tokens) if isinstance(tokens, str) else tokens)
         with self._lock:
             self._db.execute(
                 "INSERT INTO session (id_hash, email, sealed_token, opened_s, seen_s) VALUES (?, ?, ?, ?, ?)",
@@ -105,10 +129,20 @@ class Sessions:
             if now_s - seen_s > TOUCH_EVERY_S:
                 self._db.execute("UPDATE session SET seen_s = ? WHERE id_hash = ?", (now_s, key))
         try:
-            token = AESGCM(_seal_key(session_id)).decrypt(sealed[:12], sealed[12:], None).decode()
-        except InvalidTag:
+            opened = AESGCM(_seal_key(session_id)).decrypt(sealed[:12], sealed[12:], None)
+            token, sign_in, refresh, renew_s, over_s = msgspec.json.decode(opened, type=_Sealed)
+        except (InvalidTag, msgspec.MsgspecError):
             return None
-        return Session(email, token, key)
+        ends = (math.inf if each is None else each for each in (renew_s, over_s))
+        return Session(email, Tokens(token, sign_in, refresh, *ends), key)
+
+    def renew(self, session_id: str, tokens: Tokens) -> None:
+        """Give a session other tokens; nothing where it has ended meanwhile."""
+        with self._lock:
+            self._db.execute(
+                "UPDATE session SET sealed_token = ? WHERE id_hash = ?",
+                (_sealed(session_id, tokens), _hash(session_id)),
+            )
 
     def end(self, session_id: str) -> None:
         with self._lock:
@@ -136,6 +170,18 @@ class Sessions:
 
 def _hash(session_id: str) -> bytes:
     return hashlib.sha256(b"session " + session_id.encode()).digest()
+
+
+def _sealed(session_id: str, tokens: Tokens) -> bytes:
+    nonce = secrets.token_bytes(12)
+    content = msgspec.json.encode(
+        [tokens.token, tokens.sign_in, tokens.refresh, _finite(tokens.renew_s), _finite(tokens.over_s)]
+    )
+    return nonce + AESGCM(_seal_key(session_id)).encrypt(nonce, content, None)
+
+
+def _finite(time_s: float) -> float | None:
+    return None if math.isinf(time_s) else time_s
 
 
 def _seal_key(session_id: str) -> bytes:

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import parse_qsl
 
 import uvicorn
 from flask.testing import FlaskClient
@@ -37,6 +38,15 @@ class GatewayDouble:
     def __init__(self) -> None:
         self.claimed = True
         self.tokens: set[str] = {TOKEN}
+        self.access: dict[str, str] = {}  # access tokens, each of the sign-in that it ends with
+        self.refresh: dict[str, str] = {}  # the refresh token that is good, of each sign-in
+        self.codes: dict[str, str] = {}
+        self.oauth_calls: list[dict[str, str]] = []  # forms at the token endpoint
+        self.no_tokens = False  # as on a full disk
+        self.applications: dict[str, dict[str, Any]] = {}
+        self.consents: list[dict[str, Any]] = []
+        self.authorization: dict[str, Any] = {}
+        self.decisions: list[dict[str, Any]] = []
         self.devices: dict[str, dict[str, Any]] = {}
         self.frames: list[dict[str, Any]] = []
         self.downlinks: list[dict[str, Any]] = []
@@ -158,6 +168,14 @@ class GatewayDouble:
             routes=[
                 route("/claim", self._claim, "GET", "POST"),
                 route("/tokens", self._tokens, "POST", "DELETE"),
+                route("/oauth/token", self._oauth_token, "POST"),
+                route("/oauth/authorizations", self._look, "POST"),
+                route("/oauth/authorizations/decision", self._closed(self._decide), "POST"),
+                route("/oauth/consents", self._closed(self._consents)),
+                route("/oauth/consents/{id}", self._closed(self._consents), "DELETE"),
+                route("/applications", self._closed(self._applications), "GET", "POST"),
+                route("/applications/{id}", self._closed(self._application), "GET", "PUT", "DELETE"),
+                route("/applications/{id}/secret", self._closed(self._new_secret), "POST"),
                 route("/gateway/status", self._closed(self._status)),
                 route("/gateway/radio", self._closed(lambda request: JSONResponse(self.hardware))),
                 route("/gateway/radio/scan", self._closed(self._scan), "POST"),
@@ -205,13 +223,92 @@ class GatewayDouble:
         async def guarded(request: Request) -> Response:
             if self.broken:
                 return problem(503, "not now")
-            if request.headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
+            if not self._knows(request):
                 return problem(401, "a user token is needed")
             answer = view(request)
             found: Response = await answer if asyncio.iscoroutine(answer) else answer
             return found
 
         return guarded
+
+    def _knows(self, request: Request) -> bool:
+        """An access token is as good as the sign-in it was made for."""
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        return self.access.get(token, token) in self.tokens
+
+    # -- applications and consents
+
+    async def _oauth_token(self, request: Request) -> Response:
+        if "authorization" in request.headers:
+            return JSONResponse({"error": "invalid_client"}, 401)
+        form = dict(parse_qsl((await request.body()).decode()))
+        self.oauth_calls.append(form)
+        if form["grant_type"] == "refresh_token":
+            sign_in = next((each for each, good in self.refresh.items() if good == form["refresh_token"]), "")
+        else:
+            sign_in = self.codes.pop(form.get("code", ""), "")
+        if sign_in not in self.tokens:
+            return JSONResponse({"error": "invalid_grant"}, 400)
+        access, refresh = f"access-{len(self.oauth_calls)}", f"refresh-{len(self.oauth_calls)}"
+        self.access[access], self.refresh[sign_in] = sign_in, refresh
+        return JSONResponse({"access_token": access, "refresh_token": refresh, "expires_in": 600})
+
+    async def _look(self, request: Request) -> Response:
+        query = (await request.json())["query"]
+        if "client_id=unknown" in query:
+            return problem(400, "there is no such application; the address it sent you to is damaged")
+        needs = self.authorization.get("needs", "consent") if self._knows(request) else "sign-in"
+        silent = not self._knows(request) and "prompt=none" in query
+        redirect = "https://app.example.org/cb?error=login_required" if silent else ""
+        return JSONResponse(
+            {**self.authorization, "needs": needs, "redirect": redirect or self.authorization["redirect"]}
+        )
+
+    async def _decide(self, request: Request) -> Response:
+        body = await request.json()
+        asked = dict(parse_qsl(body["query"]))
+        if asked.get("client_id") != "fluxgate-webui":
+            self.decisions.append(body)
+            outcome = "code=c-1" if body["allow"] else "error=access_denied"
+            return JSONResponse({"redirect": f"{asked['redirect_uri']}?{outcome}&state=s"})
+        sign_in = request.headers["authorization"].removeprefix("Bearer ")
+        if self.no_tokens or sign_in not in self.tokens:
+            return problem(507, "no room on the disk")
+        code = f"code-{len(self.codes)}"
+        self.codes[code] = sign_in
+        return JSONResponse({"redirect": f"{asked['redirect_uri']}?code={code}&state={asked['state']}"})
+
+    def _consents(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            self.consents = [each for each in self.consents if each["id"] != request.path_params["id"]]
+            return Response(status_code=204)
+        return JSONResponse({"total": len(self.consents), "consents": self.consents})
+
+    async def _applications(self, request: Request) -> Response:
+        if request.method == "GET":
+            name = request.query_params.get("name", "").lower()
+            found = [each for each in self.applications.values() if name in each["name"].lower()]
+            return JSONResponse({"total": len(found), "applications": found})
+        body = await request.json()
+        if any("evil" in uri for uri in body["redirect_uris"]):
+            return problem(400, "a redirect URI is https://, or http:// on the user's own computer")
+        made = {"id": f"app-{len(self.applications)}", "made_at": 1_750_000_000.0, "grant_types": [], **body}
+        self.applications[made["id"]] = made
+        return JSONResponse({**made, "secret": None if body["public"] else "a-secret-shown-once"}, 201)
+
+    async def _application(self, request: Request) -> Response:
+        app_id = request.path_params["id"]
+        if app_id not in self.applications:
+            return problem(404, "no such application")
+        if request.method == "PUT":
+            self.applications[app_id] |= await request.json()
+        if request.method == "DELETE":
+            del self.applications[app_id]
+            return Response(status_code=204)
+        return JSONResponse(self.applications[app_id])
+
+    def _new_secret(self, request: Request) -> Response:
+        return JSONResponse({"id": request.path_params["id"], "secret": "another-secret-shown-once"})
 
     async def _claim(self, request: Request) -> Response:
         if self.broken:

@@ -7,7 +7,7 @@ from typing import Any
 from flask import current_app, g, render_template, request
 
 from webui.client import Gateway, Status
-from webui.security import session
+from webui.security import renewal, session
 
 
 def gateway() -> Gateway:
@@ -15,7 +15,10 @@ def gateway() -> Gateway:
     found = session()
     connected: Gateway = current_app.extensions["gateway"]
     plain = connected.on_behalf(request.headers.get("User-Agent", ""))
-    return plain.signed_in(found.token) if found else plain
+    if found is None:
+        return plain
+    visitor_id = g.visitor_id
+    return plain.signed_in(found.token, lambda refused: renewal().again(visitor_id, refused))
 
 
 def status() -> Status:

@@ -67,7 +67,8 @@ def do_sign_in() -> str | Response | tuple[str, int]:
 @blueprint.post("/logout")
 def sign_out() -> Response:
     try:
-        gateway().sign_out()
+        if found := session():
+            gateway().signed_in(found.sign_in).sign_out()  # the gateway ends the tokens that hang on it, too
     except GatewayError as error:  # signed out here all the same; the token expires on its own
         current_app.logger.warning("token not revoked at sign-out: %s", type(error).__name__)
     end_session()
