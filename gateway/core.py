@@ -84,6 +84,7 @@ async def opened_core(config: Config) -> AsyncIterator[Core]:
                     max_bytes=config.hub.max_bytes,
                     max_age_s=int(config.hub.max_age_days * DAY_S),
                     min_free_bytes=config.hub.min_free_bytes,
+                    events=config.hub.events,
                     history_max_bytes=config.hub.history_max_bytes,
                     history_max_age_s=config.hub.history_max_age_days * DAY_S,
                 ),
@@ -92,6 +93,8 @@ async def opened_core(config: Config) -> AsyncIterator[Core]:
             )
             stack.push_async_callback(hub.close)
             clock.follow(hub.log, hub.boot)
+            if config.hub.events:
+                await hub.events.start()
             sealer = await opened_sealer(folder, hub)
         except (OSError, sqlite3.Error) as error:
             raise StartFailed(

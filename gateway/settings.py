@@ -365,6 +365,10 @@ class HubSection(Section, frozen=True, kw_only=True):
     min_free_bytes: Annotated[
         int, Meta(ge=0, description="room left on the disk: the oldest messages go before it is less")
     ] = 64 << 20
+    events: Annotated[
+        bool,
+        Meta(description="tell of changes of things, channels, people and rights on the channel `events`"),
+    ] = True
     history_max_bytes: Annotated[
         int, Meta(ge=16 << 20, description="of the history's file; the oldest records go")
     ] = 2 << 30

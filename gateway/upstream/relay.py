@@ -17,6 +17,7 @@ from typing import Protocol
 from hub.errors import HubError
 from hub.log import Gap, Write
 from hub.message import Message
+from hub.registry_items import EVENTS
 from hub.timekeeping import TRUSTED, Correction, corrected
 
 from . import refusals
@@ -55,8 +56,11 @@ class LogReader(Protocol):
 
 
 def taken_in_here(message: Message) -> bool:
-    """What another gateway took in is that gateway's to send: nothing goes round in circles."""
-    return not message.origin
+    """What another gateway took in is that gateway's to send: nothing goes round in circles.
+
+    Who changed what here stays here.
+    """
+    return not message.origin and message.channel != EVENTS
 
 
 class Relay:

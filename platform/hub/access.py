@@ -17,6 +17,7 @@ from .policy.engine import Explanation, PolicySet
 from .policy.request import Request, Value
 from .policy.statement import Effect
 from .registry import Change, ChangeKind, Registry, Rights, Thing, User
+from .registry_items import EVENTS
 from .tokens.scopes import READ, WRITE, Scope, Scopes, common, parse
 from .topics import ANY_CHANNEL
 from .users import ADMIN, MEMBER, TECHNICIAN, VIEWER, has_role, higher
@@ -315,6 +316,8 @@ class Access:
             return Decision(False, "other services are for people; a policy may let a thing use one")
         if action is Action.CONNECT and not channel:
             return Decision(True, "the thing is known")
+        if action is Action.PUBLISH and channel == EVENTS:
+            return Decision(False, "events are published by the gateway only", final=True)
         rights = self._registry.rights(channel, thing.id)
         if not rights:
             unknown = channel != ANY_CHANNEL and self._registry.channel(channel) is None
@@ -331,6 +334,8 @@ class Access:
             return Decision(False, "the service wants a higher role, or a policy")
         if action not in _USER_ACTIONS:
             return Decision(False, "messages are published by things", final=True)
+        if channel == EVENTS and user.role != ADMIN:
+            return Decision(False, "who changed what is for administrators, or who a policy lets read it")
         if has_role(user, TECHNICIAN if action is Action.MANAGE else VIEWER):
             return self._existing(channel, f"the user is {_A[user.role]} of the gateway")
         if action is Action.CONNECT and not channel:

@@ -17,6 +17,8 @@ from .access import Access, Action, Circumstances, Decision, Principal, Resource
 from .audit import Audit, attempt, audit_key
 from .database import Migration
 from .errors import AccessDenied, HubError, LogFailed, TooLarge
+from .events import MIGRATIONS as EVENT_MIGRATIONS
+from .events import Events, acting
 from .history import History
 from .keys import ServerKey
 from .log import MAX_BYTES, MAX_MESSAGES, MIN_FREE_BYTES, Log, Write
@@ -53,6 +55,9 @@ class HubSettings:
     history_max_bytes: int = 2 << 30
     history_max_age_s: float = 0.0  # of records; 0: never removed for their age
     max_payload: int = MAX_PAYLOAD
+    events: bool = (
+        False  # tell of changes on a channel of their own; `Hub.events` is started by whoever wants that
+    )
 
 
 @dataclass(slots=True)
@@ -90,6 +95,7 @@ class Hub:
         self.clock = clock
         self.boot = boot
         self.audit = audit
+        self.events = Events(registry, log, clock, boot)
         self.oauth = OAuth(registry, self.bearers, audit)
         self.access.on_denied = self._note_denial
         registry.on_change(self._note_change)
@@ -116,10 +122,11 @@ class Hub:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings = settings or HubSettings()
         key = ServerKey.load(folder / "server.key")
-        registry = Registry.open(folder / "registry.db", key)
+        noting = (lambda: (acting(), clock()[0])) if settings.events else None
+        registry = Registry.open(folder / "registry.db", key, noting)
         log = Log.open(
             folder / "log.db",
-            migrations=migrations,
+            migrations=(*EVENT_MIGRATIONS, *migrations),
             commit_interval_s=settings.commit_interval_s,
             max_messages=settings.max_messages,
             max_bytes=settings.max_bytes,
@@ -141,6 +148,7 @@ class Hub:
 
     async def close(self) -> None:
         """Make everything taken in durable and close the files."""
+        await self.events.close()
         await self._expiry.close()
         try:
             await self.history.close()

@@ -18,6 +18,7 @@ from .applications import Applications
 from .authority.certificates import Certificates
 from .authority.generations import Authority
 from .errors import NotFound
+from .events_outbox import Acting, Waiting
 from .groups import Groups
 from .keys import ServerKey
 from .oauth.flows import Flows
@@ -63,7 +64,7 @@ log = logging.getLogger("hub.registry")
 class Registry(Things, People):
     """`epoch` rises with every change after it took effect; whoever caches what it read compares it."""
 
-    def __init__(self, path: Path, key: ServerKey) -> None:
+    def __init__(self, path: Path, key: ServerKey, acting: Acting | None = None) -> None:
         self._key = key
         self._lock = threading.RLock()
         self._listeners: list[Callable[[Change], None]] = []
@@ -85,17 +86,19 @@ class Registry(Things, People):
             *(self.authority, self.certificates),
             *(self.applications, self.oauth),
         )
-        self._file = RegistryFile(path, self._load)
+        self._file = RegistryFile(path, self._load, acting)
         self.set_aside = self._file.set_aside
 
     @classmethod
-    def open(cls, path: Path | str, key: ServerKey) -> Registry:
+    def open(cls, path: Path | str, key: ServerKey, acting: Acting | None = None) -> Registry:
         """Open or create the registry; blocks. A damaged file is set aside and the copy beside it taken.
+
+        With `acting` every change leaves an event, which says who made it (`hub.events`).
 
         The copy is made whenever the registry has opened well, some seconds after a change, and when it
         closes. On a full or read-only disk the registry opens all the same and refuses changes.
         """
-        return cls(Path(path), key)
+        return cls(Path(path), key, acting)
 
     def close(self) -> None:
         """Keep when tokens were last used, and close the file; a disk that is full now costs only that."""
@@ -143,6 +146,23 @@ class Registry(Things, People):
             self._policies.take(after)
             self._changed(Change(ChangeKind.REVOKED))
             return self._policies.all()
+
+    # Events
+
+    def begin_events(self, after: int) -> None:
+        """Give new events numbers above `after`."""
+        with self._lock:
+            self._file.begin_events(after)
+
+    def events_after(self, after: int, limit: int) -> list[Waiting]:
+        """Events of durable changes after the number `after`, the oldest first."""
+        with self._lock:
+            return self._file.events_after(after, limit)
+
+    def events_are_in(self, last: int) -> None:
+        """Events up to the number `last` are safe elsewhere."""
+        with self._lock:
+            self._file.events_are_in(last)
 
     # Changes
 

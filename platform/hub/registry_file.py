@@ -26,6 +26,7 @@ from .database import (
 )
 from .disk import DiskState, words
 from .errors import HubError
+from .events_outbox import Acting, Waiting, attach, begin_after, waiting
 from .registry_tables import MIGRATIONS
 from .users import Statement
 
@@ -46,14 +47,18 @@ class RegistryFailed(HubError):
 class RegistryFile:
     """One connection that writes; callers hold the registry's lock."""
 
-    def __init__(self, path: Path, load: Callable[[sqlite3.Connection], None]) -> None:
-        """Open `path`.
+    def __init__(
+        self, path: Path, load: Callable[[sqlite3.Connection], None], acting: Acting | None = None
+    ) -> None:
+        """Open `path`; with `acting`, each change is noted with who made it.
 
         `load` reads all of it and raises sqlite3.DatabaseError where something cannot be right. Where the disk
         is full or read-only it reads the file as it is; changes are refused until it can be written again.
         """
         self._path = path
         self._load = load
+        self._acting = acting
+        self._told = 0  # number of the last event that need not wait any longer
         self.set_aside: Path | None = None
         self.failed = False
         self._conn: sqlite3.Connection | None = None
@@ -105,6 +110,8 @@ class RegistryFile:
             conn.execute("BEGIN IMMEDIATE")
             for sql, parameters in statements:
                 conn.execute(sql, parameters)
+            if self._told:
+                conn.execute("DELETE FROM event WHERE seq <= ?", (self._told,))
             conn.execute("COMMIT")
         except BaseException:
             if conn.in_transaction:
@@ -122,6 +129,23 @@ class RegistryFile:
             with self._copying:  # a copy under way reads the file
                 if self._conn is not None:
                     self._conn.close()
+
+    # Events (`hub.events`)
+
+    def begin_events(self, after: int) -> None:
+        """Give new events numbers above `after`; where the disk cannot be written now, say so."""
+        try:
+            if self._conn is not None:
+                begin_after(self._conn, after)
+        except sqlite3.Error as error:
+            log.warning("numbers of events may repeat: %s", error)
+
+    def events_after(self, after: int, limit: int) -> list[Waiting]:
+        return waiting(self._conn, after, limit) if self._conn is not None else []
+
+    def events_are_in(self, last: int) -> None:
+        """Events up to the number `last` are safe elsewhere; the next change takes them from the file."""
+        self._told = last
 
     # The second copy
 
@@ -194,6 +218,8 @@ class RegistryFile:
             if conn.execute("PRAGMA foreign_key_check").fetchone():
                 raise sqlite3.DatabaseError("a row points to one that is not there")
             self._load(conn)
+            if self._acting is not None:
+                attach(conn, self._acting)
         except BaseException:
             conn.close()
             raise

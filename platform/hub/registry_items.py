@@ -14,6 +14,7 @@ import msgspec
 
 from .errors import Invalid, NotFound
 
+EVENTS = "events"  # id of the channel that tells of changes here
 MAX_NAME = 1024  # characters, as Mainflux
 MAX_METADATA = 64 * 1024  # bytes of JSON
 MIN_KEY, MAX_KEY = 16, 256  # characters of a key that a caller chooses; ours have 43

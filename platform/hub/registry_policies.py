@@ -86,7 +86,8 @@ class Policies:
         ]
         put = [
             (
-                "INSERT OR REPLACE INTO policy(name, document, updated_s) VALUES (?, ?, ?)",
+                "INSERT INTO policy(name, document, updated_s) VALUES (?, ?, ?) ON CONFLICT(name)"
+                " DO UPDATE SET document = excluded.document, updated_s = excluded.updated_s",
                 (name, policy.document, policy.updated_s),
             )
             for name, policy in after.items()

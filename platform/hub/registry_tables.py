@@ -160,4 +160,13 @@ MIGRATIONS = (
             "CREATE INDEX oauth_refresh_by_session ON oauth_refresh(session)",
         ),
     ),
+    # What changed and is not in the log yet. A number is never given twice.
+    Migration(
+        "registry/events/1",
+        (
+            """CREATE TABLE event(
+                seq INTEGER PRIMARY KEY AUTOINCREMENT, at_ns INTEGER NOT NULL, who TEXT NOT NULL,
+                operation TEXT NOT NULL, body TEXT NOT NULL)""",
+        ),
+    ),
 )

@@ -18,6 +18,7 @@ from .groups import Groups
 from .keys import ServerKey, new_secret
 from .registry_file import RegistryFile
 from .registry_items import (
+    EVENTS,
     MAX_KEY,
     Change,
     ChangeKind,
@@ -232,10 +233,12 @@ class Things(abc.ABC):
     def remove_channel(self, channel_id: str) -> None:
         """Remove a channel and its connections.
 
-        Its messages stay until retention takes them. Raises NotFound.
+        Its messages stay until retention takes them. Raises NotFound, Conflict for that of events.
         """
         with self._lock:
             found(self._channels.get(channel_id), "channel")
+            if channel_id == EVENTS:
+                raise Conflict("the channel of events stays; it tells who changed what")
             self._file.write([("DELETE FROM channel WHERE id = ?", (channel_id,))])
             things = self._things_of.pop(channel_id, {})
             for thing_id in things:
@@ -261,7 +264,11 @@ class Things(abc.ABC):
                 raise Invalid(f"at most {MAX_CONNECTIONS} connections")
             self._file.write(
                 [
-                    ("INSERT OR REPLACE INTO connection(channel, thing, rights) VALUES (?, ?, ?)", row)
+                    (
+                        "INSERT INTO connection(channel, thing, rights) VALUES (?, ?, ?)"
+                        " ON CONFLICT(channel, thing) DO UPDATE SET rights = excluded.rights",
+                        row,
+                    )
                     for row in more
                 ]
             )

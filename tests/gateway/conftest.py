@@ -155,7 +155,7 @@ def config(tmp_path: Path) -> Config:
             eui=EUI.hex(), data_dir=str(tmp_path / "data"), runtime_dir=str(tmp_path / "run")
         ),
         lorawan=LorawanSection(port=0),
-        hub=HubSection(commit_interval_s=0.02),
+        hub=HubSection(commit_interval_s=0.02, events=False),
         mqtt=MqttSection(port=0),
         http=HttpSection(port=0, workshop_port=0),
         coap=CoapSection(port=0),

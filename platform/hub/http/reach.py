@@ -16,7 +16,8 @@ from hub.http.auth import address_of, demand, hub_of, require, require_user
 from hub.http.problem import Problem
 from hub.hub import Hub
 from hub.registry import Channel, Thing
-from hub.users import MEMBER, ROLES, TECHNICIAN, VIEWER, has_role
+from hub.registry_items import EVENTS
+from hub.users import ADMIN, MEMBER, ROLES, TECHNICIAN, VIEWER, has_role
 
 # What a parameter of a path names.
 _NAMED = {"thing_id": "thing", "device_id": "thing", "channel_id": "channel", "group_id": "group"}
@@ -43,6 +44,8 @@ class Reach:
 
     def demand(self, role: str, *, thing_id: str = "", channel_id: str = "", group_id: str = "") -> None:
         """Raises Problem 404 for what he does not reach, 403 where his role there is lower than `role`."""
+        if channel_id == EVENTS and role != VIEWER:
+            role = ADMIN  # who is connected to it learns who changed what
         mine = self.role(thing_id=thing_id, channel_id=channel_id, group_id=group_id)
         if mine is None:
             noun = "thing" if thing_id else "channel" if channel_id else "group"

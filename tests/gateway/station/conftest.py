@@ -49,7 +49,7 @@ def station_config(tmp_path: Path, authority: Authority) -> Config:
                 StationGatewaySection(eui=OTHER_EUI, token=OTHER_TOKEN),
             ),
         ),
-        hub=HubSection(commit_interval_s=0.02),
+        hub=HubSection(commit_interval_s=0.02, events=False),
         mqtt=MqttSection(port=0),
         http=HttpSection(port=0, workshop_port=0),
         coap=CoapSection(port=0),
