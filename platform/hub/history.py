@@ -403,6 +403,12 @@ class History:
                 series = tail.find(key)
                 if series is not None:
                     chunks.setdefault(series, []).append((time_s, item))
+            for series, items in chunks.items():  # before they are there to be found
+                run = series.run
+                run.reach = {
+                    **run.reach,
+                    0: max(run.reach.get(0, -math.inf), max(time_s for time_s, _ in items)),
+                }
             await self._in_thread(partial(store.put, chunks, place))
             for series, items in chunks.items():
                 series.saved = True

@@ -13,6 +13,7 @@ import logging
 import sqlite3
 import time
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -207,14 +208,20 @@ class HistoryStore:
         """An empty tail that knows all series of the file and goes on where its chunks end."""
         conn = self._conn
         tail = Tail(self.done, self._boots)
-        counts: dict[int, int] = dict(
-            conn.execute("SELECT series, CAST(sum(count) AS INTEGER) FROM chunk GROUP BY series")
-        )
+        counts: Counter[int] = Counter()
+        reach: dict[int, dict[int, float]] = {}
+        for series_id, boot, count, last in conn.execute(
+            "SELECT series, boot, CAST(sum(count) AS INTEGER), max(last) FROM chunk GROUP BY series, boot"
+        ):
+            counts[series_id] += count
+            reach.setdefault(series_id, {})[boot] = last
         for series_id, *key in conn.execute(
             "SELECT id, channel, subtopic, publisher, protocol, format, name, unit FROM series LIMIT ?",
             (MAX_SERIES,),
         ):
-            tail.add_series(series_id, SeriesKey(*key), counts.get(series_id, 0), saved=True)
+            tail.add_series(
+                series_id, SeriesKey(*key), counts[series_id], reach.get(series_id, {}), saved=True
+            )
         tail.skip = dict(conn.execute("SELECT series, CAST(upto AS INTEGER) FROM ahead"))
         return tail
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,10 +41,13 @@ _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 class Run:
     """The tail of one series, in the order of arrival."""
 
-    __slots__ = ("boots", "chunked", "seqs", "sizes", "times", "values")
+    __slots__ = ("boots", "chunked", "reach", "seqs", "sizes", "times", "values")
 
-    def __init__(self, chunked: int) -> None:
+    def __init__(self, chunked: int, reach: Mapping[int, float]) -> None:
         self.chunked = chunked  # records of the series that are in chunks
+        self.reach = (
+            reach  # no chunk has a later time than this, by the clock that gave it; replaced as a whole
+        )
         self.times = array("d")
         self.values: Values = array("d")
         self.sizes = array("i")  # bytes of each value where `values` is a list, else empty
@@ -57,10 +61,12 @@ class Series:
 
     __slots__ = ("id", "key", "run", "saved")
 
-    def __init__(self, series_id: int, key: SeriesKey, chunked: int, saved: bool) -> None:
+    def __init__(
+        self, series_id: int, key: SeriesKey, chunked: int, reach: Mapping[int, float], saved: bool
+    ) -> None:
         self.id = series_id
         self.key = key
-        self.run = Run(chunked)
+        self.run = Run(chunked, reach)
         self.saved = saved  # its row is in the file
 
 
@@ -95,8 +101,10 @@ class Tail:
 
     # Series
 
-    def add_series(self, series_id: int, key: SeriesKey, chunked: int, *, saved: bool) -> Series:
-        series = Series(series_id, key, chunked, saved)
+    def add_series(
+        self, series_id: int, key: SeriesKey, chunked: int, reach: Mapping[int, float], *, saved: bool
+    ) -> Series:
+        series = Series(series_id, key, chunked, reach, saved)
         self.series[series_id] = series
         self.channels.setdefault(key.channel, []).append(series)
         self._sources.setdefault(key[:4], {})[key[4:]] = series
@@ -108,7 +116,7 @@ class Tail:
         found = self._sources.get(key[:4], {}).get(key[4:])
         if found is not None or len(self.series) >= MAX_SERIES:
             return found
-        return self.add_series(self._next_id, key, 0, saved=False)
+        return self.add_series(self._next_id, key, 0, {}, saved=False)
 
     def matching(self, query: Query) -> list[Series]:
         """The series that a query is about. From any thread."""
@@ -266,7 +274,7 @@ class Tail:
         """Forget what compaction has taken; `added` records more are in chunks now."""
         run = piece.series.run
         count = len(piece.seqs)
-        rest = Run(run.chunked + added)
+        rest = Run(run.chunked + added, reaching(run, count))
         rest.times = run.times[count:]
         rest.values = run.values[count:] if len(run.seqs) > count else array("d")
         if run.boots is not None and len(run.seqs) > count:
@@ -277,6 +285,20 @@ class Tail:
         piece.series.run = rest
         self.records -= count
         self.size_bytes -= sum(run.sizes[:count])
+
+
+def reaching(run: Run, count: int) -> dict[int, float]:
+    """As `run.reach`, with the first `count` records of the tail as if they were in chunks."""
+    reach = dict(run.reach)
+    times, boots = run.times[:count], run.boots
+    if boots is None:
+        if times:
+            reach[0] = max(reach.get(0, -math.inf), max(times))
+        return reach
+    for time, boot in zip(times, boots[:count], strict=True):
+        if time > reach.get(boot, -math.inf):
+            reach[boot] = time
+    return reach
 
 
 def _append_boot(run: Run, boot: int) -> None:

@@ -22,7 +22,7 @@ from .history_chunks import ChunkDamaged, Values, decode, verify
 from .history_merge import TAIL_UPTO, Order, Source, Span
 from .history_model import Query, data_bytes
 from .history_store import SELECT_CHUNK, Chunk
-from .history_tail import Run, Series, Tail
+from .history_tail import Run, Series, Tail, reaching
 from .message import TimeQuality
 from .timekeeping import Correction, shift
 
@@ -137,32 +137,63 @@ class View:
         for seen, window in zip(self.seen, windows, strict=True):
             if window.from_s >= window.to_s:
                 continue
-            for span in self.tail_spans(seen, window):
-                reach = span.times[span.hi - 1] if newest_first else span.times[span.lo]
-                found.append(iter((Source(reach, span.series, span.order, lambda span=span: span),)))  # type: ignore[misc]
-            found += self._chunk_streams(seen.series, window, newest_first)
+            found += self._tail_streams(seen, window, newest_first)
+            found += self._chunk_streams(seen, window, newest_first)
         return found
 
-    def _chunk_streams(self, series: Series, window: Window, newest_first: bool) -> list[Iterator[Source]]:
+    def _tail_streams(self, seen: Seen, window: Window, newest_first: bool) -> list[Iterator[Source]]:
+        run, count = seen.run, seen.count
+        if (
+            newest_first and run.boots is None
+        ):  # of a thousand series some are asked for more than their newest time
+            if not count or run.seqs[count - 1] <= self._upto(seen.series.id):
+                return []
+            source = Source(
+                min(max(run.times[:count]), window.to_s),
+                seen.series,
+                (0, TAIL_UPTO, 0),
+                lambda: next(iter(self.tail_spans(seen, window)), None),
+            )
+            return [iter((source,))] if source.reach >= window.from_s else []
+        return [
+            iter(
+                (
+                    Source(
+                        span.times[span.hi - 1] if newest_first else span.times[span.lo],
+                        span.series,
+                        span.order,
+                        lambda span=span: span,  # type: ignore[misc]
+                    ),
+                )
+            )
+            for span in self.tail_spans(seen, window)
+        ]
+
+    def _chunk_streams(self, seen: Seen, window: Window, newest_first: bool) -> list[Iterator[Source]]:
+        series = seen.series
         streams = []
-        for boot in self._boots_of(series.id):
+        # What was in the tail when it was looked at may be in chunks by now.
+        for boot, reach in sorted(reaching(seen.run, seen.count).items()):
             moved = boot in self._moved
             if moved or not newest_first:
                 # Sorted here: corrections of one clock differ, and the index is by where chunks end.
                 rows = self._headers(series.id, boot, window, moved=moved)
-                reach = 1 if newest_first else 0
-                rows.sort(key=lambda row, at=reach: row[3 + at] * (-1 if at else 1))  # type: ignore[misc]
+                side = 1 if newest_first else 0
+                rows.sort(key=lambda row, at=side: row[3 + at] * (-1 if at else 1))  # type: ignore[misc]
                 streams.append(self._sources(series, iter(rows), window, newest_first))
-            else:
-                cursor = self._conn.execute(
-                    "SELECT id, upto, count, first, last, 0.0 FROM chunk WHERE series = ? AND boot = ? "
-                    f"AND last >= ? AND first < ?{self._narrow} ORDER BY last DESC",
-                    (series.id, boot, window.from_s, window.to_s, *self._limits),
-                )
-                streams.append(
-                    self._sources(series, (row for row in cursor), window, newest_first, boot=boot)
-                )
+            elif reach >= window.from_s:
+                streams.append(self._from_newest(series, boot, window, min(reach, window.to_s)))
         return streams
+
+    def _from_newest(self, series: Series, boot: int, window: Window, reach: float) -> Iterator[Source]:
+        """Chunks of one clock, which are looked for only when the merge has come down to `reach`."""
+        yield Source(reach, series, (boot, TAIL_UPTO, TAIL_UPTO), lambda: None)
+        rows = self._conn.execute(
+            "SELECT id, upto, count, first, last, 0.0 FROM chunk WHERE series = ? AND boot = ? "
+            f"AND last >= ? AND first < ?{self._narrow} ORDER BY last DESC",
+            (series.id, boot, window.from_s, window.to_s, *self._limits),
+        )
+        yield from self._sources(series, rows, window, True, boot=boot)
 
     def _boots_of(self, series: int) -> list[int]:
         """Clocks that gave times to chunks of a series; 0 stands for right times."""
@@ -268,10 +299,13 @@ class View:
                 found.append(part)
         return found
 
+    def _upto(self, series: int) -> int:
+        """The message up to which chunks hold a series."""
+        return max(self._done, self._ahead.get(series, 0))
+
     def _whole_tail(self, seen: Seen) -> list[Span]:
         run, count = seen.run, seen.count
-        upto = max(self._done, self._ahead.get(seen.series.id, 0))
-        start = bisect_right(run.seqs, upto, 0, count)
+        start = bisect_right(run.seqs, self._upto(seen.series.id), 0, count)
         if start >= count:
             return []
         all_times, all_values = run.times[start:count], run.values[start:count]

@@ -15,7 +15,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from hub import history as history_module
-from hub import history_model, history_pieces, history_query, history_store, history_tail
+from hub import history_model, history_pieces, history_query, history_store, history_tail, history_view
 from hub.errors import Busy, Invalid
 from hub.history import History, HistoryPage, Query
 from hub.log import Log
@@ -185,6 +185,34 @@ def test_pages_of_many_series_fit_together(tmp_path: Path) -> None:
                 got += [value for _, value in shown(page)]
             assert got == order
             await history._compact()
+
+    run(tmp_path, body)
+
+
+@pytest.mark.parametrize("compacted", [True, False])
+def test_the_newest_of_many_series_are_had_without_asking_for_each(
+    tmp_path: Path, compacted: bool, mocker: MockerFixture
+) -> None:
+    async def body(log: Log, history: History) -> None:
+        for at in range(3):
+            await log.append(
+                [message(f'[{{"n":"s{n}","u":"Cel","v":{at}}}]'.encode(), at=60 * at) for n in range(300)]
+            )
+        if compacted:
+            await history._compact()
+        headers = mocker.spy(history_view.View, "_sources")
+        tails = mocker.spy(history_view.View, "tail_spans")
+        page = await history.query(Query(CHANNEL, limit=10))
+        assert [record.name for record in page.messages] == [f"s{n}" for n in range(299, 289, -1)]
+        assert page.total == 900
+        assert headers.call_count + tails.call_count <= 24
+        early = await history.query(Query(CHANNEL, to_s=T0 + 60, limit=300))
+        assert {record.value for record in early.messages} == {0}
+        assert len(early.messages) == 300
+        headers.reset_mock()
+        tails.reset_mock()
+        assert (await history.query(Query(CHANNEL, from_s=T0 + 121, limit=300))).messages == []
+        assert headers.call_count + tails.call_count <= 300  # the count alone looks at tails
 
     run(tmp_path, body)
 
