@@ -1,8 +1,8 @@
 """TLS for every door: the server's context. Whom a client certificate stands for says `hub.authority`.
 
-TLS 1.2 and newer with the library's own choice of ciphers. Where client certificates are looked at, sessions are
-never resumed: a resumed session would carry a certificate past its end of validity, or past a change of the
-authorities, without looking at it again.
+TLS 1.2 and newer with the library's own choice of ciphers. Where client certificates are looked at no tickets are
+given out, so that in TLS 1.3 every connection shows its certificate anew. In TLS 1.2 a client can take up a session for
+300 s, in which OpenSSL does not look at its certificate again: a listener's entrance does (`hub.authority.entrance`).
 """
 
 from __future__ import annotations

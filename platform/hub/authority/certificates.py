@@ -31,6 +31,7 @@ MAX_CERTIFICATES = 20_000  # kept, denied ones included until they are over; som
 MAX_OF_THING = 10  # that count at one time
 MAX_REASON = 200  # characters
 MIN_LIFE_S, MAX_LIFE_S = 300.0, 25 * profile.YEAR_S
+LISTS_LIFE_S = 3600.0  # for which a deny list is not signed again, as long as nothing is denied
 OVERLAP_S = 30 * profile.DAY_S  # of the old certificate, from the first use of the one that renews it
 WITH_ITS_THING = "the thing was removed"  # as the trigger of the table writes it
 
@@ -84,6 +85,8 @@ class Certificates:
         self._certificates: dict[str, Certificate] = {}
         self._of_thing: dict[str, dict[str, None]] = {}
         self._over: frozenset[str] = frozenset()  # whose end a trusted clock has seen
+        self._lists: list[bytes] = []  # the deny list as it was signed last
+        self._lists_s = 0.0
 
     # Part
 
@@ -262,18 +265,24 @@ class Certificates:
     def lists(self, now_s: float) -> list[bytes]:
         """The deny list as CRLs in DER, one for each issuing authority whose key is here, and those of the roots."""
         with self._desk.lock:
+            age_s = now_s - self._lists_s
+            generations = self._authority.generations()
+            signed = len(generations) + len(self._authority.root_lists())
+            if len(self._lists) == signed and 0 <= age_s < LISTS_LIFE_S:
+                return self._lists
             denied = [one for one in self.all() if one.revoked_s is not None]
             by_issuer: dict[bytes, list[Denied]] = {}
             for one in denied:
                 issuer = one.certificate.issuer.public_bytes()
                 by_issuer.setdefault(issuer, []).append(Denied(int(one.serial, 16), one.revoked_s or 0.0))
             made = []
-            for held in self._authority.generations():
+            for held in generations:
                 pair = self._authority.key_of(held)
                 if pair is not None:
                     mine = by_issuer.get(pair.certificate.subject.public_bytes(), ())
                     made.append(sign_list(pair, mine, now_s).public_bytes(Encoding.DER))
-            return [*made, *self._authority.root_lists()]
+            self._lists, self._lists_s = [*made, *self._authority.root_lists()], now_s
+            return self._lists
 
     def _make_room(self, now_s: float) -> None:
         """Forget what is long over, where there is no room otherwise: its own dates refuse it."""
@@ -300,6 +309,8 @@ class Certificates:
             self._keep(one)
 
     def _keep(self, one: Certificate) -> None:
+        if one.revoked_s is not None:
+            self._lists = []
         self._certificates[one.serial] = one
         self._of_thing.setdefault(one.thing, {})[one.serial] = None
 

@@ -10,15 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from .judge import Shown
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from .judge import MAX_CHAIN, Shown
 
 log = logging.getLogger("hub.tls")
 
 MAX_HANDSHAKES = 1024  # at one time; some 50 KB each
 HANDSHAKE_S = 10.0
+DER = 2  # `_ssl.ENCODING_DER`
 
 Judge = Callable[[list[bytes], str], Shown]  # the chain as DER, and the peer's address
 Failed = Callable[[str, str], None]  # the peer's address, and why in words
@@ -100,6 +105,9 @@ class Entrance:
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
+    def _authorities(self) -> list[x509.Certificate]:
+        return [x509.load_der_x509_certificate(each) for each in self._context.get_ca_certs(binary_form=True)]
+
     async def _admit(self, raw: asyncio.Transport, make: MakeProtocol, announced: str) -> None:
         loop = asyncio.get_running_loop()
         peer = raw.get_extra_info("peername")
@@ -123,7 +131,7 @@ class Entrance:
         if secured is None or hall.lost:
             raw.abort()
             return
-        chain = verified_chain(transport.get_extra_info("ssl_object"))
+        chain = verified_chain(transport.get_extra_info("ssl_object"), self._authorities)
         shown = self._judge(chain, address) if chain else None
         hall.leave(transport, make(shown))
 
@@ -185,11 +193,47 @@ def why_refused(error: OSError) -> str:
     return ""
 
 
-def verified_chain(connection: Any) -> list[bytes]:
-    """The chain that was verified, as DER, the client's own first; nothing where no certificate was shown."""
-    if connection is None or connection.getpeercert(True) is None:
+def verified_chain(connection: Any, authorities: Callable[[], Sequence[x509.Certificate]]) -> list[bytes]:
+    """The chain that was verified, as DER, the client's own first; nothing where no certificate was shown.
+
+    In TLS 1.2 a client may take up a session of some minutes ago, and shows its certificate only the first time.
+    OpenSSL has kept it; its chain is then put together anew, so that each connection is judged as the first was.
+    """
+    leaf = connection.getpeercert(True) if connection is not None else None
+    if leaf is None:
         return []
-    if hasattr(connection, "get_verified_chain"):  # Python 3.13
-        return list(connection.get_verified_chain())
-    chain = connection._sslobj.get_verified_chain() or ()  # 3.11 and 3.12 have it without the name
-    return [each.public_bytes(2) for each in chain]  # 2: DER
+    chain = _told(connection, "get_verified_chain")
+    if chain:
+        return chain
+    shown = _told(connection, "get_unverified_chain")
+    return _put_together(leaf, [*authorities(), *map(x509.load_der_x509_certificate, shown)])
+
+
+def _told(connection: Any, what: str) -> list[bytes]:
+    """Python 3.13 has these by name; 3.11 and 3.12 have them all the same."""
+    if hasattr(connection, what):
+        return list(getattr(connection, what)())
+    return [each.public_bytes(DER) for each in getattr(connection._sslobj, what)() or ()]
+
+
+def _put_together(leaf: bytes, pool: Sequence[x509.Certificate]) -> list[bytes]:
+    """From the certificate up to a root, each signed by the next; as far as `pool` goes."""
+    current = x509.load_der_x509_certificate(leaf)
+    chain = [leaf]
+    while current.issuer != current.subject and len(chain) <= MAX_CHAIN:
+        issuer = next((each for each in pool if _signed(each, current)), None)
+        if issuer is None:
+            break
+        chain.append(issuer.public_bytes(Encoding.DER))
+        current = issuer
+    return chain
+
+
+def _signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    if issuer.subject != certificate.issuer:
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True

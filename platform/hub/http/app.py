@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 
@@ -19,13 +20,18 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hub.authority.doorkeeper import Doorkeeper
 from hub.errors import HubError
 from hub.http import (
     account,
     applications,
     audit,
+    authorities,
+    certs,
     channels,
     connections,
+    enforce,
+    groups,
     identity,
     keys,
     messages,
@@ -38,12 +44,12 @@ from hub.http import (
     workshop,
     workshop_keys,
 )
-from hub.http.auth import Credentials, address_of
+from hub.http.auth import CERTIFIED, Credentials, address_of
 from hub.http.body import MAX_BODY, ClientGone, bounded, encode_json
 from hub.http.follow import Followers
 from hub.http.limits import Limits
 from hub.http.problem import Problem, of_hub_error, problem
-from hub.http.proxies import ForwardingError, Proxies, below_prefix
+from hub.http.proxies import ForwardingError, Proxies, below_prefix, vouched
 from hub.http.publish import Publisher
 from hub.http.service import Counters
 from hub.http.sse import Streams
@@ -64,9 +70,14 @@ ENDPOINTS: list[Endpoint] = [
     *things.ENDPOINTS,
     *channels.ENDPOINTS,
     *connections.ENDPOINTS,
+    *groups.ENDPOINTS,
     *identity.ENDPOINTS,
+    *enforce.ENDPOINTS,
     *policies.ENDPOINTS,
     *keys.ENDPOINTS,
+    *certs.ENDPOINTS,
+    *authorities.ENDPOINTS,
+    *certs.BY_SERIAL,
     *workshop_keys.ENDPOINTS,
     *applications.ENDPOINTS,
     *oauth.ENDPOINTS,
@@ -92,6 +103,7 @@ class HttpApp:
     ) -> None:
         self.proxies = proxies or Proxies()
         self._hub = hub
+        self._doorkeeper = Doorkeeper(hub, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "http")
         self._misnamed = 0  # requests that named a caller without the right to
         self.streams = Streams()
         self.followers = Followers(hub)
@@ -172,7 +184,8 @@ class HttpApp:
             return
         try:
             self.proxies.settle(scope)
-        except ForwardingError as error:
+            self._take_certificate(scope)
+        except (ForwardingError, Problem) as error:
             await self._refuse(scope, receive, send, error)
             return
         path = scope["path"] = below_prefix(scope["path"])
@@ -188,18 +201,39 @@ class HttpApp:
         limit = self._longer.get((scope["method"], path), MAX_BODY)
         await self._starlette(scope, bounded(receive, limit), self._counting(send))
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send, error: ForwardingError) -> None:
-        """Answer a request whose headers are not the sender's to send."""
-        self._misnamed += 1
-        address, door = address_of(scope), "ws" if scope["type"] == "websocket" else "http"
-        self._hub.audit.record(
-            "proxy", "refused", address=address, door=door, resource=scope["path"], detail=error.reason
-        )
-        if scope["type"] == "websocket":
-            await receive()  # websocket.connect
-            await deny(send, of_hub_error(error))
+    def _take_certificate(self, scope: Scope) -> None:
+        """Judge the client certificate that a trusted proxy passes on as if it had been shown here.
+
+        Raises Problem 401, which is in the audit log already.
+        """
+        word = vouched(scope)
+        if word is None or not word.certificate:
             return
-        response = await _on_hub_error(Request(scope), error)
+        shown = self._doorkeeper.passed_on(word.certificate, address_of(scope))
+        if shown.refusal:
+            raise Problem(401, shown.refusal)
+        scope["state"][CERTIFIED] = shown
+
+    async def _refuse(
+        self, scope: Scope, receive: Receive, send: Send, error: ForwardingError | Problem
+    ) -> None:
+        """Answer a request whose headers are not the sender's to send, or whose certificate does not count."""
+        websocket = scope["type"] == "websocket"
+        if isinstance(error, ForwardingError):
+            self._misnamed += 1
+            self._hub.audit.record(
+                *("proxy", "refused"),
+                address=address_of(scope),
+                door="ws" if websocket else "http",
+                resource=scope["path"],
+                detail=error.reason,
+            )
+            error = of_hub_error(error)
+        if websocket:
+            await receive()  # websocket.connect
+            await deny(send, error)
+            return
+        response = problem(error.status, error.detail, headers=error.headers)
         await response(scope, receive, self._counting(send))
 
     def _counting(self, send: Send) -> Send:
