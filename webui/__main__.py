@@ -19,6 +19,9 @@ def settings(arguments: Sequence[str] | None = None) -> WebuiConfig:
     parser.add_argument("--port", type=int, default=plain.port, help="port to listen on (%(default)s)")
     parser.add_argument("--api", default=plain.api_url, help="HTTP door of the gateway (%(default)s)")
     parser.add_argument("--trusted-host", action="append", default=[], help="serve this Host only; repeat")
+    parser.add_argument(
+        "--trusted-proxy", action="append", default=[], help="whose X-Forwarded-For counts; repeat"
+    )
     parser.add_argument("--secure-cookies", action="store_true", help="the pages are reached over TLS only")
     given = parser.parse_args(arguments)
     return WebuiConfig(
@@ -27,7 +30,9 @@ def settings(arguments: Sequence[str] | None = None) -> WebuiConfig:
         api_url=given.api,
         sessions_path=_sessions_path(),
         trusted_hosts=tuple(given.trusted_host),
+        trusted_proxies=tuple(given.trusted_proxy),
         secure_cookies=given.secure_cookies,
+        pages_key=os.environ.pop("FLUXGATE_PAGES_KEY", ""),
     )
 
 

@@ -19,8 +19,10 @@ class WebuiConfig:
     api_url: str = "http://127.0.0.1:8080"
     sessions_path: str = ":memory:"  # a file in the runtime directory keeps people signed in over a restart
     trusted_hosts: tuple[str, ...] = field(default=())
+    trusted_proxies: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-For and -Proto count
     secure_cookies: bool = False
     session_idle_s: int = 12 * 3600
     session_max_s: int = 30 * 86_400
     api_timeout_s: float = 5.0
+    pages_key: str = field(default="", repr=False)  # by which the gateway believes us whom we ask for
     page_threads: int = 4  # pages being rendered at the same time; live streams need none

@@ -105,7 +105,8 @@ def make_server(config: WebuiConfig) -> Server:
         ws="none",
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # nobody in front is trusted to name the client
+        proxy_headers=bool(config.trusted_proxies),
+        forwarded_allow_ips=list(config.trusted_proxies),
         limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=SHUTDOWN_S,

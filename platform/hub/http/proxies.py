@@ -8,6 +8,7 @@ the headers go, and what nobody else may say is refused.
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Under which a reverse proxy offers this API beside the pages: `/http` is nginx's for Mainflux's HTTP adapter.
 PREFIXES = ("/http/", "/api/")
+PAGES = "pages"  # in the state of a scope: true where the gateway's own pages ask
 VOUCHED = "vouched"  # in the state of a scope: a Vouched, where a trusted proxy has sent the request
 
 _HOST = re.compile(
@@ -41,6 +43,7 @@ _UPSTREAM, _ROLE = b"x-fluxgate-upstream", b"x-fluxgate-role"
 _OUTSIDE = b"x-fluxgate-outside"
 _NAMING = frozenset({_CLIENT_ID, _METHOD, _URI, _CERTIFICATE, _UPSTREAM, _ROLE, _OUTSIDE})
 _OURS = b"x-fluxgate-"
+_PAGES = b"x-fluxgate-pages"
 # Headers about the way a request has come. From others they are common (a company's proxy) and mean nothing.
 _FOR, _FORWARDED = b"x-forwarded-for", b"forwarded"
 _PROTO, _HOST_NAME = b"x-forwarded-proto", b"x-forwarded-host"
@@ -54,6 +57,12 @@ class ForwardingError(HubError):
     """A request that names a caller without the right to, or not understandably. Its sentence names the header."""
 
     http_status = 400
+
+
+class ForgedHeader(ForwardingError):
+    """A header that a trusted proxy was sent and has not taken out; 403, since auth_request knows no 400."""
+
+    http_status = 403
 
 
 class Vouched(NamedTuple):
@@ -74,9 +83,13 @@ class Proxies:
     the other way round. Raises ValueError for what is no network.
     """
 
-    def __init__(self, networks: Iterable[str] = (), header: str = "x-forwarded-for") -> None:
+    def __init__(
+        self, networks: Iterable[str] = (), header: str = "x-forwarded-for", *, pages_key: str = ""
+    ) -> None:
+        """`pages_key` is the secret by which the gateway's own pages say whom they ask for; "": nobody may."""
         self._networks: tuple[Network, ...] = tuple(ipaddress.ip_network(each) for each in networks)
         self._header = header.encode()
+        self._pages_key = pages_key.encode()
 
     def __bool__(self) -> bool:
         return bool(self._networks)
@@ -109,6 +122,9 @@ class Proxies:
                 said.setdefault(name, []).append(value)
             else:
                 kept.append((name, value))
+        if _PAGES in said:
+            self._for_pages(scope, said.pop(_PAGES))
+            trusted = True  # they hand on what a proxy asks them of their visitors
         chain = _elements(said.get(self._header, ()), self._header) if trusted else []
         if chain:
             scope["client"] = (self._caller(peer, chain), 0)
@@ -132,6 +148,16 @@ class Proxies:
         scope.setdefault("state", {})[VOUCHED] = Vouched(
             *(_one(said, name) for name in (_CLIENT_ID, _CERTIFICATE, _METHOD, _URI, _UPSTREAM, _ROLE))
         )
+
+    def _for_pages(self, scope: Scope, values: Sequence[bytes]) -> None:
+        """The pages' word on their visitor: their key and his address. Raises ForwardingError for anybody else's."""
+        key, _, address = values[0].partition(b" ")
+        if len(values) > 1 or not self._pages_key or not hmac.compare_digest(key, self._pages_key):
+            raise ForwardingError("X-Fluxgate-Pages is for the gateway's own pages only")
+        scope.setdefault("state", {})[PAGES] = True
+        visitor = parse_address(address.decode("latin-1"))
+        if visitor is not None:
+            scope["client"] = (str(visitor), 0)
 
     def _caller(self, peer: str, chain: Sequence[Hop]) -> str:
         """The first address from the right that is no trusted proxy's; all being trusted, the farthest."""
@@ -249,7 +275,7 @@ def _refuse_naming(name: bytes, trusted: bool, peer: str) -> None:
     plain = plain_name(name)
     shown = plain.decode("latin-1").title().replace("Uri", "URI").replace("-Id", "-ID")
     if plain == _OUTSIDE:
-        raise ForwardingError("the proxy was sent a header that only a proxy may add, such as Client-ID")
+        raise ForgedHeader("the proxy was sent a header that only a proxy may add, such as Client-ID")
     if plain in _WAY:
         return
     if not trusted:
@@ -257,7 +283,7 @@ def _refuse_naming(name: bytes, trusted: bool, peer: str) -> None:
             f"{shown} is taken from a trusted proxy only; leave it out, or name {peer} in http.trusted_proxies"
         )
     if name != plain or plain not in _NAMING:
-        raise ForwardingError(f"{name.decode('latin-1')} is no header that a proxy adds for us")
+        raise ForgedHeader(f"{name.decode('latin-1')} is no header that a proxy adds for us")
 
 
 def _elements(values: Sequence[bytes], header: bytes) -> list[Hop]:
