@@ -19,6 +19,7 @@ from webui.config import WebuiConfig
 from webui.errors import GatewayDown, Refused, SignedOut
 from webui.pages import (
     account,
+    applications,
     audit,
     claim,
     codecs,
@@ -29,12 +30,14 @@ from webui.pages import (
     devices,
     diagnosis,
     downlinks,
+    gate,
     groups,
     home,
     joins,
     mac,
     me,
     more,
+    oauth,
     people,
     policies,
     radio,
@@ -68,7 +71,7 @@ def create_app(config: WebuiConfig) -> Flask:
     )
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True, "finalize": _bounded}
     app.extensions["webui"] = config
-    app.extensions["gateway"] = Gateway.connect(config.api_url, config.api_timeout_s)
+    app.extensions["gateway"] = Gateway.connect(config.api_url, config.api_timeout_s, config.pages_key)
     app.extensions["sessions"] = Sessions(config.sessions_path, config.session_idle_s, config.session_max_s)
     app.extensions["throttle"] = Throttle()
     app.extensions["renewal"] = Renewal(app.extensions["gateway"], app.extensions["sessions"])
@@ -80,7 +83,8 @@ def create_app(config: WebuiConfig) -> Flask:
         *(account, claim, devices, diagnosis, home, mac, more, radio, upstream),
         *(codecs, device_heard, device_import, device_profiles, device_session, simple),
         *(people, policies, me, audit),
-        *(downlinks, groups, joins),
+        *(downlinks, gate, groups, joins),
+        *(applications, oauth),
     ):
         app.register_blueprint(pages.blueprint)
 

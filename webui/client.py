@@ -7,7 +7,7 @@ defaults, so a page keeps working with a gateway that is a little older or newer
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import httpx
@@ -251,22 +251,37 @@ class Gateway:
     http: httpx.Client
     token: str = ""
     agent: str = ""  # the visitor's browser, by its own words; shown where he is signed in
+    visitor: str = ""  # his address
+    asked: Mapping[str, str] = field(default_factory=dict)  # headers of a question, see `check`
+    pages_key: str = field(default="", repr=False)  # by which the gateway believes us that it is his
     renew: Callable[[str], str] | None = (
         None  # another token for one that was refused, "" where there is none
     )
 
     @classmethod
-    def connect(cls, api_url: str, timeout_s: float) -> Gateway:
+    def connect(cls, api_url: str, timeout_s: float, pages_key: str = "") -> Gateway:
         # Proxy variables of the environment must not lead the token away from this machine.
         timeout = httpx.Timeout(timeout_s, connect=min(2.0, timeout_s))
-        return cls(httpx.Client(base_url=api_url, timeout=timeout, trust_env=False))
+        return cls(httpx.Client(base_url=api_url, timeout=timeout, trust_env=False), pages_key=pages_key)
 
     def signed_in(self, token: str, renew: Callable[[str], str] | None = None) -> Gateway:
         return replace(self, token=token, renew=renew)
 
-    def on_behalf(self, agent: str) -> Gateway:
-        """As somebody with this browser."""
-        return replace(self, agent=agent[:256])
+    def on_behalf(self, agent: str, visitor: str) -> Gateway:
+        """As somebody with this browser at this address."""
+        return replace(self, agent=agent[:256], visitor=visitor)
+
+    def check(self, asked: Mapping[str, str]) -> Mapping[str, str]:
+        """Who asks, by the headers of the answer, where a request may pass that a reverse proxy describes in `asked`.
+
+        `Authorization` among them takes the place of the session's token.
+        """
+        return replace(self, asked=asked).answer("GET", "/auth/check").headers
+
+    def tell_refused(self, resource: str, detail: str) -> None:
+        """Have a form that the pages refused in the gateway's audit log."""
+        if self.pages_key:
+            self._send("POST", "/audit/pages", {"resource": resource[:256], "detail": detail})
 
     # -- identity
 
@@ -410,13 +425,15 @@ class Gateway:
         content_type: str = "",
     ) -> httpx.Response:
         """A good answer, whole; `content` is sent as it is, in place of a JSON `body`."""
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", **self.asked}
         if content is not None:
             headers["Content-Type"] = content_type
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         if self.agent.isascii() and self.agent.isprintable() and self.agent:
             headers["User-Agent"] = self.agent
+        if self.pages_key:
+            headers["X-Fluxgate-Pages"] = f"{self.pages_key} {self.visitor}"
         try:
             answer = self.http.request(
                 method,

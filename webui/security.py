@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, abort, current_app, g, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from webui.client import Gateway
 from webui.config import WebuiConfig
+from webui.errors import GatewayError
 from webui.renewal import Renewal, begin
 from webui.sessions import Session, Sessions, form_token, is_id, new_id
 
@@ -27,6 +29,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+MAX_TARGET = 20_000  # characters: the request of an application is the longest, below 16 KiB
 DEVICE_S = 365 * 24 * 3600  # the gateway forgets a device that did not sign in for so long
 _CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -128,7 +131,7 @@ def safe_next(target: str) -> str:
     """A path of this site to go on to after the sign-in; anything else becomes Home."""
     parts = urlsplit(target)
     local = target.startswith("/") and not target.startswith("//") and not parts.scheme and not parts.netloc
-    plain = target.isprintable() and "\\" not in target and len(target) < 512
+    plain = target.isprintable() and "\\" not in target and len(target) < MAX_TARGET
     return target if local and plain else "/"
 
 
@@ -151,6 +154,10 @@ def install(app: Flask, config: WebuiConfig) -> None:
     def after(response: Response) -> Response:
         for header, value in HEADERS.items():
             response.headers[header] = value
+        if source := g.get("form_action"):
+            response.headers["Content-Security-Policy"] = HEADERS["Content-Security-Policy"].replace(
+                "form-action 'self'", f"form-action 'self' {source}"
+            )
         if _marked("uses_camera"):
             response.headers["Permissions-Policy"] = HEADERS["Permissions-Policy"].replace(
                 "camera=()", "camera=(self)"
@@ -199,12 +206,26 @@ def _to_sign_in() -> AnyResponse:
 def _refuse_forged() -> None:
     """A form must come from our own page: by the browser's word where given, and by the form's token."""
     site = request.headers.get("Sec-Fetch-Site")
-    if site is not None and site != "same-origin":
-        abort(403, "This form was sent from another site.")
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.host:
+    if (site is not None and site != "same-origin") or (
+        origin is not None and urlsplit(origin).netloc != request.host
+    ):
+        _tell_refused("a form from another site")
         abort(403, "This form was sent from another site.")
     given = request.form.get("form_token", "")
     expected = form_token(g.visitor_id) if g.visitor_id else ""
     if not expected or not hmac.compare_digest(given.encode(), expected.encode()):
+        _tell_refused("a form without the token of its page")
         abort(403, "This form is too old or was not ours. Go back, reload the page and send it again.")
+
+
+def _tell_refused(detail: str) -> None:
+    """A line for the gateway's audit log; the refusal stands whether or not the gateway hears of it."""
+    connected: Gateway = current_app.extensions["gateway"]
+    asking = connected.on_behalf(request.headers.get("User-Agent", ""), request.remote_addr or "")
+    if g.session is not None:
+        asking = asking.signed_in(g.session.token)
+    try:
+        asking.tell_refused(f"{request.method} {request.path}", detail)
+    except GatewayError as error:
+        current_app.logger.warning("a refused form is not in the audit log: %s", type(error).__name__)

@@ -233,7 +233,9 @@ class GatewayDouble:
 
     def _knows(self, request: Request) -> bool:
         """An access token is as good as the sign-in it was made for."""
-        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        return self.knows_token(request.headers.get("authorization", "").removeprefix("Bearer "))
+
+    def knows_token(self, token: str) -> bool:
         return self.access.get(token, token) in self.tokens
 
     # -- applications and consents

@@ -14,7 +14,7 @@ def gateway() -> Gateway:
     """The API, as the person who is signed in (or as nobody)."""
     found = session()
     connected: Gateway = current_app.extensions["gateway"]
-    plain = connected.on_behalf(request.headers.get("User-Agent", ""))
+    plain = connected.on_behalf(request.headers.get("User-Agent", ""), request.remote_addr or "")
     if found is None:
         return plain
     visitor_id = g.visitor_id

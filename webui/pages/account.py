@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from flask import Blueprint, current_app, redirect, render_template, request, url_for
+from markupsafe import escape
 from werkzeug.wrappers import Response
 
 from webui import words
@@ -28,7 +29,7 @@ blueprint = Blueprint("account", __name__)
 @blueprint.get("/login")
 @open_page
 def sign_in() -> str | Response:
-    if session() is not None:
+    if session() is not None and "again" not in request.args:  # an application may ask for a fresh sign-in
         return redirect(safe_next(request.args.get("next", "/")), 303)
     if not gateway().claimed():
         return redirect(url_for("claim.show"), 303)
@@ -105,4 +106,5 @@ def _ask_code(form: Form, target: str, detail: str) -> tuple[str, int]:
 
 
 def _form(form: Form, target: str, ended: bool = False) -> str:
-    return render_template("account/sign_in.html", form=form, next=safe_next(target), ended=ended)
+    # Escaped here: what a page shows is cut off at some length, and this must come back whole.
+    return render_template("account/sign_in.html", form=form, next=escape(safe_next(target)), ended=ended)
