@@ -69,13 +69,16 @@ def gateway(config: ConfigOption = None) -> None:
 @app.command()
 def webui(config: ConfigOption = None) -> None:
     """Run the admin pages, a process of its own that talks to the gateway over HTTP."""
+    from gateway.pages_key import ENVIRONMENT, pages_key
+
     settings = load(config)
     page = settings.webui
     api_url = page.api_url or f"http://{settings.http.host}:{settings.http.port}"
     command = [sys.executable, "-m", "webui", "--host", page.host, "--port", str(page.port), "--api", api_url]
     command += [part for host in page.trusted_hosts for part in ("--trusted-host", host)]
+    command += [part for proxy in settings.http.trusted_proxies for part in ("--trusted-proxy", proxy)]
     command += ["--secure-cookies"] if page.secure_cookies else []
-    os.execv(sys.executable, command)
+    os.execve(sys.executable, command, {**os.environ, ENVIRONMENT: pages_key(settings)})
 
 
 @app.command()

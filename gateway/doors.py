@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from gateway.door_tls import DoorTls
 from gateway.errors import StartFailed
+from gateway.pages_key import pages_key
 from gateway.settings import Config
 from hub.coap.door import CoapDoor
 from hub.http.app import HttpApp
@@ -141,7 +142,9 @@ async def _workshop(config: Config, hub: Hub, app: HttpApp) -> HttpDoor | None:
 def trusted_proxies(config: Config) -> Proxies:
     """Whose word is taken for where a request comes from. Raises StartFailed."""
     try:
-        return Proxies(config.http.trusted_proxies, config.http.forwarded_header)
+        return Proxies(
+            config.http.trusted_proxies, config.http.forwarded_header, pages_key=pages_key(config)
+        )
     except ValueError as error:
         raise StartFailed(
             f"http.trusted_proxies: {error}; name addresses such as 10.0.0.5, or 10.0.0.0/24"

@@ -473,6 +473,12 @@ class WebuiSection(Section, frozen=True, kw_only=True):
         Meta(description="names the pages answer to; empty: any. Guards against DNS rebinding"),
     ] = ()
     secure_cookies: Annotated[bool, Meta(description="the pages are reached over TLS only")] = False
+    key_file: Annotated[
+        str,
+        Meta(
+            description="key by which the gateway believes the pages whom they ask for; empty: pages.key in data_dir"
+        ),
+    ] = ""
 
 
 class UpstreamSection(Section, frozen=True, kw_only=True):

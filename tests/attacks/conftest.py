@@ -12,17 +12,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import argon2
 import httpx
 import pytest
 
-from hub import coap, mqtt
+from hub import coap, mqtt, passwords
 from hub.audit_chain import Line
 from hub.http import MIGRATIONS
 from hub.http.app import HttpApp, create_app
 from hub.http.door import HttpDoor
-from hub.hub import Hub, HubSettings
+from hub.http.proxies import Proxies
+from hub.hub import Clock, Hub, HubSettings, system_clock
+from hub.mqtt import websocket
 from hub.passwords import hash_password
 from hub.registry import User
 from hub.users import ROLES
@@ -31,14 +34,31 @@ PASSWORD = "four or five easy words"  # of everybody
 OWNER = "owner@example.org"
 PATIENCE_S = 10.0
 
-_encoded: list[str] = []
+_encoded: dict[int, str] = {}
 
 
 def encoded() -> str:
-    """The hash of PASSWORD, made once: argon2 is slow on purpose."""
-    if not _encoded:
-        _encoded.append(hash_password(PASSWORD))
-    return _encoded[0]
+    """The hash of PASSWORD, made once by each hasher: argon2 is slow on purpose."""
+    hasher = id(passwords._hasher)
+    if hasher not in _encoded:
+        _encoded[hasher] = hash_password(PASSWORD)
+    return _encoded[hasher]
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Passwords cost next to nothing; gives the passwords that were held against a hash."""
+    checked: list[str] = []
+
+    class Hasher(argon2.PasswordHasher):
+        def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002
+            checked.append(str(password))
+            return super().verify(hash, password)
+
+    hasher = Hasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(passwords, "_hasher", hasher)
+    monkeypatch.setattr(passwords, "_NOBODY", hasher.hash("nobody has this password"))
+    return checked
 
 
 @dataclass
@@ -170,7 +190,7 @@ def sign_up(hub: Hub, email: str, role: str) -> Person:
 
 def found_organisation(hub: Hub, name: str) -> Organisation:
     """A group with an administrator, a thing and a channel."""
-    group = hub.registry.groups.create(name)
+    group = hub.registry.groups.create(name, now_s=hub.clock()[0] / 1e9)
     person = sign_up(hub, f"{name}@example.org", "member")
     hub.registry.groups.assign_users(group.id, [person.user.id], "admin")
     return Organisation(group.id, person, _device(hub, name, group.id))
@@ -184,16 +204,19 @@ def _device(hub: Hub, name: str, group: str = "") -> Device:
 
 
 @asynccontextmanager
-async def open_site(folder: Path, **door_settings: Any) -> AsyncIterator[Site]:
-    """A claimed site in `folder`."""
+async def open_site(
+    folder: Path, proxies: Proxies | None = None, clock: Clock = system_clock, **door_settings: Any
+) -> AsyncIterator[Site]:
+    """A claimed site in `folder`, behind `proxies` where some are trusted."""
     hub = Hub.open(
         folder,
         migrations=(*MIGRATIONS, *mqtt.MIGRATIONS, *coap.MIGRATIONS),
         settings=HubSettings(commit_interval_s=0.05, max_messages=10_000),
+        clock=clock,
     )
-    app = create_app(hub)
-    http = HttpDoor(hub, app, **door_settings)
     broker = mqtt.MqttDoor(hub, "127.0.0.1", 0)
+    app = create_app(hub, mqtt=websocket.asgi_app(broker), proxies=proxies)
+    http = HttpDoor(hub, app, **door_settings)
     constrained = coap.CoapDoor(hub, "127.0.0.1", 0)
     for door in (http, broker, constrained):
         await door.start()

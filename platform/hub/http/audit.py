@@ -17,9 +17,10 @@ from starlette.responses import Response, StreamingResponse
 
 from hub.audit import KINDS
 from hub.audit_chain import Line, Verdict
-from hub.http.auth import hub_of
-from hub.http.body import encode_json
+from hub.http.auth import hub_of, principal_of
+from hub.http.body import encode_json, read_json
 from hub.http.problem import Problem
+from hub.http.proxies import PAGES
 from hub.http.query import count, number, optional
 from hub.http.service import json_response
 from hub.http.table import Endpoint, Media, Needs, Parameter
@@ -76,6 +77,13 @@ class AuditPage(msgspec.Struct):
     problem: str
 
 
+class PageRefusal(msgspec.Struct):
+    """A request of a browser that the pages did not carry out, and why."""
+
+    resource: str
+    detail: str
+
+
 async def list_lines(request: Request) -> Response:
     """`GET /audit`: what was done, allowed and refused, newest first."""
     where, parameters = _filter(request)
@@ -112,6 +120,23 @@ async def export(request: Request) -> Response:
     return StreamingResponse(
         body(), 200, {"content-disposition": name}, CSV if wanted == "csv" else JSON_LINES
     )
+
+
+async def note_refusal(request: Request) -> Response:
+    """`POST /audit/pages`: the gateway's own pages tell of a form that they refused; for nobody else."""
+    if not request.scope.get("state", {}).get(PAGES):
+        raise Problem(403, "this is for the gateway's own pages")
+    refused = await read_json(request, PageRefusal)
+    who = principal_of(request)
+    hub_of(request).audit.record(
+        "access",
+        "refused",
+        who=f"{who.kind}s/{who.id}" if who else "",
+        door="pages",
+        resource=refused.resource,
+        detail=refused.detail,
+    )
+    return Response(status_code=204)
 
 
 async def verify(request: Request) -> Response:
@@ -236,6 +261,13 @@ ENDPOINTS = [
         answers={200: Media({CSV: {"type": "string"}, JSON_LINES: {"type": "string"}})},
         refuses=(400, 503),
         parameters=(*_FILTERS, Parameter("format", "", {"enum": ["csv", "jsonl"]})),
+    ),
+    # The pages' key is the credential.
+    Endpoint(
+        *("POST", "/audit/pages", note_refusal, Needs.NOTHING),
+        body=PageRefusal,
+        answers={204: None},
+        refuses=(403,),
     ),
     Endpoint(*("GET", "/audit/verify", verify, Needs.ADMIN), answers={200: Verdict}, refuses=(503,)),
 ]
