@@ -13,6 +13,7 @@ from gateway.errors import StartFailed
 from gateway.pages_key import pages_key
 from gateway.settings import Config
 from hub.coap.door import CoapDoor
+from hub.errors import Invalid
 from hub.http.app import HttpApp
 from hub.http.door import HttpDoor
 from hub.http.proxies import Proxies
@@ -86,6 +87,7 @@ async def opened(
             stack.push_async_callback(door.close)
             listeners.append(door)
         https_port = listeners[-1].port if config.http.tls_port else 0
+        _name(config, hub, listeners[0].port)
         workshop = await _workshop(config, hub, app)
         if workshop is not None:
             stack.push_async_callback(workshop.close)
@@ -105,6 +107,16 @@ async def opened(
             *proxied,
             tls=tls_of_doors,
         )
+
+
+def _name(config: Config, hub: Hub, http_port: int) -> None:
+    """Say in tokens and metadata where this gateway is found. Raises StartFailed."""
+    issuer = config.oauth.issuer or f"http://localhost:{http_port}"
+    pages_url = config.oauth.pages_url or config.oauth.issuer or f"http://localhost:{config.webui.port}"
+    try:
+        hub.oauth.configure(issuer, pages_url)
+    except Invalid as error:
+        raise StartFailed(f"[oauth] {error.reason}") from None
 
 
 def _behind_proxy(
@@ -142,9 +154,7 @@ async def _workshop(config: Config, hub: Hub, app: HttpApp) -> HttpDoor | None:
 def trusted_proxies(config: Config) -> Proxies:
     """Whose word is taken for where a request comes from. Raises StartFailed."""
     try:
-        return Proxies(
-            config.http.trusted_proxies, config.http.forwarded_header, pages_key=pages_key(config)
-        )
+        return Proxies(config.http.trusted_proxies, config.http.forwarded_header, pages_key=pages_key(config))
     except ValueError as error:
         raise StartFailed(
             f"http.trusted_proxies: {error}; name addresses such as 10.0.0.5, or 10.0.0.0/24"

@@ -402,7 +402,9 @@ class TlsSection(Section, frozen=True, kw_only=True):
     client_cert_required: Annotated[bool, Meta(description="refuse clients without a certificate")] = False
     undated: Annotated[
         Literal["accept", "refuse"],
-        Meta(description="client certificates while the gateway's clock is not set: their dates cannot be checked"),
+        Meta(
+            description="client certificates while the gateway's clock is not set: their dates cannot be checked"
+        ),
     ] = "accept"
 
 
@@ -452,6 +454,23 @@ class HttpSection(Section, frozen=True, kw_only=True):
         Literal["x-forwarded-for", "forwarded"],
         Meta(description="what they write the caller's address into; forwarded is RFC 7239's"),
     ] = "x-forwarded-for"
+
+
+class OAuthSection(Section, frozen=True, kw_only=True):
+    """Where applications find this gateway (docs/oauth.md); these names stand in tokens, and are never a request's."""
+
+    issuer: Annotated[
+        str,
+        Meta(
+            description="address of the API, as https://gateway.example.org; empty: http://localhost and its port"
+        ),
+    ] = ""
+    pages_url: Annotated[
+        str,
+        Meta(
+            description="address of the pages; empty: the issuer's, without one http://localhost and their port"
+        ),
+    ] = ""
 
 
 class CoapSection(Section, frozen=True, kw_only=True):
@@ -565,6 +584,7 @@ class Config(Section, frozen=True, kw_only=True):
     mqtt: MqttSection = MqttSection()
     http: HttpSection = HttpSection()
     coap: CoapSection = CoapSection()
+    oauth: OAuthSection = OAuthSection()
     webui: WebuiSection = WebuiSection()
     upstream: tuple[UpstreamSection, ...] = ()
     nats: tuple[NatsSection, ...] = ()
