@@ -107,6 +107,8 @@ class HttpApp:
         self._misnamed = 0  # requests that named a caller without the right to
         self.streams = Streams()
         self.followers = Followers(hub)
+        hub.access.on_revoke(self.streams.recheck)
+        hub.access.on_revoke(self.followers.wake)
         self._credentials = Credentials(hub)
         self.publisher = Publisher(hub, self._credentials, limits or Limits())
         shared = Shared(hub, self._credentials, self.followers, self.streams, gateway)

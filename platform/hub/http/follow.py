@@ -63,6 +63,12 @@ class Followers:
             self._forget()
             self._forget = None
 
+    def wake(self) -> None:
+        """A right was taken away: have each one's owner look, though there may be nothing to take."""
+        for those in self._by_channel.values():
+            for follower in those:
+                follower.wake()
+
     def _on_commit(self, messages: Sequence[Message]) -> None:
         by_channel = self._by_channel
         for message in messages:
@@ -103,6 +109,10 @@ class Follower:
             self._queue.append(message)
             self._position = message.seq
             self._ready.set()
+
+    def wake(self) -> None:
+        """Set `ready`."""
+        self._ready.set()
 
     def take(self, limit: int) -> list[Message | Gap]:
         """Up to `limit` items that can be had now; with none, `ready` tells when to ask again."""

@@ -11,7 +11,7 @@ import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from starlette.requests import Request
@@ -100,6 +100,12 @@ class Streams:
     open: int = 0
     refused: int = 0
     lost: int = 0
+    revoked: asyncio.Event = field(default_factory=asyncio.Event)  # of now: each time another one
+
+    def recheck(self) -> None:
+        """A right was taken away: each stream asks whether it may go on."""
+        revoked, self.revoked = self.revoked, asyncio.Event()
+        revoked.set()
 
     def admit(self) -> None:
         """Raises Problem 503 when as many clients as allowed are listening."""
@@ -117,8 +123,9 @@ def sse(
 ) -> Response:
     """Answer `request` with `events` until they end, the client leaves, its right goes or the door closes.
 
-    `bytes` are events in their wire form already. `allowed` is asked before each event and twice a second, so a
-    revoked token stops a stream at once. Raises Problem 503 when as many clients as allowed are listening.
+    `bytes` are events in their wire form already. `allowed` is asked before each event, whenever a right was taken
+    away and twice a second, so a revoked token stops a stream at once. Raises Problem 503 when as many clients as
+    allowed are listening.
     """
     streams: Streams = request.app.state.streams
     streams.admit()
@@ -149,6 +156,7 @@ class EventStream(Response):
         door_closing: asyncio.Event = scope.get("state", {}).get(DOOR_CLOSING) or asyncio.Event()
         closing = asyncio.create_task(door_closing.wait(), name="sse: door closing")
         upcoming: asyncio.Task[Event | bytes | None] | None = None
+        revoked: asyncio.Task[Any] | None = None
         lost = 0
         sent_s = time.monotonic()
         try:
@@ -158,8 +166,10 @@ class EventStream(Response):
             await _send_chunk(send, b": open\n\n")  # headers leave now, not with the first event
             while True:
                 upcoming = upcoming or asyncio.create_task(_next(self._events), name="sse: next event")
+                if revoked is None or revoked.done():
+                    revoked = asyncio.create_task(streams.revoked.wait(), name="sse: a right was taken away")
                 done, _ = await asyncio.wait(
-                    {upcoming, gone, closing},
+                    {upcoming, gone, closing, revoked},
                     timeout=min(streams.check_s, streams.heartbeat_s),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
@@ -185,7 +195,7 @@ class EventStream(Response):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             streams.open -= 1
-            await _cancel(gone, closing, upcoming)
+            await _cancel(gone, closing, upcoming, revoked)
             close = getattr(self._events, "aclose", None)
             if close is not None:
                 await close()
