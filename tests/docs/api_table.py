@@ -30,6 +30,9 @@ WHO = {
     Needs.ANY: "a thing or a person",
     Needs.THING: "a thing",
     Needs.MEMBER: "a member",
+    Needs.SEE: "a viewer there",
+    Needs.KEEP: "a technician there",
+    Needs.LEAD: "an administrator there",
     Needs.USER: "a viewer",
     Needs.MANAGER: "a technician",
     Needs.ADMIN: "an administrator",
@@ -41,7 +44,8 @@ HEAD = """# All requests of the REST API
 For integrators: what there is, who may ask, what it takes and answers. The gateway serves the same, with all of this
 and for machines, as an OpenAPI 3.1 document at `/openapi.json`; [http.md](http.md) and [api.md](api.md) explain, with
 examples. Who may more may this too: an administrator what a technician may, a technician what a viewer may. A member
-sees and changes what the organisations he is in hold.
+sees and changes what the organisations he is in hold; *there* is with that role on the gateway, or in the group that
+holds what the request names ([groups.md](groups.md)).
 
 *Scope* is what an API key or an application's token needs besides. Every request that shows no credential or a wrong
 one is answered 401, one that is not allowed 403, a malformed one 400, and any of them 503 where a bound is reached; the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -109,7 +109,7 @@ def test_what_is_not_right_is_refused_and_changes_nothing(
     epoch = registry.epoch
     thing, _ = registry.create_thing()
     user = person(registry, "u")
-    refusals = [
+    refusals: list[tuple[type[Exception], Callable[[], object]]] = [
         (Invalid, lambda: groups.create("", now_s=NOW_S)),
         (Invalid, lambda: groups.create("x" * 1025, now_s=NOW_S)),
         (Invalid, lambda: groups.create("x", "d" * 1025, now_s=NOW_S)),

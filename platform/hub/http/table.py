@@ -149,6 +149,8 @@ class _Resource:
             async with request.app.state.edits:
                 if "if-match" in request.headers:
                     current = self._endpoints.get("GET")
+                    if current is not None:
+                        guard(request, current.needs)
                     check_precondition(request, await current.handler(request) if current else None)
                 return await endpoint.handler(request)
         response = await endpoint.handler(request)

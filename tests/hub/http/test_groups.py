@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
+
+from tests.hub.http.world import Person, World, idor
 
 Run = Callable[..., None]
 
@@ -16,66 +17,6 @@ Run = Callable[..., None]
 def _quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody signs in with a password here, and hashing would cost more than all the rest."""
     monkeypatch.setattr("hub.registry_people.hash_password", lambda *given: "unused")
-
-
-class Person:
-    """Somebody with a token, who asks over HTTP."""
-
-    def __init__(self, site: Any, name: str, role: str = "member") -> None:
-        self._site = site
-        registry = site.hub.registry
-        self.email = f"{name}@example.org"
-        self.id: str = registry.create_user(self.email, "correct horse", role).id
-        self._headers = {"authorization": f"Bearer {registry.issue_token(self.id, site.hub.now_s())}"}
-
-    async def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        more = {} if body is None else {"json": body}
-        answer: httpx.Response = await self._site.client.request(method, path, headers=self._headers, **more)
-        assert answer.status_code < 500, answer.text
-        return answer
-
-    async def get(self, path: str) -> Any:
-        answer = await self.ask("GET", path)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    async def status(self, method: str, path: str, body: Any = None) -> int:
-        return (await self.ask(method, path, body)).status_code
-
-
-class World:
-    """Two organisations with a channel and a thing each, and people in every role of the first."""
-
-    def __init__(self, site: Any) -> None:
-        registry = site.hub.registry
-        self.registry = registry
-        make = registry.groups.create
-        self.ours, self.theirs = make("ours", now_s=1.0).id, make("theirs", now_s=1.0).id
-        self.below = make("below", parent=self.ours, now_s=1.0).id
-        self.people = {role: Person(site, role) for role in ("viewer", "technician", "admin")}
-        for role, person in self.people.items():
-            registry.groups.assign_users(self.ours, [person.id], role)
-        self.foreigner = Person(site, "foreigner")
-        registry.groups.assign_users(self.theirs, [self.foreigner.id], "admin")
-        self.nobody = Person(site, "nobody")
-        self.thing, self.key = registry.create_thing("pump", group=self.below)
-        self.channel = registry.create_channel("water", group=self.below)
-        registry.connect([self.channel.id], [self.thing.id])
-        self.their_thing, self.their_key = registry.create_thing("their pump", group=self.theirs)
-        self.their_channel = registry.create_channel("their water", group=self.theirs)
-        registry.connect([self.their_channel.id], [self.their_thing.id])
-
-    @property
-    def viewer(self) -> Person:
-        return self.people["viewer"]
-
-    @property
-    def technician(self) -> Person:
-        return self.people["technician"]
-
-    @property
-    def admin(self) -> Person:
-        return self.people["admin"]
 
 
 def names(page: Any, noun: str = "groups") -> list[str]:
@@ -94,7 +35,8 @@ def test_an_organisation_is_made_shown_moved_and_removed(run: Run) -> None:
         below = (await site.post("/groups", {"name": "barn", "parent_id": top["id"], "id": "barn"})).json()
         assert (below["level"], below["path"]) == (2, f"{top['id']}.barn")
         assert (await site.post("/groups", {"name": "again", "id": "barn"})).status_code == 409
-        for bad in ({}, {"name": ""}, {"name": "x", "id": "a b"}, {"name": "x", "metadata": []}, []):
+        wrong: list[Any] = [{}, {"name": ""}, {"name": "x", "id": "a b"}, {"name": "x", "metadata": []}, []]
+        for bad in wrong:
             assert (await site.post("/groups", bad)).status_code == 400, bad
         assert (await site.post("/groups", {"name": "x", "parent_id": "nobody's"})).status_code == 404
         path = f"/groups/{top['id']}"
@@ -344,72 +286,10 @@ def test_messages_are_read_by_the_people_of_the_channels_group(run: Run) -> None
             assert await person.status("POST", mine, []) in (401, 403)
         events = {"accept": "text/event-stream"}
         for person, path, status in ((world.viewer, foreign, 404), (world.nobody, mine, 404)):
-            answer = await site.client.get(path, headers={**person._headers, **events})
+            answer = await site.client.get(path, headers={**person.headers, **events})
             assert answer.status_code == status
 
     run(scenario)
-
-
-# Every request that names a foreign thing, channel or group, in its path or its body: method, path, body.
-Ids = dict[str, str]
-
-
-def idor(ids: Ids) -> list[tuple[str, str, Any]]:
-    thing, channel, group = ids["thing"], ids["channel"], ids["group"]
-    mine_thing, mine_channel, mine_group = ids["my thing"], ids["my channel"], ids["my group"]
-    return [
-        ("GET", f"/things/{thing}", None),
-        ("PUT", f"/things/{thing}", {"name": "x"}),
-        ("DELETE", f"/things/{thing}", None),
-        ("PATCH", f"/things/{thing}/key", {}),
-        ("GET", f"/things/{thing}/channels", None),
-        ("GET", f"/devices/{thing}", None),
-        ("PUT", f"/devices/{thing}", {"name": "x"}),
-        ("DELETE", f"/devices/{thing}", None),
-        ("POST", f"/devices/{thing}/plug", [mine_channel]),
-        ("POST", f"/devices/{thing}/unplug", [mine_channel]),
-        ("POST", f"/devices/{mine_thing}/plug", [channel]),
-        ("POST", f"/devices/{mine_thing}/unplug", [channel]),
-        ("GET", f"/channels/{channel}", None),
-        ("PUT", f"/channels/{channel}", {"name": "x"}),
-        ("DELETE", f"/channels/{channel}", None),
-        ("GET", f"/channels/{channel}/things", None),
-        ("GET", f"/channels/{channel}/messages", None),
-        ("GET", f"/channels/{channel}/messages/a", None),
-        ("GET", f"/channels/{channel}/msg", None),
-        ("POST", f"/channels/{channel}/plug", [mine_thing]),
-        ("POST", f"/channels/{channel}/unplug", [mine_thing]),
-        ("POST", f"/channels/{mine_channel}/plug", [thing]),
-        ("POST", f"/channels/{mine_channel}/unplug", [thing]),
-        ("GET", f"/channels/{channel}/things/{thing}", None),
-        ("PUT", f"/channels/{channel}/things/{mine_thing}", None),
-        ("PUT", f"/channels/{mine_channel}/things/{thing}", None),
-        ("DELETE", f"/channels/{channel}/things/{thing}", None),
-        ("POST", "/connect", {"channel_ids": [channel], "thing_ids": [mine_thing]}),
-        ("POST", "/connect", {"channel_ids": [mine_channel], "thing_ids": [mine_thing, thing]}),
-        ("PUT", "/disconnect", {"channel_ids": [channel], "thing_ids": [thing]}),
-        ("POST", "/things", {"group_id": group}),
-        ("POST", "/channels", {"group_id": group}),
-        ("POST", "/things/bulk", [{"group_id": mine_group}, {"group_id": group}]),
-        ("POST", "/channels/bulk", [{"group_id": mine_group}, {"group_id": group}]),
-        ("GET", f"/groups/{group}", None),
-        ("PUT", f"/groups/{group}", {"name": "x"}),
-        ("DELETE", f"/groups/{group}", None),
-        ("GET", f"/groups/{group}/children", None),
-        ("GET", f"/groups/{group}/parents", None),
-        ("GET", f"/groups/{group}/members", None),
-        ("GET", f"/groups/things/{group}", None),
-        ("GET", f"/groups/channels/{group}", None),
-        ("POST", f"/groups/{group}/members", {"type": "things", "members": [mine_thing]}),
-        ("DELETE", f"/groups/{group}/members", {"type": "things", "members": [thing]}),
-        ("POST", f"/groups/{mine_group}/members", {"type": "things", "members": [thing]}),
-        ("POST", f"/groups/{mine_group}/members", {"type": "channels", "members": [channel]}),
-        ("DELETE", f"/groups/{mine_group}/members", {"type": "things", "members": [thing]}),
-        ("POST", "/groups", {"name": "x", "parent_id": group}),
-        ("PUT", f"/groups/{mine_group}", {"parent_id": group}),
-        ("GET", f"/members/{thing}/groups", None),
-        ("GET", f"/members/{ids['user']}/groups", None),
-    ]
 
 
 def test_a_foreign_id_gets_the_answer_of_an_id_that_nobody_has(run: Run) -> None:

@@ -169,8 +169,10 @@ async def answer(site: Any, method: str, path: str, header: str) -> tuple[int, b
     }
     body, status = b"", 0
 
+    coming = [{"type": "http.request", "body": b"{" if method != "GET" else b"", "more_body": False}]
+
     async def receive() -> Any:
-        return {"type": "http.request", "body": b"{" if method != "GET" else b"", "more_body": False}
+        return coming.pop() if coming else {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
         nonlocal body, status
@@ -318,7 +320,7 @@ def test_lists_show_nobody_what_is_not_his(run: Run) -> None:
         ours = {world.thing.id, world.channel.id, world.ours, world.below, world.admin.id, world.admin.email}
         theirs = {world.their_thing.id, world.their_channel.id, world.theirs, world.foreigner.id}
         for method, path in LISTS:
-            body = {} if method == "POST" else None
+            body: dict[str, str] | None = {} if method == "POST" else None
             shown = {
                 person: (await person.ask(method, path, body)).text
                 for person in (world.admin, world.foreigner, world.nobody)
@@ -405,5 +407,24 @@ def test_methods_outside_the_table_are_405_and_name_those_inside(run: Run) -> No
                 assert answer.headers["content-type"] == "application/problem+json"
         assert (await site.get("/nothing/here")).status_code == 404
         assert (await site.get("/things/")).status_code == 404
+
+    run(scenario)
+
+
+def test_without_the_guard_the_walk_would_find_holes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control of the walks above."""
+
+    async def scenario(site: Any) -> None:
+        world = World(site)
+        values = of_world(world)
+        monkeypatch.setattr("hub.http.table.guard", lambda request, needs: None)
+        holes = [
+            (method, path)
+            for method, path, needs in table()
+            if needs in (Needs.SEE, Needs.KEEP, Needs.LEAD)
+            and await ask(site, method, filled(path, values), world.foreigner.header)
+            not in expected(method, path, needs, Caller("", here="member"))
+        ]
+        assert len(holes) > 20
 
     run(scenario)
