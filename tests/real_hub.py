@@ -14,6 +14,7 @@ from starlette.routing import Route
 from hub.http import MIGRATIONS
 from hub.http.app import create_app
 from hub.http.door import HttpDoor
+from hub.http.proxies import Proxies
 from hub.hub import Hub
 
 
@@ -24,8 +25,9 @@ async def _status(_request: Request) -> JSONResponse:
 class RealHub:
     """Claimed by `email` with `password`."""
 
-    def __init__(self, folder: Path, email: str, password: str) -> None:
+    def __init__(self, folder: Path, email: str, password: str, *, pages_key: str = "") -> None:
         self._folder, self._owner = folder, (email, password)
+        self._proxies = Proxies(pages_key=pages_key)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="hub")
         self._thread.start()
@@ -39,7 +41,9 @@ class RealHub:
         code = self.hub.registry.claim_code()
         assert code is not None
         await asyncio.to_thread(self.hub.registry.claim, code, *self._owner)
-        self._door = HttpDoor(self.hub, create_app(self.hub, [Route("/gateway/status", _status)]))
+        self._door = HttpDoor(
+            self.hub, create_app(self.hub, [Route("/gateway/status", _status)], proxies=self._proxies)
+        )
         await self._door.start()
         return f"http://127.0.0.1:{self._door.port}"
 

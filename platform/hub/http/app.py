@@ -101,7 +101,7 @@ class HttpApp:
         gateway: str = "",
         proxies: Proxies | None = None,
     ) -> None:
-        self.proxies = proxies or Proxies()
+        self.proxies = Proxies() if proxies is None else proxies
         self._hub = hub
         self._doorkeeper = Doorkeeper(hub, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "http")
         self._misnamed = 0  # requests that named a caller without the right to
