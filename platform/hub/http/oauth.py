@@ -215,6 +215,9 @@ async def _answered(request: Request, respond: Any) -> Response:
     body = await request.body()
     if kind != FORM or request.url.query:
         said = f"send the parameters as a form, with Content-Type: {FORM}, and none in the address"
+        hub_of(request).audit.record(
+            "oauth", "refused", detail="invalid_request: not a form, or with a query"
+        )
         return json_response({"error": "invalid_request", "error_description": said}, 400, NO_STORE)
     header = authorization(request).decode("latin-1")
     answer: Answer = await asyncio.to_thread(respond, body, header, now_s(request))

@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import httpx
 
 from hub.applications import PAGES_ID, PAGES_URI
-from tests.hub.http.conftest import Site
 
 URI = "https://app.example.org/cb"
 SCOPE = "openid email profile things:read messages:read"
@@ -31,7 +30,8 @@ def query_of(uri: str) -> dict[str, str]:
 class App:
     """An application at the other end of the network."""
 
-    site: Site
+    client: httpx.AsyncClient  # of the gateway
+    person: dict[str, str]  # headers of who sits at the browser
     id: str
     secret: str = ""
     uri: str = URI
@@ -51,14 +51,14 @@ class App:
         return urlencode({name: value for name, value in {**usual, **more}.items() if value is not None})
 
     async def look(self, query: str, **headers: str) -> httpx.Response:
-        return await self.site.client.post(
-            "/oauth/authorizations", json={"query": query}, headers=headers or self.site.user
+        return await self.client.post(
+            "/oauth/authorizations", json={"query": query}, headers=headers or self.person
         )
 
     async def decide(self, query: str, allow: bool = True, **headers: str) -> httpx.Response:
         body = {"query": query, "allow": allow}
-        return await self.site.client.post(
-            "/oauth/authorizations/decision", json=body, headers=headers or self.site.user
+        return await self.client.post(
+            "/oauth/authorizations/decision", json=body, headers=headers or self.person
         )
 
     async def code(self, **more: str | None) -> str:
@@ -70,7 +70,7 @@ class App:
         return found["code"]
 
     async def form(self, path: str, fields: dict[str, str], **headers: str) -> httpx.Response:
-        return await self.site.client.post(path, data=fields, headers=headers)
+        return await self.client.post(path, data=fields, headers=headers)
 
     async def token(self, **fields: str | None) -> httpx.Response:
         """The token endpoint, with the application's own name and secret unless told otherwise."""
@@ -79,7 +79,7 @@ class App:
             "/oauth/token", {name: value for name, value in {**usual, **fields}.items() if value is not None}
         )
 
-    async def exchange(self, code: str, **more: str | None) -> httpx.Response:
+    async def exchange(self, code: str, /, **more: str | None) -> httpx.Response:
         usual: dict[str, str | None] = {
             "grant_type": "authorization_code",
             "code": code,
@@ -88,7 +88,7 @@ class App:
         }
         return await self.token(**{**usual, **more})
 
-    async def refresh(self, token: str, **more: str | None) -> httpx.Response:
+    async def refresh(self, token: str, /, **more: str | None) -> httpx.Response:
         return await self.token(**{"grant_type": "refresh_token", "refresh_token": token, **more})
 
     async def tokens(self, **more: str | None) -> dict[str, Any]:
@@ -100,18 +100,20 @@ class App:
 
     async def works(self, access: str, path: str = "/things") -> int:
         """What the gateway's API answers to an access token."""
-        return (await self.site.client.get(path, headers={"authorization": f"Bearer {access}"})).status_code
+        return (await self.client.get(path, headers={"authorization": f"Bearer {access}"})).status_code
 
 
-async def app_of(site: Site, *, public: bool = False, uri: str = URI, **more: Any) -> App:
-    """An application that was just registered."""
+async def app_of(
+    client: httpx.AsyncClient, owner: dict[str, str], *, public: bool = False, uri: str = URI, **more: Any
+) -> App:
+    """An application that the owner has just registered, and agrees to."""
     body = {"name": "dashboard", "redirect_uris": [uri], "scopes": SCOPE.split(), "public": public, **more}
-    answer = await site.post("/applications", body)
+    answer = await client.post("/applications", json=body, headers=owner)
     assert answer.status_code == 201, answer.text
     made = answer.json()
-    return App(site, made["id"], made["secret"] or "", uri)
+    return App(client, owner, made["id"], made["secret"] or "", uri)
 
 
-def pages_of(site: Site) -> App:
+def pages_of(client: httpx.AsyncClient, person: dict[str, str]) -> App:
     """The gateway's own pages, as an application."""
-    return App(site, PAGES_ID, "", PAGES_URI)
+    return App(client, person, PAGES_ID, "", PAGES_URI)

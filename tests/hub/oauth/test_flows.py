@@ -40,7 +40,7 @@ def claims_of(token: str) -> dict[str, Any]:
 
 def test_a_code_becomes_tokens_that_work(run: Run) -> None:
     async def scenario(here: Site) -> None:
-        app = await app_of(here)
+        app = await app_of(here.client, here.user)
         shown = (await app.look(app.request())).json()
         assert shown["application"]["name"] == "dashboard"
         assert (shown["needs"], shown["account"]) == ("consent", EMAIL)
@@ -65,7 +65,7 @@ def test_a_code_becomes_tokens_that_work(run: Run) -> None:
 
 def test_what_was_not_granted_does_not_work(run: Run) -> None:
     async def scenario(here: Site) -> None:
-        app = await app_of(here)
+        app = await app_of(here.client, here.user)
         tokens = await app.tokens(scope="things:read")
         assert await app.works(tokens["access_token"]) == 200
         assert await app.works(tokens["access_token"], "/channels") == 403
@@ -78,7 +78,7 @@ def test_what_was_not_granted_does_not_work(run: Run) -> None:
 
 def test_refresh_tokens_go_round(run: Run) -> None:
     async def scenario(here: Site) -> None:
-        app = await app_of(here)
+        app = await app_of(here.client, here.user)
         tokens = await app.tokens()
         for _ in range(3):
             answer = await app.refresh(tokens["refresh_token"])
@@ -96,7 +96,7 @@ def test_refresh_tokens_go_round(run: Run) -> None:
 
 def test_a_public_application_has_pkce_alone(run: Run) -> None:
     async def scenario(here: Site) -> None:
-        app = await app_of(here, public=True, uri="http://127.0.0.1/cb")
+        app = await app_of(here.client, here.user, public=True, uri="http://127.0.0.1/cb")
         app.uri = "http://127.0.0.1:51234/cb"
         tokens = await app.tokens()
         assert await app.works(tokens["access_token"]) == 200
@@ -134,7 +134,7 @@ def test_an_application_acts_for_itself(run: Run) -> None:
 
 def test_identity_tokens_say_who_signed_in_and_when(run: Run) -> None:
     async def scenario(here: Site) -> None:
-        app = await app_of(here)
+        app = await app_of(here.client, here.user)
         tokens = await app.tokens(nonce="n-1")
         keys = (await here.client.get("/oauth/jwks")).json()["keys"]
         header = jwt.get_unverified_header(tokens["id_token"])
@@ -157,7 +157,7 @@ def test_identity_tokens_say_who_signed_in_and_when(run: Run) -> None:
 
 def test_a_token_that_is_given_back_ends_the_grant(run: Run) -> None:
     async def scenario(here: Site) -> None:
-        app = await app_of(here)
+        app = await app_of(here.client, here.user)
         for kind in ("refresh_token", "access_token"):
             tokens = await app.tokens()
             fields = {"token": tokens[kind], "client_id": app.id, "client_secret": app.secret}
@@ -171,7 +171,7 @@ def test_a_token_that_is_given_back_ends_the_grant(run: Run) -> None:
 
 def test_tokens_are_explained_to_whom_they_belong(run: Run) -> None:
     async def scenario(here: Site) -> None:
-        app, other = await app_of(here), await app_of(here)
+        app, other = await app_of(here.client, here.user), await app_of(here.client, here.user)
         tokens = await app.tokens()
 
         async def asked(by: Any, token: str) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def test_tokens_are_explained_to_whom_they_belong(run: Run) -> None:
 
 def test_a_token_for_an_application_is_none_for_the_gateway(run: Run) -> None:
     async def scenario(here: Site) -> None:
-        app, server = await app_of(here), await app_of(here)
+        app, server = await app_of(here.client, here.user), await app_of(here.client, here.user)
         resource = f"{here.hub.oauth.issuer}/applications/{server.id}"
         tokens = await app.tokens(resource=resource)
         assert await app.works(tokens["access_token"]) == 401
@@ -211,13 +211,13 @@ def test_a_token_for_an_application_is_none_for_the_gateway(run: Run) -> None:
 
 def test_the_pages_sign_in_as_any_application_does(run: Run) -> None:
     async def scenario(here: Site) -> None:
-        pages = pages_of(here)
+        pages = pages_of(here.client, here.user)
         tokens = await pages.tokens(scope=None)
         assert await pages.works(tokens["access_token"], "/users") == 200
         assert await pages.works(tokens["access_token"], "/oauth/consents") == 200
         bearer = {"authorization": f"Bearer {tokens['access_token']}"}
         assert (await pages.decide(pages.request(scope=None), **bearer)).status_code == 400
-        app = await app_of(here)
+        app = await app_of(here.client, here.user)
         assert (await app.decide(app.request(), **bearer)).status_code == 200
         tokens = (await pages.refresh(tokens["refresh_token"])).json()
         assert await pages.works(tokens["access_token"], "/users") == 200
@@ -233,7 +233,7 @@ def test_what_ends_a_session_ends_what_the_pages_got_in_it(run: Run, how: str) -
         registry = here.hub.registry
         user = await asyncio.to_thread(registry.create_user, "t@example.org", "correct horse", "technician")
         bearer = {"authorization": f"Bearer {registry.issue_token(user.id, here.hub.now_s())}"}
-        pages = pages_of(here)
+        pages = pages_of(here.client, here.user)
         code = query_of((await pages.decide(pages.request(scope=None), **bearer)).json()["redirect"])["code"]
         tokens = (await pages.exchange(code)).json()
         own = {"authorization": f"Bearer {tokens['access_token']}"}
@@ -260,9 +260,9 @@ def test_what_ends_a_session_ends_what_the_pages_got_in_it(run: Run, how: str) -
 
 def test_a_person_takes_a_consent_back(run: Run) -> None:
     async def scenario(here: Site) -> None:
-        app = await app_of(here)
+        app = await app_of(here.client, here.user)
         tokens = await app.tokens()
-        await pages_of(here).tokens(scope=None)
+        await pages_of(here.client, here.user).tokens(scope=None)
         listed = (await here.get("/oauth/consents")).json()
         assert [each["application"]["name"] for each in listed["consents"]] == ["dashboard"]
         url = f"/oauth/consents/{listed['consents'][0]['id']}"
@@ -276,7 +276,7 @@ def test_a_person_takes_a_consent_back(run: Run) -> None:
 
 def test_who_agreed_before_is_not_asked_again(run: Run) -> None:
     async def scenario(here: Site) -> None:
-        app = await app_of(here)
+        app = await app_of(here.client, here.user)
         await app.tokens(scope="things:read openid")
         needs = {
             query: (await app.look(app.request(**more))).json()["needs"]
@@ -295,7 +295,7 @@ def test_who_agreed_before_is_not_asked_again(run: Run) -> None:
         assert query_of(silent)["error"] == "consent_required"
         nobody = (await app.look(app.request(prompt="none"), authorization="")).json()["redirect"]
         assert query_of(nobody)["error"] == "login_required"
-        phone = await app_of(here, public=True)
+        phone = await app_of(here.client, here.user, public=True)
         await phone.tokens()
         assert (await phone.look(phone.request())).json()["needs"] == "consent"
 
@@ -304,7 +304,7 @@ def test_who_agreed_before_is_not_asked_again(run: Run) -> None:
 
 def test_refusing_says_so_to_the_application(run: Run) -> None:
     async def scenario(here: Site) -> None:
-        app = await app_of(here)
+        app = await app_of(here.client, here.user)
         back = query_of((await app.decide(app.request(), allow=False)).json()["redirect"])
         assert (back["error"], back["state"], back["iss"]) == ("access_denied", "s-1", here.hub.oauth.issuer)
         assert here.hub.registry.grants.of_application(app.id).total == 0
@@ -315,13 +315,13 @@ def test_refusing_says_so_to_the_application(run: Run) -> None:
 def test_nothing_that_was_answered_is_lost_with_the_process(tmp_path: Path) -> None:
     async def main() -> None:
         async with site(tmp_path / "data") as here:
-            app = await app_of(here)
+            app = await app_of(here.client, here.user)
             code, tokens = await app.code(), await app.tokens()
             used, user = await app.code(), here.hub.registry.users()[0]
             await app.exchange(used)
             assert here.hub.access.decide(Principal.of_user(user), Action.CONNECT, Resource()).allowed
         async with site(tmp_path / "data", claimed=False) as again:
-            app.site = again
+            app.client = again.client
             assert await app.works(tokens["access_token"]) == 200
             assert (await app.exchange(code)).status_code == 200
             assert (await app.refresh(tokens["refresh_token"])).status_code == 200
