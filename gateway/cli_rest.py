@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gateway.rest import channels, gateways, messages, people, policies, things
+from gateway.rest import channels, gateways, messages, people, policies, provision, things
 
 
 def add_to(app: typer.Typer) -> None:
@@ -15,3 +15,4 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(channels.channels, name="channels")
     app.add_typer(messages.messages, name="messages")
     app.add_typer(policies.policies, name="policies")
+    app.add_typer(provision.provision, name="provision")

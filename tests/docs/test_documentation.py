@@ -20,6 +20,7 @@ import typer.main
 from gateway import __version__, config
 from gateway.cli import app
 from gateway.devices.fields import Given
+from gateway.provisioning import layout
 from gateway.settings import Config
 from hub.http.publish import SEQ_HEADER
 from hw_sim import scenario
@@ -216,6 +217,8 @@ def test_every_toml_example_is_accepted_by_what_reads_it(block: Shown) -> None:
         scenario.parse(block.text)
     elif "dio0" in block.text:
         parse_board("example", block.text)
+    elif block.page == "provision.md":
+        layout.parse(block.text)
     else:
         config.parse(block.text)
 
