@@ -171,7 +171,7 @@ class Access:
         """What a person may do with one thing, channel or group: the higher of his role on the gateway, which reaches
         everything, and of that which his groups give him there. None where it is as if it were not there for him.
         """
-        user = self._registry.user(user_id)
+        user = self._registry.user(user_id) or self._registry.applications.acting(user_id)
         if user is None:
             return None
         given = self._registry.groups.role_in(
@@ -311,7 +311,7 @@ class Access:
         if principal.certificate and (why := self._registry.certificates.refusal(principal.certificate)):
             return Decision(False, why, final=True)
         if action is Action.MANAGE:
-            return Decision(False, "things do not manage the gateway", final=True)
+            return self._decide_managing(principal)
         if action is Action.PROXY:
             return Decision(False, "other services are for people; a policy may let a thing use one")
         if action is Action.CONNECT and not channel:
@@ -325,6 +325,15 @@ class Access:
         if not rights & _NEEDED.get(action, Rights.BOTH):
             return Decision(False, f"the thing's connection to the channel is not for {_DOING[action]}")
         return _CONNECTED
+
+    def _decide_managing(self, principal: Principal) -> Decision:
+        """What a thing manages: nothing, unless it is an application that acts for itself and has a role."""
+        acting = self._registry.applications.acting(principal.id) if principal.grant else None
+        if acting is None:
+            return Decision(False, "things do not manage the gateway", final=True)
+        if not has_role(acting, TECHNICIAN):
+            return Decision(False, f"an application of the role {acting.role} does not manage", final=True)
+        return Decision(True, f"the application is {_A[acting.role]} of the gateway")
 
     def _decide_user(self, principal: Principal, action: Action, channel: str) -> Decision:
         user = self._registry.user(principal.id)

@@ -19,7 +19,7 @@ from .registry_items import Change, ChangeKind, Metadata, Page, Thing, page
 from .registry_part import Desk
 from .tokens.grants import MAX_GRANTS, Grant, Grants
 from .tokens.scopes import EVERYTHING, MESSAGES, OPENID, Scopes, checked, parse
-from .users import ADMIN, TECHNICIAN, VIEWER, Statement
+from .users import ADMIN, TECHNICIAN, VIEWER, Statement, User
 
 MAX_APPLICATIONS = 1000
 MAX_TITLE = 128  # characters of an application's name: a person reads it on the consent page
@@ -143,6 +143,14 @@ class Applications:
         if thing is None or application is None or application.public or application.first_party:
             return None
         return application if thing.id == application_id else None
+
+    def acting(self, application_id: str) -> User | None:
+        """Who an application is that manages for itself: as somebody of its role. None for one without a role."""
+        application = self._kept.get(application_id)
+        if application is None or not application.role:
+            return None
+        thing = self._things.thing(application_id)
+        return User(application_id, thing.name if thing else "", application.role)
 
     def page(
         self,

@@ -170,9 +170,7 @@ def require_user(request: Request, role: str = VIEWER) -> User:
     Raises Problem 401 without a valid credential, 403 for a thing, a lower role or a gateway nobody has claimed.
     """
     require_claimed(request)
-    registry = hub_of(request).registry
-    principal = require(request)
-    user = registry.user(principal.id) if principal.kind == "user" else None
+    user = _acting(request, require(request))
     if user is None:
         raise Problem(403, "this needs a user's token (POST /tokens), not a thing's key")
     if not has_role(user, role):
@@ -182,10 +180,20 @@ def require_user(request: Request, role: str = VIEWER) -> User:
     return user
 
 
+def _acting(request: Request, principal: Principal) -> User | None:
+    """The person who asks, or the application that manages for itself, by a token it got for that."""
+    registry = hub_of(request).registry
+    if principal.kind == "user":
+        return registry.user(principal.id)
+    grant = registry.grants.get(principal.grant) if principal.grant else None
+    itself = grant is not None and grant.kind == "oauth" and grant.application_id == principal.id
+    return registry.applications.acting(principal.id) if itself else None
+
+
 def require_manager(request: Request) -> User:
     """The user who asks, who may manage things and channels. Raises Problem 401 or 403."""
     user = require_user(request, TECHNICIAN)
-    demand(request, Principal.of_user(user), Action.MANAGE, Resource())
+    demand(request, require(request), Action.MANAGE, Resource())
     return user
 
 

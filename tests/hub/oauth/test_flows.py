@@ -132,6 +132,40 @@ def test_an_application_acts_for_itself(run: Run) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize(
+    ("role", "scope", "may"),
+    [
+        ("", "things:read things:write channels:read users:read", set()),
+        ("viewer", "things:read things:write channels:read users:read", {"see", "look"}),
+        ("technician", "things:read things:write channels:read users:read", {"see", "look", "make"}),
+        ("technician", "things:read", {"see"}),
+        ("admin", "things:read things:write channels:read users:read", {"see", "look", "make", "people"}),
+        ("admin", "channels:read", {"look"}),
+    ],
+)
+def test_an_application_manages_by_its_role_and_within_its_scopes(
+    run: Run, role: str, scope: str, may: set[str]
+) -> None:
+    async def scenario(here: Site) -> None:
+        body = {"name": "robot", "role": role, "scopes": [*scope.split(), "messages:read"]}
+        made = (await here.post("/applications", body)).json()
+        data = {"grant_type": "client_credentials", "client_id": made["id"], "client_secret": made["secret"]}
+        token = (await here.client.post("/oauth/token", data=data)).json()["access_token"]
+        asks = {
+            "see": ("GET", f"/things/{here.thing_id}"),
+            "look": ("GET", "/channels"),
+            "make": ("POST", "/things"),
+            "people": ("GET", "/users"),
+        }
+        for credential, can in ((f"Bearer {token}", may), (f"Thing {made['secret']}", set())):
+            for name, (method, path) in asks.items():
+                headers = {"authorization": credential, "content-type": "application/json"}
+                answer = await here.client.request(method, path, headers=headers, content=b"{}")
+                assert (answer.status_code < 300) is (name in can), (name, credential[:6], answer.text)
+
+    run(scenario)
+
+
 def test_identity_tokens_say_who_signed_in_and_when(run: Run) -> None:
     async def scenario(here: Site) -> None:
         app = await app_of(here.client, here.user)
