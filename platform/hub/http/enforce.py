@@ -11,6 +11,7 @@ refused, not put right: whoever writes one wants it to be read in two ways.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
@@ -43,6 +44,7 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _DOTS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
 # Of another service nobody here knows how it reads an encoded slash, a parameter of a segment, what was escaped twice,
 # or, on some file systems, a dot or space at a segment's end.
+_SIGNS = re.compile(r"[/\\.;%]")
 _READ_IN_TWO_WAYS = re.compile(r"[;%]|[. ](?:/|$)")
 
 
@@ -109,6 +111,8 @@ def read_foreign(uri: str) -> str:
     Raises BadPath.
     """
     path = read_target(uri).path
+    if _SIGNS.findall(unicodedata.normalize("NFKC", path)) != _SIGNS.findall(path):
+        raise BadPath("it holds a character that some programs take for a slash or a dot")
     if _READ_IN_TWO_WAYS.search(path) or "%2f" in uri.partition("?")[0].lower():
         raise BadPath(
             "it holds what services read in different ways: ; % an escaped slash, a segment that ends in a dot"

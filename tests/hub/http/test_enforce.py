@@ -80,6 +80,8 @@ def test_what_two_programs_may_read_in_two_ways_is_refused(uri: str) -> None:
         "/admin.",
         "/admin./x",
         "/admin%20",
+        "/x%ef%bc%8fadmin",
+        "/%e2%80%a5/admin",
     ],
 )
 def test_for_another_service_more_is_refused_since_nobody_knows_how_it_reads(uri: str) -> None:
