@@ -6,6 +6,7 @@ umask 022 # the services have to read what root installs
 
 readonly PREFIX=/opt/fluxgate
 readonly CONFIG=/etc/fluxgate/fluxgate.toml
+readonly PAGES_KEY=/etc/fluxgate/pages.key
 readonly UNITS=(fluxgate.target fluxgate-gateway.service fluxgate-webui.service fluxgate-radio.service)
 readonly PACKAGES=(ca-certificates python3 python3-venv)
 readonly BUILD_PACKAGES=(gcc libc6-dev python3-dev) # spidev comes as source
@@ -357,9 +358,13 @@ write_config() {
             printf '\n[[radio.module]]\nboard = "%s"\n' "$BOARD" >>"$ROOT$CONFIG"
         fi
     fi
-    inside chown root:fluxgate /etc/fluxgate "$CONFIG"
+    # By it the gateway believes its pages, another user's process, whom they ask for.
+    if ((!DRY_RUN)) && [[ ! -s $ROOT$PAGES_KEY ]]; then
+        (umask 077 && head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=\n' >"$ROOT$PAGES_KEY")
+    fi
+    inside chown root:fluxgate /etc/fluxgate "$CONFIG" "$PAGES_KEY"
     inside chmod 0750 /etc/fluxgate
-    inside chmod 0640 "$CONFIG"
+    inside chmod 0640 "$CONFIG" "$PAGES_KEY"
     inside "$PREFIX/current/bin/fluxgate" config check --config "$CONFIG"
 }
 
@@ -425,6 +430,8 @@ say_goodbye() {
         code=$(fluxgate claim-code 2>/dev/null) && break
         sleep 1
     done
+    # Nobody knows a code any more that was printed before a restart: make another.
+    [[ -n $code ]] || code=$(fluxgate claim-code --new 2>/dev/null) || code=
     say "Fluxgate is running. Open one of"
     for address in "$(hostname).local" $(hostname -I 2>/dev/null); do
         [[ $address == *:* ]] && address="[$address]"
@@ -432,6 +439,11 @@ say_goodbye() {
     done
     if [[ -n $code ]]; then
         say "One-time code to claim it:  $code"
+        address=$(hostname -I 2>/dev/null | cut -d ' ' -f 1)
+        if [[ -n $address && $address != *:* ]]; then
+            say "or scan this with a phone on the same network:"
+            fluxgate claim-code --qr --url "http://$address:$port" 2>/dev/null | tail -n +2 || true
+        fi
     else
         say "It is claimed already, or still starting: sudo fluxgate claim-code"
     fi

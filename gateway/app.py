@@ -25,6 +25,8 @@ from gateway.classb_api import ClassBApi
 from gateway.clock import SystemClock
 from gateway.codecs import Codecs
 from gateway.commands import Commands, Orderly
+from gateway.config import flat
+from gateway.console import Console
 from gateway.copies import Copies, CopiesReceiver
 from gateway.core import Core, opened_core
 from gateway.devices import parts as device_parts
@@ -232,6 +234,11 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             app.add_counters(station.metrics)
         gateway = Gateway(core, uplinks, link, opened, gwmp_port, relays, source, radio, devices, station)
         files = StatusFiles(Path(config.gateway.runtime_dir), source, hub.registry.claim_code)
+        console = Console(Path(config.gateway.runtime_dir), hub)
+        await console.start()
+        stack.push_async_callback(console.close)
+        hub.audit.configured(flat(config))
+        hub.registry.second_factor_for = frozenset(config.people.second_factor_for)
         gateway.tasks = [
             *(asyncio.create_task(relay.run(), name=f"upstream {relay.status().name}") for relay in relays),
             *(asyncio.create_task(each.run(), name=f"nats {each.status().name}") for each in sources),

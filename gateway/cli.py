@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from gateway import __version__, cli_radio, cli_rest, cli_sim
+from gateway import __version__, cli_account, cli_radio, cli_rest, cli_sim
 from gateway import config as configuration
 from gateway.cli_common import ConfigOption, fail, load
 from gateway.errors import StartFailed
@@ -27,6 +27,8 @@ config_app = typer.Typer(help="Show and check the configuration file.", no_args_
 app.add_typer(cli_radio.app, name="radio")
 app.add_typer(cli_sim.app, name="sim")
 app.add_typer(config_app, name="config")
+app.add_typer(cli_account.app, name="account")
+app.command("claim-code")(cli_account.claim_code)
 cli_rest.add_to(app)
 
 
@@ -102,20 +104,6 @@ def demo(
         asyncio.run(demonstration.run(options))
     except demonstration.DemoFailed as error:
         fail(str(error))
-
-
-@app.command("claim-code")
-def claim_code(config: ConfigOption = None) -> None:
-    """Print the one-time code that makes the first visitor of the pages their owner."""
-    from gateway.status import CLAIM_FILE
-
-    path = Path(load(config).gateway.runtime_dir) / CLAIM_FILE
-    try:
-        typer.echo(path.read_text().strip())
-    except FileNotFoundError:
-        fail("there is no claim code: the gateway is claimed already, or its process is not running")
-    except PermissionError:
-        fail(f"{path} may only be read by root: try `sudo fluxgate claim-code`")
 
 
 @app.command("new-host-key")

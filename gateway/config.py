@@ -219,3 +219,21 @@ def _toml(value: object) -> str:
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return str(value)
+
+
+def flat(config: Config) -> dict[str, str]:
+    """Each setting's dotted name with its value as JSON: what changed between two starts, value by value."""
+    found: dict[str, str] = {}
+
+    def walk(name: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, below in value.items():
+                walk(f"{name}.{key}" if name else key, below)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for number, below in enumerate(value):
+                walk(f"{name}[{number}]", below)
+        else:
+            found[name] = msgspec.json.encode(value).decode()
+
+    walk("", msgspec.to_builtins(config))
+    return found

@@ -18,13 +18,16 @@ log = logging.getLogger("gateway")
 
 ENVIRONMENT = "FLUXGATE_PAGES_KEY"  # how `fluxgate webui` hands it to the pages
 KEY_FILE = "pages.key"
+INSTALLED = Path(
+    "/etc/fluxgate/pages.key"
+)  # install.sh makes it: the two processes are different users there
 MIN_CHARACTERS = 32
 MAX_CHARACTERS = 128
 
 
 def pages_key(config: Config) -> str:
     """The key; "" where there is none that can be read, so that pages count as one visitor at their own address."""
-    path = Path(config.webui.key_file or Path(config.gateway.data_dir) / KEY_FILE)
+    path = Path(config.webui.key_file) if config.webui.key_file else _usual_path(config)
     try:
         key = _read(path) or _make(path)
     except OSError as error:
@@ -39,6 +42,15 @@ def pages_key(config: Config) -> str:
         log.error("%s holds no key: remove it, and start the gateway and its pages again", path)
         return ""
     return key
+
+
+def _usual_path(config: Config) -> Path:
+    """The installer's file where this user can see one, else a file in the data directory."""
+    try:
+        installed = INSTALLED.exists()
+    except OSError:
+        installed = False
+    return INSTALLED if installed else Path(config.gateway.data_dir) / KEY_FILE
 
 
 def _read(path: Path) -> str:

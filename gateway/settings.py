@@ -495,9 +495,19 @@ class WebuiSection(Section, frozen=True, kw_only=True):
     key_file: Annotated[
         str,
         Meta(
-            description="key by which the gateway believes the pages whom they ask for; empty: pages.key in data_dir"
+            description="the pages' key, so that the gateway believes them whom they ask for;"
+            " empty: /etc/fluxgate/pages.key where it exists, else pages.key in data_dir"
         ),
     ] = ""
+
+
+class PeopleSection(Section, frozen=True, kw_only=True):
+    """Accounts of people."""
+
+    second_factor_for: Annotated[
+        tuple[Literal["technician", "admin"], ...],
+        Meta(description="roles that only look until signing in takes a code of an authenticator app"),
+    ] = ()
 
 
 class UpstreamSection(Section, frozen=True, kw_only=True):
@@ -586,5 +596,6 @@ class Config(Section, frozen=True, kw_only=True):
     coap: CoapSection = CoapSection()
     oauth: OAuthSection = OAuthSection()
     webui: WebuiSection = WebuiSection()
+    people: PeopleSection = PeopleSection()
     upstream: tuple[UpstreamSection, ...] = ()
     nats: tuple[NatsSection, ...] = ()

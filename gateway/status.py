@@ -238,9 +238,10 @@ class StatusSource:
 
 
 class StatusFiles:
-    """Writes status and claim code to the runtime directory while `run` runs; the last status stays there."""
+    """Writes status and claim code to the runtime directory while `run` runs; both stay there when it ends."""
 
-    def __init__(self, folder: Path, source: StatusSource, claim_code: Callable[[], str | None]) -> None:
+    def __init__(self, folder: Path, source: StatusSource, claim_code: Callable[[str], str | None]) -> None:
+        """`claim_code` gives the code to show; it is handed what was shown before, by an earlier process as well."""
         self._folder = folder
         self._source = source
         self._claim_code = claim_code
@@ -255,15 +256,15 @@ class StatusFiles:
                 await asyncio.sleep(WRITE_INTERVAL_S)
         finally:
             _replace(self._folder / STATUS_FILE, msgspec.json.encode(self._source.local()))
-            (self._folder / CLAIM_FILE).unlink(missing_ok=True)
 
     def _write(self, status: bytes) -> None:
         _replace(self._folder / STATUS_FILE, status)
-        code = self._claim_code()
         path = self._folder / CLAIM_FILE
+        shown = path.read_text().strip() if path.exists() else ""
+        code = self._claim_code(shown)
         if code is None:
             path.unlink(missing_ok=True)
-        elif not path.exists() or path.read_text() != code:
+        elif code != shown:
             _replace(path, code.encode())
 
 

@@ -131,13 +131,26 @@ def test_run_starts_gateway_and_pages_and_stops_them_on_sigterm(tmp_path: Path) 
             time.sleep(0.1)
         code, out, _ = fluxgate("claim-code", "--config", str(path))
         assert (code, len(out.strip())) == (0, 9)
+        shown = out.strip()
+        code, out, _ = fluxgate(
+            "claim-code", "--qr", "--url", "http://192.0.2.1:8000/", "--config", str(path)
+        )
+        assert code == 0
+        assert out.startswith(shown)
+        assert "\u2580" in out
+        assert out.endswith(f"http://192.0.2.1:8000/claim?code={shown}\n")
+        code, out, _ = fluxgate("claim-code", "--new", "--config", str(path))
+        assert (code, len(out.strip()), out.strip() != shown) == (0, 9, True)
+        code, out, errors = fluxgate("account", "totp-off", "nobody@example.org", "--config", str(path))
+        assert (code, out) == (1, "")
+        assert "nobody has an account as nobody@example.org" in errors
         code, out, _ = fluxgate("status", "--config", str(path))
         assert code == 0
         assert '"region": "EU868"' in out
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
-    assert not (tmp_path / "claim-code").exists()
+    assert not (tmp_path / "console.sock").exists()
 
 
 def test_the_pages_are_told_which_names_to_answer_to(tmp_path: Path, mocker) -> None:  # type: ignore[no-untyped-def]
