@@ -13,12 +13,14 @@ from starlette.routing import Route
 
 from hub.http import MIGRATIONS
 from hub.http.app import create_app
+from hub.http.auth import require_user
 from hub.http.door import HttpDoor
 from hub.http.proxies import Proxies
 from hub.hub import Hub
 
 
-async def _status(_request: Request) -> JSONResponse:
+async def _status(request: Request) -> JSONResponse:
+    require_user(request)
     return JSONResponse({"name": "barn", "region": "EU868"})
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from flask import current_app, g, render_template, request
 
 from webui.client import Gateway, Status
+from webui.errors import Refused
 from webui.security import renewal, session
 
 
@@ -22,13 +23,26 @@ def gateway() -> Gateway:
 
 
 def status() -> Status:
-    """The gateway's state, asked once per page."""
+    """The gateway's state, asked once per page; nothing of it for a member, who sees what his groups hold."""
     if "status" not in g:
-        g.status = gateway().status()
+        try:
+            g.status = gateway().status()
+        except Refused as refusal:
+            if refusal.status != 403:
+                raise
+            g.status, g.member = Status(), True
     found: Status = g.status
     return found
 
 
+def is_member() -> bool:
+    """Whether the person who is signed in has no role on the gateway itself."""
+    if session() is None:
+        return False
+    status()
+    return bool(g.get("member", False))
+
+
 def page(template: str, **context: Any) -> str:
     """A page with the header that all of them share."""
-    return render_template(template, status=status(), **context)
+    return render_template(template, status=status(), member=is_member(), **context)

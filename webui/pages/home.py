@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, render_template
+from flask import Blueprint, redirect, render_template, url_for
+from werkzeug.wrappers import Response
 
 from webui.client import Device, Value
 from webui.errors import GatewayDown
-from webui.pages import gateway, page, status
+from webui.pages import gateway, is_member, page, status
 
 blueprint = Blueprint("home", __name__)
 
@@ -14,7 +15,9 @@ LAST_HEARD = 5
 
 
 @blueprint.get("/")
-def index() -> str:
+def index() -> str | Response:
+    if is_member():
+        return redirect(url_for("organisations.index"), 303)
     return page("home/index.html", devices=_last_heard(), latest=_latest())
 
 
