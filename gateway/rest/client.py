@@ -60,7 +60,7 @@ class Api:
         items: list[Any] = []
         while True:
             want = min(PAGE, limit - len(items)) if limit else PAGE
-            page = self.get(path, offset=offset + len(items), limit=want, **params)
+            page = self.get(path, offset=offset + len(items), limit=want, **given(params))
             items += page[noun]
             total = int(page.get("total", offset + len(items)))
             if not page[noun] or offset + len(items) >= total or (limit and len(items) >= limit):

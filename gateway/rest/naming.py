@@ -16,11 +16,15 @@ from gateway.rest.kept import Gateways, Tokens
 
 COMPLETION_TIMEOUT_S = 1.0  # a person waits for a completion at a key press
 MAX_COMPLETIONS = 50
+_GROUPS_OF = {"application": "apps"}  # commands that are not called as what they list
 _PLAIN = re.compile(r"[\w.@+-]+")  # a word that no shell takes apart
 
 
 def resolved(found: Api, noun: str, text: str) -> str:
-    """The id of a thing or channel named by its id or, where only one has it, by its name. Raises ApiError."""
+    """The id of a thing, channel, group or application named by it or, where only one has it, by its name.
+
+    Raises ApiError.
+    """
     try:
         return str(found.get(f"/{noun}s/{part(text)}")["id"])
     except ApiError as error:
@@ -45,7 +49,9 @@ def only(items: list[Any], noun: str, text: str, key: str = "name") -> str:
         return exact[0]
     if exact:
         raise ApiError(f"{len(exact)} {noun}s have the name {text!r}: take an id")
-    raise ApiError(f"there is no {noun} {text!r}; `fluxgate {noun}s list` shows them")
+    raise ApiError(
+        f"there is no {noun} {text!r}; `fluxgate {_GROUPS_OF.get(noun, noun + 's')} list` shows them"
+    )
 
 
 def part(text: str) -> str:
@@ -53,7 +59,9 @@ def part(text: str) -> str:
     return quote(text, safe="")
 
 
-def completion(path: str, noun: str, label: str = "name") -> Callable[[str], list[tuple[str, str]]]:
+def completion(
+    path: str, noun: str, label: str = "name", key: str = "id"
+) -> Callable[[str], list[tuple[str, str]]]:
     """Completes what begins so with the items of a list of the gateway; with nothing where it does not answer."""
 
     def complete(incomplete: str) -> list[tuple[str, str]]:
@@ -68,13 +76,14 @@ def completion(path: str, noun: str, label: str = "name") -> Callable[[str], lis
                 page = found.get(path)
         except (ApiError, SystemExit):
             return []
+        items = [{label: "", **item, "id": item.get(key, item.get(label))} for item in page[noun]]
         pairs = [
             (item[label], item["id"])
             if _PLAIN.fullmatch(item.get(label, ""))
             else (item["id"], item.get(label, ""))
-            for item in page[noun]
+            for item in items
         ]
-        pairs += [(item["id"], item.get(label, "")) for item in page[noun]] if incomplete else []
+        pairs += [(item["id"], item.get(label, "")) for item in items] if incomplete else []
         fitting = dict(pair for pair in pairs if pair[0].startswith(incomplete))
         return list(fitting.items())[:MAX_COMPLETIONS]
 
