@@ -106,7 +106,10 @@ async def authorization_server(request: Request) -> Response:
 
 async def jwks(request: Request) -> Response:
     """`GET /oauth/jwks`: the public keys that tokens are signed with (RFC 7517)."""
-    return json_response(hub_of(request).registry.signing.jwks())
+    signing = hub_of(request).registry.signing
+    if not signing.jwks()["keys"]:  # the first key is made when first needed; who asks now keeps the answer
+        await asyncio.to_thread(signing.rotate, now_s(request))
+    return json_response(signing.jwks())
 
 
 async def token(request: Request) -> Response:
