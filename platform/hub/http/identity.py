@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hub.access import Action, Principal, Resource
-from hub.http.auth import demand, hub_of
+from hub.http.auth import demand, hub_of, require
 from hub.http.body import read_json
 from hub.http.problem import Problem
 from hub.http.service import json_response
@@ -25,7 +25,15 @@ class ById(Struct):
 
 
 async def identify(request: Request) -> Response:
-    """`POST /identify {"token": <thing key>}`: the thing's id; the key itself is the credential."""
+    """`POST /identify {"token": <thing key>}`: the thing's id; the key itself is the credential.
+
+    It may also come as `Authorization: Thing <key>`, without a body.
+    """
+    if not await request.body():
+        principal = require(request)
+        if principal.kind != "thing":
+            raise Problem(403, "only things are identified by their keys")
+        return json_response({"id": principal.id})
     return json_response({"id": (await _thing_by_key(request)).id})
 
 
@@ -58,7 +66,14 @@ def _demand_access(request: Request, thing_id: str) -> None:
 ENDPOINTS = [
     # The key in the body is the credential.
     Endpoint(
-        "POST", "/identify", identify, Needs.NOTHING, body=ByKey, answers={200: Identity}, refuses=(401,)
+        "POST",
+        "/identify",
+        identify,
+        Needs.NOTHING,
+        body=ByKey,
+        body_required=False,
+        answers={200: Identity},
+        refuses=(401, 403),
     ),
     Endpoint(
         "POST",

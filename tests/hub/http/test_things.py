@@ -107,6 +107,59 @@ def test_lists_are_paged_filtered_and_ordered(run: Run) -> None:
     run(scenario)
 
 
+def test_a_list_goes_on_after_the_last_item_whatever_came_and_went(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        for path, noun in (("/things", "things"), ("/channels", "channels")):
+            await site.post(f"{path}/bulk", [{"name": f"n{n}", "id": f"{noun}-{n}"} for n in range(7)])
+            for order, direction in (("name", "asc"), ("name", "desc"), ("id", "asc"), ("id", "desc")):
+                query = f"{path}?name=n&limit=3&order={order}&dir={direction}"
+                seen: list[str] = []
+                answer = await site.get(query)
+                while True:
+                    page = answer.json()
+                    seen += [each["name"] for each in page[noun] if each["name"].startswith("n")]
+                    if "next" not in page:
+                        break
+                    link = answer.headers["link"].partition(">")[0].removeprefix("<")
+                    assert f"after={page['next']}" in link
+                    answer = await site.get(link)
+                assert seen == sorted(seen, reverse=direction == "desc")
+                assert len(seen) == 7
+            first = (await site.get(f"{path}?name=n&order=name&limit=2")).json()
+            for each in first[noun]:  # what was shown goes, and something before it comes
+                await site.client.delete(f"{path}/{each['id']}", headers=site.user)
+            await site.post(path, {"name": "n00"})
+            body = {"name": "n", "order": "name", "limit": 2, "after": first["next"]}
+            rest = (await site.post(f"{path}/search", body)).json()
+            assert [each["name"] for each in rest[noun]] == ["n2", "n3"]
+            for bad in ("order=id", "order=", "dir=asc"):
+                answer = await site.get(f"{path}?{bad}&after={first['next']}")
+                assert (answer.status_code, "after" in answer.json()["detail"]) == (400, True), bad
+            for token in ("x", "e30", "W10", "WyJuYW1lIl0", "\u00e9", "x" * 9000):
+                assert (await site.get(f"{path}?order=name&after={token}")).status_code == 400
+
+    run(scenario)
+
+
+def test_bulk_is_one_transaction_and_says_which_item_is_wrong(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        for path, noun in (("/things", "things"), ("/channels", "channels")):
+            before = (await site.get(path)).json()["total"]
+            clash = await site.post(f"{path}/bulk", [{"id": "one"}, {"id": "two"}, {"id": "one"}])
+            assert (clash.status_code, clash.json()["detail"][:7]) == (409, "item 3:")
+            wrong = await site.post(f"{path}/bulk", [{}, {"id": "not an id"}])
+            assert (wrong.status_code, wrong.json()["detail"][:7]) == (400, "item 2:")
+            assert (await site.get(path)).json()["total"] == before
+            epoch = site.hub.registry.epoch
+            made = await site.post(f"{path}/bulk", [{"metadata": {"n": n}} for n in range(1000)])
+            assert (made.status_code, len(made.json()[noun])) == (201, 1000)
+            assert site.hub.registry.epoch == epoch + 1
+        twice = [{"key": "the same key for both"}] * 2
+        assert (await site.post("/things/bulk", twice)).status_code == 409
+
+    run(scenario)
+
+
 def test_a_rotated_key_replaces_the_old_one_at_once(run: Run) -> None:
     async def scenario(site: Any) -> None:
         path = f"/things/{site.thing_id}/key"
@@ -173,6 +226,10 @@ def test_other_services_may_ask_who_a_key_is_and_where_it_may_go(run: Run) -> No
         path = f"/identify/channels/{site.channel_id}"
         assert (await site.client.post("/identify", json={"token": site.key})).json() == {"id": site.thing_id}
         assert (await site.client.post("/identify", json={"token": "x"})).status_code == 401
+        by_header = await site.client.post("/identify", headers=site.thing)
+        assert by_header.json() == {"id": site.thing_id}
+        assert (await site.client.post("/identify")).status_code == 401
+        assert (await site.client.post("/identify", headers=site.user)).status_code == 403
         by_key = await site.client.post(f"{path}/access-by-key", json={"token": site.key})
         assert (by_key.status_code, by_key.json()) == (200, {"id": site.thing_id})
         by_id = await site.post(f"{path}/access-by-id", {"thing_id": site.thing_id})
