@@ -157,6 +157,7 @@ class Hub:
                 await self.log.close()
             finally:
                 self.registry.close()
+                self.sign_in.close()
                 self.audit.close()
 
     def _note_denial(

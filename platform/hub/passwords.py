@@ -5,26 +5,32 @@ How often one may guess is another matter: `hub.lockout`.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import argon2
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from .errors import Busy, Invalid
 
+T = TypeVar("T")
+
 MIN_LENGTH = 8  # as Mainflux; NIST SP 800-63B-4 and ASVS 6.2.1 ask for at least that
 MAX_LENGTH = 256  # bounds the work of one try
 MAX_HASHES = 2  # at a time: 38 MiB and two cores' worth
+HASHING_NICE = 10  # of 19: a flood of sign-ins slows sign-ins down, not messages
 MAX_WAITING = 8  # further callers in line for a hash; then Busy
 
 # What guessers try first, among passwords long enough for us; compared without case, digits and marks at the ends,
 # and with the usual figures for letters. Our own choice, of things that every such list begins with.
 _COMMON = """password passphrase passwort motdepasse contrasena qwertyui qwertyuiop qwertzui qwertzuiop azertyui
-    azertyuiop asdfghjk asdfghjkl zxcvbnm yxcvbnm qazwsx qazwsxedc iloveyou letmein welcome willkommen sunshine princess football
-    baseball basketball superman batman starwars trustno michelle jennifer charlie dragon monkey shadow master
+    azertyuiop asdfghjk asdfghjkl zxcvbnm yxcvbnm qazwsx qazwsxedc iloveyou letmein welcome willkommen sunshine princess
+    football baseball basketball superman batman starwars trustno michelle jennifer charlie dragon monkey shadow master
     computer internet whatever administrator admin root raspberry raspberrypi fluxgate lorawan mainflux gateway
     changeme changeit default secret supersecret secretpassword mypassword adminadmin testtest guestguest access
     hallo hello helloworld helloworlds abcdefgh abcdefghi abcabc abcd qwer asdf zxcv"""
@@ -37,18 +43,23 @@ _NOBODY = _hasher.hash("no account has this password")
 
 _FIGURES = str.maketrans("013457@$", "oleastas")
 
-_slots = threading.BoundedSemaphore(MAX_HASHES)
 _line = threading.BoundedSemaphore(MAX_HASHES + MAX_WAITING)
+# Threads of their own: the C library keeps what a thread has used once, and many threads would keep 19 MiB each.
+_workers = ThreadPoolExecutor(MAX_HASHES, thread_name_prefix="hub-argon2", initializer=lambda: _give_way())
 
 
-@contextmanager
-def _hashing() -> Iterator[None]:
-    """Wait in line for one of the MAX_HASHES. Raises Busy where the line is full."""
+def _give_way() -> None:
+    """Have this thread hash in what time messages leave over; Linux keeps a priority for each thread."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), HASHING_NICE)
+
+
+def _hashed(work: Callable[[], T]) -> T:
+    """What `work` gives, in one of the MAX_HASHES threads. Raises Busy where the line before them is full."""
     if not _line.acquire(blocking=False):
         raise Busy("too many passwords are being checked")
     try:
-        with _slots:
-            yield
+        return _workers.submit(work).result()
     finally:
         _line.release()
 
@@ -78,8 +89,7 @@ def _is_row(text: str) -> bool:
 def hash_password(password: str, email: str = "") -> str:
     """The encoded argon2id hash. Raises Invalid for what `check_new` refuses; takes tens of ms."""
     check_new(password, email)
-    with _hashing():
-        return _hasher.hash(password)
+    return _hashed(lambda: _hasher.hash(password))
 
 
 def check_password(encoded: str | None, password: str) -> bool:
@@ -89,8 +99,11 @@ def check_password(encoded: str | None, password: str) -> bool:
     """
     if len(password) > MAX_LENGTH:
         return False
-    with _hashing():
-        try:
-            return _hasher.verify(encoded or _NOBODY, password) and encoded is not None
-        except (VerificationError, InvalidHashError):
-            return False
+    return _hashed(lambda: _is_right(encoded, password))
+
+
+def _is_right(encoded: str | None, password: str) -> bool:
+    try:
+        return _hasher.verify(encoded or _NOBODY, password) and encoded is not None
+    except (VerificationError, InvalidHashError):
+        return False

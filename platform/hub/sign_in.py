@@ -6,18 +6,26 @@ the same pauses and gets the same words as one with a wrong password.
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from .audit import Audit, Clock
 from .errors import Busy, Conflict, HubError, TooManyTries
 from .lockout import Lockout, Try, network_of
+from .passwords import MAX_HASHES, MAX_WAITING
 from .registry import Registry
 from .timekeeping import TRUSTED
 from .users import User, WrongCode
 
+T = TypeVar("T")
+
+MAX_UNDER_WAY = MAX_HASHES + MAX_WAITING  # sign-ins and changes of passwords at a time, hashing or in line
 WRONG = "e-mail address or password is wrong"
 CODE_NEEDED = "type the code of your authenticator app as well"
 CODE_WRONG = "the code is wrong, or was used already"
@@ -60,6 +68,8 @@ class SignIn:
         self.lockout = Lockout()
         self._registry, self._audit, self._clock = registry, audit, clock
         self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(MAX_UNDER_WAY, thread_name_prefix="hub-sign-in")
+        self._under_way = 0
 
     def sign_in(
         self,
@@ -144,6 +154,24 @@ class SignIn:
             "claim", "done", who=f"users/{user.id}", address=address, resource=f"users/{user.id}"
         )
         return self.admit(user, address=address, agent=agent, how="claim code")
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """What `work` gives, which hashes a password, in a thread that nobody else waits for. Raises Busy.
+
+        So a flood of sign-ins holds up neither changes of the registry nor questions to the history.
+        """
+        if self._under_way >= MAX_UNDER_WAY:
+            raise Busy("too many people sign in at once; try again")
+        self._under_way += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, contextvars.copy_context().run, work)
+        finally:
+            self._under_way -= 1
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     @property
     def time_is_trusted(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from functools import partial
 
 import msgspec
 from starlette.requests import Request
@@ -118,11 +119,12 @@ async def claim(request: Request) -> Response:
         hub.audit.record("claim", "refused", detail="this gateway is claimed")
         raise Problem(409, "this gateway is claimed; log in with POST /tokens")
     return _issued(
-        await asyncio.to_thread(
-            hub.sign_in.claim,
-            *(wanted.code, wanted.email, wanted.password),
-            address=address_of(request.scope),
-            agent=_agent(request),
+        await hub.sign_in.in_thread(
+            lambda: hub.sign_in.claim(
+                *(wanted.code, wanted.email, wanted.password),
+                address=address_of(request.scope),
+                agent=_agent(request),
+            )
         )
     )
 
@@ -132,13 +134,14 @@ async def create_token(request: Request) -> Response:
     login = await read_json(request, Login)
     return _issued(
         await proved(
+            request,
             lambda: hub_of(request).sign_in.sign_in(
                 *(login.email, login.password),
                 code=login.code,
                 device=login.device,
                 address=address_of(request.scope),
                 agent=_agent(request),
-            )
+            ),
         )
     )
 
@@ -155,7 +158,9 @@ async def create_user(request: Request) -> Response:
     """`POST /users`: add an account."""
     wanted = await read_json(request, NewUser)
     hub = hub_of(request)
-    user = await asyncio.to_thread(hub.registry.create_user, wanted.email, wanted.password, wanted.role)
+    user = await hub.sign_in.in_thread(
+        lambda: hub.registry.create_user(wanted.email, wanted.password, wanted.role)
+    )
     hub.audit.record(
         "account", "done", resource=f"users/{user.id}", detail=f"made: {user.email}, {user.role}"
     )
@@ -182,7 +187,7 @@ async def change_user(request: Request) -> Response:
     if change.totp:
         raise Problem(400, "codes are turned on by who has the authenticator app: POST /users/totp")
     if change.password is not None:
-        await asyncio.to_thread(hub.registry.change_password, user.id, change.password)
+        await hub.sign_in.in_thread(partial(hub.registry.change_password, user.id, change.password))
         hub.audit.record(
             "account", "done", resource=about, detail="another password, set by an administrator"
         )
@@ -217,7 +222,7 @@ async def change_password(request: Request) -> Response:
     change = await read_json(request, NewPassword)
     hub = hub_of(request)
     await proved_again(request, user, change.old_password, None, "the old password is wrong")
-    await asyncio.to_thread(hub.registry.change_password, user.id, change.password)
+    await hub.sign_in.in_thread(lambda: hub.registry.change_password(user.id, change.password))
     hub.audit.record("account", "done", resource=f"users/{user.id}", detail="another password")
     return json_response({"response": "password changed; log in again"}, 201)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -16,10 +15,10 @@ from hub.sign_in import SignInRefused
 T = TypeVar("T")
 
 
-async def proved(prove: Callable[[], T]) -> T:
+async def proved(request: Request, prove: Callable[[], T]) -> T:
     """What a check of a password or code gives, in a thread. Raises Problem 401 that says whether a code is needed."""
     try:
-        return await asyncio.to_thread(prove)
+        return await hub_of(request).sign_in.in_thread(prove)
     except SignInRefused as error:
         raise Problem(401, error.reason, more={"totp": True} if error.totp else None) from None
 
@@ -34,12 +33,13 @@ async def proved_again(
     hub = hub_of(request)
     session = session_of(request)
     try:
-        await asyncio.to_thread(
-            hub.sign_in.prove,
-            *(user, password),
-            code=code,
-            address=address_of(request.scope),
-            session=session.id if session else "",
+        await hub.sign_in.in_thread(
+            lambda: hub.sign_in.prove(
+                *(user, password),
+                code=code,
+                address=address_of(request.scope),
+                session=session.id if session else "",
+            )
         )
     except SignInRefused as error:
         raise Problem(
