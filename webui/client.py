@@ -432,7 +432,7 @@ class Gateway:
             headers["Authorization"] = f"Bearer {self.token}"
         if self.agent.isascii() and self.agent.isprintable() and self.agent:
             headers["User-Agent"] = self.agent
-        if self.pages_key:
+        if self.pages_key and self.visitor:
             headers["X-Fluxgate-Pages"] = f"{self.pages_key} {self.visitor}"
         try:
             answer = self.http.request(

@@ -105,7 +105,9 @@ def begin_session(email: str, sign_in: str) -> None:
     """Signed in: a fresh id, whatever the browser sent before, and tokens of its own for `sign_in`."""
     end_session()
     now_s = time.monotonic()
-    tokens = begin(current_app.extensions["gateway"], sign_in, now_s)
+    plain: Gateway = current_app.extensions["gateway"]
+    visiting = plain.on_behalf(request.headers.get("User-Agent", ""), request.remote_addr or "")
+    tokens = begin(visiting, sign_in, now_s)
     g.visitor_id = g.new_cookie = sessions().open(email, tokens, now_s)
 
 

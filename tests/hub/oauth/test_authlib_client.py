@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import time
 import warnings
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ from joserfc.jwk import KeySet
 from tests.hub.http.conftest import EMAIL, Site, site
 from tests.hub.oauth.flow import URI, app_of
 
+importlib.import_module("authlib.deprecate")  # which asks to see its warnings always
 with warnings.catch_warnings():  # it would rather have httpx2, which is not what this project uses
     warnings.simplefilter("ignore")
     from authlib.integrations.httpx_client import AsyncOAuth2Client, OAuthError
