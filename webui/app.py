@@ -21,6 +21,7 @@ from webui.pages import (
     account,
     applications,
     audit,
+    certificates,
     claim,
     codecs,
     device_heard,
@@ -33,11 +34,14 @@ from webui.pages import (
     gate,
     groups,
     home,
+    is_member,
     joins,
+    keys,
     mac,
     me,
     more,
     oauth,
+    organisations,
     people,
     policies,
     radio,
@@ -45,8 +49,8 @@ from webui.pages import (
     upstream,
 )
 from webui.renewal import Renewal
+from webui.sealing import Sealer
 from webui.sessions import Sessions
-from webui.throttle import Throttle
 
 MAX_FORM_BYTES = 64 * 1024  # the largest form is a device with its keys, below 2 KB
 MAX_TEXT = 1000  # characters of one value in a page: names from the air must not grow it without end
@@ -73,7 +77,7 @@ def create_app(config: WebuiConfig) -> Flask:
     app.extensions["webui"] = config
     app.extensions["gateway"] = Gateway.connect(config.api_url, config.api_timeout_s, config.pages_key)
     app.extensions["sessions"] = Sessions(config.sessions_path, config.session_idle_s, config.session_max_s)
-    app.extensions["throttle"] = Throttle()
+    app.extensions["sealer"] = Sealer()
     app.extensions["renewal"] = Renewal(app.extensions["gateway"], app.extensions["sessions"])
 
     files = assets.load()
@@ -84,7 +88,8 @@ def create_app(config: WebuiConfig) -> Flask:
         *(codecs, device_heard, device_import, device_profiles, device_session, simple),
         *(people, policies, me, audit),
         *(downlinks, gate, groups, joins),
-        *(applications, oauth),
+        *(applications, oauth, organisations),
+        *(certificates, keys),
     ):
         app.register_blueprint(pages.blueprint)
 
@@ -144,7 +149,14 @@ def _signed_out(_error: SignedOut) -> AnyResponse | tuple[str, int]:
     return redirect(url_for("account.sign_in", next=here, ended=1), 303)
 
 
-def _refused(error: Refused) -> tuple[str, int]:
+def _refused(error: Refused) -> AnyResponse | tuple[str, int]:
+    if (
+        error.status == 403
+        and request.method == "GET"
+        and not request.headers.get("X-Fragment")
+        and is_member()
+    ):
+        return redirect(url_for("organisations.index"), 303)  # what shows the whole gateway is not for him
     return _sentence(error.status, error.title or "The gateway refused", error.detail)
 
 

@@ -16,6 +16,7 @@ Addresses somebody typed that are no account's are counted the same way, so that
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TypeVar
@@ -102,7 +103,8 @@ class Lockout:
         wait_s = max(counter.wait_s(free, now_s) for counter, free in counters)
         if wait_s > 0.0:
             self.refused += 1
-            raise TooManyTries("too many wrong passwords or codes; wait a little", wait_s)
+            shown = math.ceil(wait_s)
+            raise TooManyTries(f"too many wrong passwords or codes: try again in {shown} s", wait_s)
         for counter, _ in counters:
             counter.take(network, now_s)
         return Try(tuple(counter for counter, _ in counters), network)

@@ -114,9 +114,19 @@ def test_codes_are_set_up_asked_for_and_turned_off(person: Visitor, real: RealHu
     person.get("/login")
     answer = person.post("/login", {"email": EMAIL, "password": PASSPHRASE})
     assert (answer.status_code, 'name="code"' in person.page) == (200, True)
-    wrong = {"email": EMAIL, "password": PASSPHRASE, "code": "00000-00000"}
-    assert person.post("/login", wrong).status_code == 403
-    assert person.post("/login", {**wrong, "code": codes[0]}).status_code == 303
+    assert PASSPHRASE not in person.page
+
+    def proof_shown() -> dict[str, str]:
+        found = re.search(r'name="proof" value="([^"]+)"', person.page)
+        assert found
+        return {"email": EMAIL, "proof": found[1]}
+
+    assert person.post("/login", {**proof_shown(), "code": "00000-00000"}).status_code == 403
+    own = proof_shown()
+    stranger = Visitor(person.client.application.test_client())
+    stranger.get("/login")
+    assert stranger.post("/login", {**own, "code": codes[0]}).status_code == 422, "only for who proved it"
+    assert person.post("/login", {**own, "code": codes[0]}).status_code == 303
     person.get("/account")
     assert "9\u00a0recovery codes left" in person.page
     proof = {"password": PASSPHRASE, "code": codes[0]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from flask import Blueprint, current_app, redirect, render_template, request, url_for
+from flask import Blueprint, current_app, g, redirect, render_template, request, url_for
 from markupsafe import escape
 from werkzeug.wrappers import Response
 
@@ -12,6 +12,7 @@ from webui import words
 from webui.errors import GatewayError, Refused
 from webui.forms import Form, read_sign_in
 from webui.pages import gateway
+from webui.sealing import Sealer
 from webui.security import (
     begin_session,
     end_session,
@@ -21,7 +22,6 @@ from webui.security import (
     safe_next,
     session,
 )
-from webui.throttle import Throttle
 
 blueprint = Blueprint("account", __name__)
 
@@ -39,26 +39,24 @@ def sign_in() -> str | Response:
 @blueprint.post("/login")
 @open_page
 def do_sign_in() -> str | Response | tuple[str, int]:
-    form = read_sign_in(request.form)
     target = request.form.get("next", "/")
-    if not form.errors and (wait := must_wait()):
-        form.errors["password"] = wait
-        return _form(form, target), 429
+    # After the passphrase was right the form asks for the code alone.
+    proof = _sealer().unseal(request.form.get("proof", ""), g.visitor_id, time.monotonic())
+    form = read_sign_in({**request.form, "password": proof} if proof else request.form)
     if form.errors:
         return _form(form, target), 422
-    email = form.values["email"]
+    email, password = form.values["email"], form.values["password"]
     try:
-        issued = gateway().sign_in(
-            email, form.values["password"], request.form.get("code", "")[:64].strip(), known_device()
-        )
+        issued = gateway().sign_in(email, password, request.form.get("code", "")[:64].strip(), known_device())
     except Refused as refusal:
         if refusal.totp:
             return _ask_code(form, target, refusal.detail)
-        count_failure()
+        if refusal.status == 429:
+            form.errors["password"] = words.sentence(refusal.detail)
+            return _form(form, target), 429
         wrong = refusal.status in {400, 401, 403, 404, 422}
         form.errors["password"] = "E-mail or passphrase is not right." if wrong else refusal.detail
         return _form(form, target), 403
-    forgive()
     begin_session(email, issued.token)
     if issued.device:
         remember_device(issued.device)
@@ -76,32 +74,17 @@ def sign_out() -> Response:
     return redirect(url_for("account.sign_in"), 303)
 
 
-def must_wait() -> str:
-    """A sentence while this address has to wait after too many failures, else nothing."""
-    wait_s = _throttle().wait_s(request.remote_addr or "", time.monotonic())
-    return f"Too many tries. Try again in {words.duration(wait_s + 0.99)}." if wait_s else ""
-
-
-def count_failure() -> None:
-    _throttle().failed(request.remote_addr or "", time.monotonic())
-
-
-def forgive() -> None:
-    _throttle().succeeded(request.remote_addr or "")
-
-
-def _throttle() -> Throttle:
-    found: Throttle = current_app.extensions["throttle"]
+def _sealer() -> Sealer:
+    found: Sealer = current_app.extensions["sealer"]
     return found
 
 
 def _ask_code(form: Form, target: str, detail: str) -> tuple[str, int]:
-    """The passphrase was right: the same form again, with a field for the code."""
+    """The passphrase was right: a form for the code."""
     wrong = bool(request.form.get("code"))
     if wrong:
-        count_failure()
         form.errors["code"] = words.sentence(detail)
-    form.values["totp"] = "asked"
+    form.values["proof"] = _sealer().seal(form.values["password"], g.visitor_id, time.monotonic())
     return _form(form, target), 403 if wrong else 200
 
 

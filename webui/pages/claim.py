@@ -5,10 +5,10 @@ from __future__ import annotations
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from webui import words
 from webui.errors import Refused
 from webui.forms import Form, read_claim
 from webui.pages import gateway
-from webui.pages.account import count_failure, forgive, must_wait
 from webui.security import begin_session, open_page, remember_device
 
 blueprint = Blueprint("claim", __name__)
@@ -27,19 +27,14 @@ def show() -> str | Response:
 @open_page
 def claim() -> str | Response | tuple[str, int]:
     form = read_claim(request.form)
-    if not form.errors and (wait := must_wait()):
-        form.errors["code"] = wait
-        return _form(form), 429
     if form.errors:
         return _form(form), 422
     email, values = form.values["email"], form.values
     try:
         issued = gateway().claim(values["code"], email, values["password"])
     except Refused as refusal:
-        count_failure()
-        form.errors["code"] = refusal.detail
-        return _form(form), 422
-    forgive()
+        form.errors["code"] = words.sentence(refusal.detail)
+        return _form(form), 429 if refusal.status == 429 else 422
     begin_session(email, issued.token)
     remember_device(issued.device)
     return redirect(url_for("home.index"), 303)
