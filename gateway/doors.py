@@ -67,13 +67,13 @@ async def opened(
         if config.mqtt.tls_port:
             with address_in_use("mqtt.tls_port", config.mqtt.tls_port):
                 mqtt_tls_port = await mqtt.listen(config.mqtt.tls_host, config.mqtt.tls_port, ssl=context)
-        proxied = [
+        proxy_port, proxy_tls_port = (
             _behind_proxy(config, mqtt, app.proxies, key, port, tls)
             for key, port, tls in (
                 ("mqtt.proxy_port", config.mqtt.proxy_port, None),
                 ("mqtt.proxy_tls_port", config.mqtt.proxy_tls_port, context),
             )
-        ]
+        )
         listeners = []
         for key, host, port, tls in (
             ("http.port", config.http.host, config.http.port, None),
@@ -104,8 +104,9 @@ async def opened(
             mqtt_tls_port,
             https_port,
             workshop.port if workshop else 0,
-            *proxied,
-            tls=tls_of_doors,
+            proxy_port,
+            proxy_tls_port,
+            tls_of_doors,
         )
 
 

@@ -43,7 +43,9 @@ class GatewayDouble:
         self.codes: dict[str, str] = {}
         self.oauth_calls: list[dict[str, str]] = []  # forms at the token endpoint
         self.no_tokens = False  # as on a full disk
+        self.checked: list[dict[str, str]] = []  # questions of a reverse proxy, as headers
         self.applications: dict[str, dict[str, Any]] = {}
+        self.keys: dict[str, dict[str, Any]] = {}  # API keys
         self.consents: list[dict[str, Any]] = []
         self.authorization: dict[str, Any] = {}
         self.decisions: list[dict[str, Any]] = []
@@ -166,6 +168,7 @@ class GatewayDouble:
 
         return Starlette(
             routes=[
+                route("/auth/check", self._closed(self._check)),
                 route("/claim", self._claim, "GET", "POST"),
                 route("/tokens", self._tokens, "POST", "DELETE"),
                 route("/oauth/token", self._oauth_token, "POST"),
@@ -176,6 +179,9 @@ class GatewayDouble:
                 route("/applications", self._closed(self._applications), "GET", "POST"),
                 route("/applications/{id}", self._closed(self._application), "GET", "PUT", "DELETE"),
                 route("/applications/{id}/secret", self._closed(self._new_secret), "POST"),
+                route("/keys", self._closed(self._keys), "GET", "POST"),
+                route("/keys/{id}", self._closed(self._key), "DELETE"),
+                route("/keys/{id}/rotate", self._closed(self._key), "POST"),
                 route("/gateway/status", self._closed(self._status)),
                 route("/gateway/radio", self._closed(lambda request: JSONResponse(self.hardware))),
                 route("/gateway/radio/scan", self._closed(self._scan), "POST"),
@@ -239,6 +245,13 @@ class GatewayDouble:
         return self.access.get(token, token) in self.tokens
 
     # -- applications and consents
+
+    def _check(self, request: Request) -> Response:
+        self.checked.append({name.lower(): value for name, value in request.headers.items()})
+        if request.headers.get("x-original-uri") == "/closed":
+            return problem(403, "denied")
+        told = {"X-Fluxgate-Subject": "users/u-1", "X-Fluxgate-Role": "admin", "X-Other": "not for the proxy"}
+        return Response(headers=told)
 
     async def _oauth_token(self, request: Request) -> Response:
         if "authorization" in request.headers:
@@ -308,6 +321,29 @@ class GatewayDouble:
             del self.applications[app_id]
             return Response(status_code=204)
         return JSONResponse(self.applications[app_id])
+
+    async def _keys(self, request: Request) -> Response:
+        if request.method == "GET":
+            return JSONResponse({"total": len(self.keys), "keys": list(self.keys.values())})
+        body = await request.json()
+        if "users:write" in body["scopes"]:
+            return problem(403, "a key is never for more than its maker may: leave out users:write")
+        made = {"id": f"key-{len(self.keys)}", "issued_at": "2026-11-20T10:00:00Z", **body}
+        if made.pop("duration", 0):
+            made["expires_at"] = "2027-11-20T10:00:00Z"
+        self.keys[made["id"]] = made
+        return JSONResponse({**made, "value": "fgk_shown-once"}, 201)
+
+    async def _key(self, request: Request) -> Response:
+        key = self.keys.get(request.path_params["id"])
+        if key is None:
+            return problem(404, "no such key")
+        if request.method == "DELETE":
+            del self.keys[key["id"]]
+            return Response(status_code=204)
+        if (await request.json())["overlap_s"]:
+            key["old_value_until"] = "2026-11-21T10:00:00Z"
+        return JSONResponse({**key, "value": "fgk_replaced-and-shown-once"})
 
     def _new_secret(self, request: Request) -> Response:
         return JSONResponse({"id": request.path_params["id"], "secret": "another-secret-shown-once"})

@@ -8,6 +8,7 @@ the headers go, and what nobody else may say is refused.
 
 from __future__ import annotations
 
+import functools
 import hmac
 import ipaddress
 import re
@@ -19,6 +20,7 @@ from starlette.types import Scope
 from hub.errors import HubError
 
 MAX_HOPS = 16  # proxies in a row; more is no site's network
+MAX_KNOWN = 4096  # addresses remembered
 MAX_FORWARDED = 2048  # characters of a header that names them
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -76,6 +78,9 @@ class Vouched(NamedTuple):
     role: str = ""  # that such a service demands
 
 
+NOTHING = Vouched()
+
+
 class Proxies:
     """The trusted ones. `networks` are addresses or CIDRs; `header` is what they write the caller's address into.
 
@@ -89,6 +94,7 @@ class Proxies:
         """`pages_key` is the secret by which the gateway's own pages say whom they ask for; "": nobody may."""
         self._networks: tuple[Network, ...] = tuple(ipaddress.ip_network(each) for each in networks)
         self._header = header.encode()
+        self._known: dict[Address, bool] = {}  # whether an address is of one of the networks
         self._pages_key = pages_key.encode()
 
     def __bool__(self) -> bool:
@@ -99,7 +105,14 @@ class Proxies:
         return bool(self._networks) and self._trusts(parse_address(address))
 
     def _trusts(self, address: Address | None) -> bool:
-        return address is not None and any(address in network for network in self._networks)
+        if address is None:
+            return False
+        known = self._known.get(address)
+        if known is None:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            known = self._known[address] = any(address in network for network in self._networks)
+        return known
 
     def settle(self, scope: Scope) -> None:
         """Put the request's real origin into `scope` and take the headers that told it out.
@@ -107,9 +120,10 @@ class Proxies:
         Raises ForwardingError.
         """
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        if not any(concerns(name) for name, _ in headers):
-            return
-        self._settle(scope, headers)
+        for name, _ in headers:
+            if name[:2] in _BEGINS and concerns(name):
+                self._settle(scope, headers)
+                return
 
     def _settle(self, scope: Scope, headers: Sequence[tuple[bytes, bytes]]) -> None:
         client = scope.get("client")
@@ -145,9 +159,12 @@ class Proxies:
                 raise ForwardingError("X-Forwarded-Host is the name of a host, with or without a port")
             kept = [(b"host", host.encode()), *((name, value) for name, value in kept if name != b"host")]
         scope["headers"] = kept
-        scope.setdefault("state", {})[VOUCHED] = Vouched(
-            *(_one(said, name) for name in (_CLIENT_ID, _CERTIFICATE, _METHOD, _URI, _UPSTREAM, _ROLE))
-        )
+        word = NOTHING
+        if not _NAMING.isdisjoint(said):
+            word = Vouched(
+                *(_one(said, name) for name in (_CLIENT_ID, _CERTIFICATE, _METHOD, _URI, _UPSTREAM, _ROLE))
+            )
+        scope.setdefault("state", {})[VOUCHED] = word
 
     def _for_pages(self, scope: Scope, values: Sequence[bytes]) -> None:
         """The pages' word on their visitor: their key and his address. Raises ForwardingError for anybody else's."""
@@ -180,6 +197,7 @@ class Hop(NamedTuple):
     host: str = ""
 
 
+@functools.lru_cache(maxsize=4096)
 def parse_address(text: str) -> Address | None:
     """An address; one of IPv4 that is written as IPv6 (::ffff:10.0.0.1) is the one of IPv4. None for other text."""
     try:
