@@ -35,6 +35,7 @@ _KINDS = {
     "sessions": "sign-out",
     "audit": "audit",
 }
+_LINKS = frozenset({"things", "channels", "plug", "unplug", "connect", "disconnect"})
 # Last segments of what asks by POST and changes nothing, and of messages and commands, which have a log of their own.
 _NO_CHANGE = frozenset(
     {
@@ -111,8 +112,8 @@ def watched(request: Request) -> Iterator[Watch]:
 def kind_of(path: str) -> str:
     """The kind of line that a change at this path makes."""
     parts = path.strip("/").split("/")
-    if parts[0] in ("channels", "devices", "things") and parts[-1] in ("plug", "unplug", "things", "connect"):
-        return "connection" if len(parts) > 2 or parts[-1] == "connect" else _KINDS[parts[0]]
+    if parts[0] in ("channels", "devices", "things") and len(parts) > 2 and parts[2] in _LINKS:
+        return "connection"
     if parts[:2] == ["users", "totp"]:
         return "totp"
     return _KINDS.get(parts[0], "configuration")
