@@ -6,9 +6,11 @@ import asyncio
 import json
 import re
 import ssl
+import subprocess
 from typing import Any
 
 import pytest
+import websockets
 
 from tests.hub.pki import Authority
 from tests.proxy.conftest import SHIPPED, Front, Nginx
@@ -261,3 +263,75 @@ def test_a_right_that_is_taken_away_is_gone_with_the_next_request(front: Front) 
             assert await codes() == [403, 401, 401]
 
     front.run(scenario())
+
+
+def test_a_wrong_password_on_the_page_is_audited_with_the_browsers_address(front: Front) -> None:
+    async def scenario() -> None:
+        before = len(await asyncio.to_thread(front.site.audited))
+        async with front.client("127.0.0.88") as client:
+            shown = await client.get("/login")
+            token = shown.text.partition('name="form_token" value="')[2].partition('"')[0]
+            wrong = {
+                "email": "viewer@example.org",
+                "password": "wrong wrong wrong",
+                "passphrase": "wrong wrong wrong",
+            }
+            origin = {"Origin": front.origin}
+            tried = await client.post("/login", data={**wrong, "form_token": token}, headers=origin)
+            assert tried.status_code in (200, 400, 401, 403), tried.text
+        lines = await asyncio.to_thread(front.site.refusals, before)
+        assert [(line.kind, line.address) for line in lines] == [("sign-in", "127.0.0.88")]
+
+    front.run(scenario())
+
+
+def test_a_websocket_on_a_channel_carries_both_ways_and_ends_with_the_right(front: Front) -> None:
+    async def scenario() -> None:
+        registry, channel = front.site.hub.registry, front.site.device.channel
+        url = front.origin.replace("https", "wss") + front.site.device.messages
+        things = [registry.create_thing(f"socket {number}") for number in range(2)]
+        registry.connect([channel], [thing.id for thing, _ in things])
+        one, two = (
+            websockets.connect(
+                url, additional_headers={"Authorization": f"Thing {key}"}, ssl=front.trust, proxy=None
+            )
+            for _, key in things
+        )
+        async with one as first, two as second:
+            await first.send('[{"n":"level","v":1.5}]')
+            assert await asyncio.wait_for(second.recv(), 10) == '[{"n":"level","v":1.5}]'
+            await asyncio.to_thread(registry.disconnect, [channel], [things[1][0].id])
+            async with asyncio.timeout(5):
+                await second.wait_closed()
+            assert second.close_code == 1008
+
+    front.run(scenario())
+
+
+def test_oauth_is_found_and_its_page_is_the_pages(front: Front) -> None:
+    async def scenario() -> None:
+        async with front.client() as client:
+            found = await client.get("/.well-known/openid-configuration")
+            assert found.headers["content-type"] == "application/json"
+            keys = await client.get("/oauth/jwks")
+            assert keys.json()["keys"]
+            assert (await client.post("/oauth/token")).headers["content-type"] == "application/json"
+            page = await client.get("/oauth/authorize?client_id=x")
+            assert "json" not in page.headers["content-type"]
+
+    front.run(scenario())
+
+
+def test_http_2_is_spoken_and_no_less_strict(front: Front) -> None:
+    """By curl, which speaks it; in HTTP/2 a header's name is in small letters anyway."""
+    device = front.site.device
+    curl = ["curl", "-sS", "--http2", "--cacert", str(front.authority.cert), "--interface", "127.0.0.9"]
+    curl += ["-o", "/dev/null", "-w", "%{http_version} %{http_code}", f"{front.origin}{device.messages}"]
+    publish = ["-H", f"Authorization: Thing {device.key}", "-H", "Content-Type: application/json", "-d", "{}"]
+
+    def status(*more: str) -> str:
+        return subprocess.run([*curl, *publish, *more], capture_output=True, text=True, check=True).stdout
+
+    assert status() == "2 202"
+    assert status("-H", f"Client-ID: {front.site.foreign.device.id}") == "2 403"
+    assert status("-H", "Transfer-Encoding: chunked", "--http1.1") == "1.1 202"
