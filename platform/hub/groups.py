@@ -293,7 +293,9 @@ class Groups:
             group = self._found(group_id)
             if self._below.get(group_id):
                 raise Conflict("there are groups below this one: move or remove them first")
-            held = [(kind, item_id) for kind in KINDS for item_id in self._held[kind].get(group_id, ())]
+            held: list[tuple[Kind, str]] = [
+                (kind, item_id) for kind in KINDS for item_id in self._held[kind].get(group_id, ())
+            ]
             passed = [self.holding(*each, group.parent) for each in held] if group.parent else []
             self._desk.write([*passed, ("DELETE FROM organisation WHERE id = ?", (group_id,))])
             del self._below[group.parent][group_id], self._groups[group_id]

@@ -188,8 +188,7 @@ async def by_mqtt(w: World, caller: Caller, channel: str) -> tuple[bool, bool]:
         await client.publish(f"channels/{channel}/messages", PACK, qos=1)
         sent = w.hub.log.committed_seq > before
         (granted,) = await client.subscribe(f"channels/{channel}/messages/#", qos=1)
-        code = granted.value if hasattr(granted, "value") else granted
-    return sent, int(code) < 0x80
+    return sent, (granted if isinstance(granted, int) else granted.value) < 0x80
 
 
 async def by_coap(w: World, caller: Caller, channel: str) -> tuple[bool, bool]:
