@@ -24,7 +24,7 @@ from .keys import ServerKey
 from .log import MAX_BYTES, MAX_MESSAGES, MIN_FREE_BYTES, Log, Write
 from .message import Message, TimeQuality
 from .oauth.service import OAuth
-from .registry import Change, Registry
+from .registry import Change, ChangeKind, Registry
 from .router import Router
 from .sign_in import SignIn
 from .timekeeping import TRUSTED
@@ -34,6 +34,12 @@ from .tokens.grants import Grant
 from .topics import parse_subtopic
 
 MAX_PAYLOAD = 256 * 1024  # bytes; a day of one sensor's values every minute as SenML is 60 KB
+
+_CHANGED = {
+    ChangeKind.GRANTED: "made, or given a right",
+    ChangeKind.REVOKED: "removed, or a right or credential taken back",
+    ChangeKind.EDITED: "renamed, or other metadata",
+}
 
 Clock = Callable[[], tuple[int, TimeQuality]]
 
@@ -226,7 +232,7 @@ class Hub:
                     who="gateway",
                     door="gateway",
                     resource=f"{noun}/{min(ids)}{more}",
-                    detail=change.kind,
+                    detail=_CHANGED[change.kind],
                 )
 
     def authenticate_thing(self, key: str) -> Principal | None:
