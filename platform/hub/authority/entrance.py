@@ -1,17 +1,18 @@
 """The way in over TLS, for every listener: handshake, judgement of the client certificate, then the door's protocol.
 
-The door's own protocol is made when the handshake is done, and is told what the client has shown. Doing the handshake
-here and not in `create_server` is what makes the peer's address known where a handshake fails, so that a refused
-certificate can be told to a technician. Nothing is kept for a peer but its handshake, and of those there is a bound.
+The door's own protocol is made when the handshake is done, and is told what the client has shown. Connections are taken
+here and not by `create_server`, which says nothing of handshakes that fail: so a refused certificate can be told to a
+technician, with the peer's address. Nothing is kept for a peer but its handshake, and of those there is a bound.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -23,6 +24,7 @@ log = logging.getLogger("hub.tls")
 
 MAX_HANDSHAKES = 1024  # at one time; some 50 KB each
 HANDSHAKE_S = 10.0
+TRY_AGAIN_S = 1.0  # after the system had no descriptor for a new connection
 DER = 2  # `_ssl.ENCODING_DER`
 
 Judge = Callable[[list[bytes], str], Shown]  # the chain as DER, and the peer's address
@@ -76,49 +78,57 @@ class Entrance:
         self._judge = judge
         self._failed = failed
         self._handshake_s = handshake_s
+        self._listening: list[asyncio.Task[None]] = []
         self._under_way: set[asyncio.Task[None]] = set()
         self.refused = 0  # connections above the bound
         self.failures = 0  # handshakes that came to nothing, for whatever reason
 
-    def protocol(self, make: MakeProtocol, announced: str = "") -> asyncio.Protocol:
-        """What a listener gives a new connection; `make` is called when the handshake is done.
+    def listen(self, listener: socket.socket, make: MakeProtocol) -> None:
+        """Take connections from a socket that listens, until `close`, which closes it."""
+        listener.setblocking(False)
+        task = asyncio.get_running_loop().create_task(self._accept(listener, make), name="tls listener")
+        self._listening.append(task)
 
-        `announced` is the client's address where a trusted proxy has told it.
-        """
-        return _Gate(self, make, announced)
-
-    def close(self) -> None:
-        """End the handshakes that are under way."""
-        for task in list(self._under_way):
+    async def close(self) -> None:
+        """Stop listening, and end the handshakes that are under way."""
+        tasks = [*self._listening, *self._under_way]
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._listening.clear()
 
-    def begin(self, transport: asyncio.Transport, make: MakeProtocol, announced: str) -> None:
-        """A connection was accepted: shake hands, or turn it away where too many do."""
+    async def _accept(self, listener: socket.socket, make: MakeProtocol) -> None:
+        loop = asyncio.get_running_loop()
+        with listener:
+            while True:
+                try:
+                    accepted, name = await loop.sock_accept(listener)
+                except OSError as error:
+                    log.warning("tls: no further connection: %s", error.strerror or error)
+                    await asyncio.sleep(TRY_AGAIN_S)
+                    continue
+                self.begin(accepted, str(name[0]), make)
+
+    def begin(self, accepted: socket.socket, address: str, make: MakeProtocol) -> None:
+        """Shake hands with the peer of a connected socket, or turn it away where too many do."""
         if len(self._under_way) >= MAX_HANDSHAKES:
             self.refused += 1
-            transport.abort()
+            accepted.close()
             return
-        transport.pause_reading()  # until TLS reads
         task = asyncio.get_running_loop().create_task(
-            self._admit(transport, make, announced), name="tls handshake"
+            self._admit(accepted, address, make), name="tls handshake"
         )
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
-    def _authorities(self) -> list[x509.Certificate]:
-        return [x509.load_der_x509_certificate(each) for each in self._context.get_ca_certs(binary_form=True)]
-
-    async def _admit(self, raw: asyncio.Transport, make: MakeProtocol, announced: str) -> None:
-        loop = asyncio.get_running_loop()
-        peer = raw.get_extra_info("peername")
-        address = announced or (str(peer[0]) if peer else "")
+    async def _admit(self, accepted: socket.socket, address: str, make: MakeProtocol) -> None:
         hall = _Hall()
         try:
-            secured = await loop.start_tls(
-                *(raw, hall, self._context), server_side=True, ssl_handshake_timeout=self._handshake_s
+            transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: hall, accepted, ssl=self._context, ssl_handshake_timeout=self._handshake_s
             )
         except (OSError, asyncio.CancelledError) as error:  # ssl.SSLError is one
-            raw.abort()
+            accepted.close()
             if isinstance(error, asyncio.CancelledError):
                 raise
             self.failures += 1
@@ -127,25 +137,18 @@ class Entrance:
             if why:
                 self._failed(address, why)
             return
-        transport = cast(asyncio.Transport, secured)
-        if secured is None or hall.lost:
-            raw.abort()
+        if hall.lost:
             return
-        chain = verified_chain(transport.get_extra_info("ssl_object"), self._authorities)
-        shown = self._judge(chain, address) if chain else None
-        hall.leave(transport, make(shown))
+        try:
+            chain = verified_chain(transport.get_extra_info("ssl_object"), self._authorities)
+            shown = self._judge(chain, address) if chain else None
+            hall.leave(transport, make(shown))
+        except Exception:
+            log.exception("tls %s: our fault", address)
+            transport.abort()
 
-
-class _Gate(asyncio.Protocol):
-    """A connection that was accepted and has said nothing yet."""
-
-    def __init__(self, entrance: Entrance, make: MakeProtocol, announced: str) -> None:
-        self._entrance = entrance
-        self._make = make
-        self._announced = announced
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._entrance.begin(cast(asyncio.Transport, transport), self._make, self._announced)
+    def _authorities(self) -> list[x509.Certificate]:
+        return [x509.load_der_x509_certificate(each) for each in self._context.get_ca_certs(binary_form=True)]
 
 
 class _Hall(asyncio.Protocol):
@@ -237,3 +240,9 @@ def _signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
+
+
+def listening_socket(host: str, port: int, backlog: int) -> socket.socket:
+    """A socket for `Entrance.listen`. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=backlog, dualstack_ipv6=host == "::")

@@ -84,21 +84,26 @@ class HttpDoor:
             self._entrance = entrance_of(
                 self._hub, self._ssl, "http", handshake_s=min(HANDSHAKE_S, self._limits.request_s)
             )
-            connection = cast(Any, config.http_protocol_class)
-
-            def enter(**given: Any) -> asyncio.Protocol:
-                """uvicorn's own arguments, for the protocol that is made after the handshake."""
-                return entrance.protocol(lambda shown: connection(shown=shown, **given))
-
-            entrance = self._entrance
-            config.http_protocol_class = cast(type[asyncio.Protocol], enter)
         server = self._server = _Server(config)
-        serving = asyncio.create_task(server.serve([listener]), name=f"http door {self.port}")
+        # Over TLS uvicorn has no socket: connections come to it when their handshake is done.
+        sockets = [] if self._entrance is not None else [listener]
+        serving = asyncio.create_task(server.serve(sockets), name=f"http door {self.port}")
         listening = asyncio.create_task(server.listening.wait())
         await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
         listening.cancel()
         if serving.done():
             await serving
+        if self._entrance is not None:
+            make = cast(Any, config.http_protocol_class)
+            self._entrance.listen(
+                listener,
+                lambda shown: make(
+                    config=config,
+                    server_state=server.server_state,
+                    app_state=server.lifespan.state,
+                    shown=shown,
+                ),
+            )
         self._app.add_counters(self.counters)
         self._tasks = [serving, asyncio.create_task(self._sweep(server), name=f"http sweep {self.port}")]
 
@@ -108,7 +113,7 @@ class HttpDoor:
             return
         self.wire.closing.set()
         if self._entrance is not None:
-            self._entrance.close()
+            await self._entrance.close()
         self._server.should_exit = True
         serving, sweep = self._tasks
         sweep.cancel()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl as tls
 import time
 from collections import Counter, deque
@@ -17,7 +18,7 @@ from functools import partial
 
 from hub.access import Action, Principal, Resource
 from hub.authority.doorkeeper import entrance_of
-from hub.authority.entrance import Entrance
+from hub.authority.entrance import Entrance, listening_socket
 from hub.errors import AccessDenied, HubError, TopicError
 from hub.hub import Hub
 from hub.message import Message, TimeQuality
@@ -128,10 +129,14 @@ class MqttDoor:
 
         Raises OSError.
         """
-        make: Callable[[], asyncio.Protocol] = partial(Connection, self)
         if ssl is not None:
-            make = partial(self._entrance(ssl).protocol, lambda shown: Connection(self, "", shown))
-        server = await asyncio.get_running_loop().create_server(make, host, port, backlog=BACKLOG)
+            listener = listening_socket(host, port, BACKLOG)
+            address: tuple[str, int] = listener.getsockname()[:2]
+            self._entrance(ssl).listen(listener, partial(Connection, self, ""))
+            return address[1]
+        server = await asyncio.get_running_loop().create_server(
+            partial(Connection, self), host, port, backlog=BACKLOG
+        )
         self._servers.append(server)
         chosen: int = server.sockets[0].getsockname()[1]
         return chosen
@@ -150,12 +155,13 @@ class MqttDoor:
         """
         entrance = self._entrance(ssl) if ssl is not None else None
 
-        def connected(address: str) -> asyncio.Protocol:
-            if entrance is None:
-                return Connection(self, address)
-            return entrance.protocol(partial(Connection, self, address), address)
+        def secure(accepted: socket.socket, address: str) -> None:
+            assert entrance is not None
+            entrance.begin(accepted, address, partial(Connection, self, address))
 
-        listener = ProxiedListener(connected, trusts, self.misannounced, self.limits)
+        listener = ProxiedListener(
+            partial(Connection, self), trusts, self.misannounced, self.limits, secure if entrance else None
+        )
         chosen = listener.start(host, port)
         self._proxied.append(listener)
         return chosen
@@ -165,7 +171,7 @@ class MqttDoor:
         for server in self._servers:
             server.close()
         for entrance in self._entrances:
-            entrance.close()
+            await entrance.close()
         for listener in self._proxied:
             await listener.close()
         for connection in [*self._live.values(), *self._waiting]:

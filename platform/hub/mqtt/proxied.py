@@ -26,7 +26,8 @@ log = logging.getLogger("hub.mqtt")
 class ProxiedListener:
     """One such listener. `connected` makes the protocol of a client whose address is its argument.
 
-    `refused` is told the peer's address and why its connection was ended.
+    `refused` is told the peer's address and why its connection was ended. `secure` takes the socket in place of
+    `connected`, where TLS follows the header.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class ProxiedListener:
         trusts: Callable[[str], bool],
         refused: Callable[[str, str], None],
         limits: Limits,
+        secure: Callable[[socket.socket, str], None] | None = None,
     ) -> None:
+        self._secure = secure
         self._connected = connected
         self._trusts = trusts
         self._refused = refused
@@ -89,6 +92,9 @@ class ProxiedListener:
         try:
             async with asyncio.timeout(self._limits.connect_timeout_s):
                 address = (await _announcement(accepted)).address or peer
+            if self._secure is not None:
+                self._secure(accepted, address)
+                return
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: self._connected(address), accepted
             )
