@@ -73,7 +73,9 @@ async def check(request: Request) -> Response:
         under_way.resource = f"{asked.method} {asked.upstream}{asked.uri}"
     try:
         target = read_target(asked.uri)
-        principal = _foreign(request, asked, target) if asked.upstream else _own(request, asked, target)
+        principal = (
+            _foreign(request, asked, target) if asked.upstream else own_api(request, asked.method, target)
+        )
     except BadPath as error:
         _audit_path(request, str(error))
         raise Problem(403, f"the path is refused: {error}") from None
@@ -137,10 +139,13 @@ def _foreign(request: Request, asked: Vouched, target: Target) -> Principal:
     return principal
 
 
-def _own(request: Request, asked: Vouched, target: Target) -> Principal | None:
-    """This API: as if the request had come here. None for what is open to everybody. Raises Problem."""
+def own_api(request: Request, method: str, target: Target) -> Principal | None:
+    """This API: as if the request had come here, with the credentials of this one. None for what is open to everybody.
+
+    Raises Problem, HubError.
+    """
     path = below_prefix(target.path)
-    described = _described(request, asked.method, path, target.query)
+    described = _described(request, method, path, target.query)
     endpoint = _endpoint(described)
     if endpoint is None:  # OPTIONS, and MQTT over WebSocket, which asks for a credential by itself
         return None

@@ -146,7 +146,8 @@ async def rotate_key(request: Request) -> Response:
     grant = visible(request, request.path_params["key_id"])
     if grant.owner_kind == "user" and grant.owner_id != principal.id:
         raise Problem(403, "only its owner is shown the value of a key; remove it instead")
-    if principal.grant and principal.grant not in (grant.id, grant.parent):
+    through = through_key(request, principal)
+    if through is not None and through.id not in (grant.id, grant.parent):
         raise Problem(403, "through a key only that key itself, and keys made through it, are replaced")
     grants = hub_of(request).registry.grants
     grant, value = await asyncio.to_thread(grants.rotate, grant.id, now_s(request), wanted.overlap_s)
@@ -169,9 +170,7 @@ def owner_and_most(
     hub = hub_of(request)
     user = require_user(request, MEMBER)
     own = hub.access.scopes(principal)
-    through = hub.registry.grants.get(principal.grant)
-    if through is not None and through.kind != "key":
-        raise Problem(403, "an application makes no keys: sign in yourself")
+    through_key(request, principal)
     owner: tuple[OwnerKind, str]
     if thing_id:
         Reach(request).demand(TECHNICIAN, thing_id=thing_id)
@@ -195,14 +194,33 @@ async def add(
     grants = hub_of(request).registry.grants
     at_s = now_s(request)
     expires_s = at_s + duration_s if duration_s else None
-    through = grants.get(principal.grant)
+    through = through_key(request, principal)
     if through is not None and through.expires_s is not None:
         if expires_s is not None and expires_s > through.expires_s:
             raise Problem(400, "a key made through a key ends no later than that one")
         expires_s = expires_s or through.expires_s
     return await asyncio.to_thread(
-        grants.add, *owner, name=name, scopes=scopes, now_s=at_s, expires_s=expires_s, parent=principal.grant
+        grants.add,
+        *owner,
+        name=name,
+        scopes=scopes,
+        now_s=at_s,
+        expires_s=expires_s,
+        parent=through.id if through else "",
     )
+
+
+def through_key(request: Request, principal: Principal) -> Grant | None:
+    """The API key by which the caller asks; None where he is here himself, over the gateway's own pages or without.
+
+    Raises Problem 403 where an application asks for him.
+    """
+    grant = hub_of(request).registry.grants.get(principal.grant)
+    if grant is None or grant.kind == "key":
+        return grant
+    if grant.application_id:
+        raise Problem(403, "an application gets no keys: sign in yourself")
+    return None
 
 
 def check_within(scopes: Scopes, most: Scopes) -> None:

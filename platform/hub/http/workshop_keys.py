@@ -15,14 +15,18 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hub.access import Principal
+from hub.errors import HubError
 from hub.http.auth import hub_of, now_s, require, require_user
 from hub.http.body import read_json
+from hub.http.enforce import BadPath, own_api, read_target
 from hub.http.keys import MAX_PAGE, add, check_within, owner_and_most, visible
 from hub.http.problem import Problem
+from hub.http.reach import Reach
 from hub.http.service import json_response
-from hub.http.table import Endpoint, Needs
+from hub.http.table import Endpoint, Needs, Parameter
 from hub.tokens.grants import PREFIX, Grant
-from hub.tokens.scopes import READ, WRITE, Scope, Scopes, checked
+from hub.tokens.scopes import READ, WRITE, Scope, Scopes, checked, needed_by
 from hub.users import MEMBER
 
 Kind = Literal["devices", "channels", "users"]
@@ -32,6 +36,7 @@ _NOUNS: dict[str, tuple[str, ...]] = {
     "channels": ("channels", "messages"),
     "users": ("users",),
 }
+_METHODS = {"C": "POST", "R": "GET", "U": "PUT", "D": "DELETE"}
 _VERBS = {"R": (READ,), "CDU": (WRITE,), "CDRU": (READ, WRITE)}
 
 
@@ -54,6 +59,13 @@ class MadeApiKey(Struct):
     """The one time that the key is shown."""
 
     key: str
+    id: str
+
+
+class Checked(Struct):
+    """The caller may; who he is."""
+
+    response: str
     id: str
 
 
@@ -108,6 +120,37 @@ async def remove_api_key(request: Request) -> Response:
     return Response(status_code=204)
 
 
+async def check_access(request: Request) -> Response:
+    """`POST /access-checks`: may the caller do X-Action (GET, POST, PUT, DELETE) to X-Resource, a path here?"""
+    principal = require(request)
+    uri, action = request.headers.get("x-resource", ""), request.headers.get("x-action", "").upper()
+    method = _METHODS.get(action, action)
+    if method not in _METHODS.values() or not uri:
+        raise Problem(400, "send X-Resource, a path of this API, and X-Action: GET, POST, PUT or DELETE")
+    try:
+        target = read_target(uri)
+        own_api(request, method, target)
+        _place(request, principal, needed_by(method, target.path))
+    except BadPath as error:
+        raise Problem(400, f"X-Resource is no path of this API: {error}") from None
+    except HubError as error:  # a topic that is none
+        raise Problem(403, error.reason) from None
+    except Problem as problem:
+        if problem.status != 400:  # several groups to make it in: the body would say which
+            raise Problem(403, problem.detail) from None
+    return json_response(Checked("allowed", principal.id))
+
+
+def _place(request: Request, principal: Principal, needed: Scope | None) -> None:
+    """What the table leaves to the handler: whether there is a place where he may make something new.
+
+    Raises Problem.
+    """
+    made = needed is not None and needed.verb == WRITE and not needed.id
+    if made and needed is not None and needed.noun in ("things", "channels") and principal.kind == "user":
+        Reach(request).place(None)
+
+
 def _named(request: Request) -> Grant:
     """The key of the path, by its id or by itself. Raises Problem 404."""
     named = request.path_params["key"]
@@ -158,5 +201,14 @@ ENDPOINTS = [
     ),
     Endpoint(
         *("DELETE", "/api-keys/{key}", remove_api_key, Needs.MEMBER), answers={204: None}, refuses=(404,)
+    ),
+    Endpoint(
+        *("POST", "/access-checks", check_access, Needs.ANY),
+        answers={200: Checked},
+        refuses=(400, 403),
+        parameters=(
+            Parameter("X-Resource", "a path of this API", place="header"),
+            Parameter("X-Action", "GET, POST, PUT, DELETE, or one of CRUD", place="header"),
+        ),
     ),
 ]

@@ -246,3 +246,47 @@ def test_the_keys_of_2017_are_keys_of_today(run: Run) -> None:
         assert (await site.get(where)).status_code == 404
 
     run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "thing", "viewer", "owner"),
+    [
+        ("GET", "/things", 403, 200, 200),
+        ("R", "/channels/{channel}", 403, 200, 200),
+        ("POST", "/things", 403, 403, 200),
+        ("C", "/channels/{channel}/messages/a", 200, 403, 403),
+        ("R", "/channels/{channel}/messages", 200, 200, 200),
+        ("C", "/channels/other/messages", 403, 403, 403),
+        ("D", "/users/nobody", 403, 403, 200),
+        ("GET", "/no/such/path", 403, 403, 403),
+        ("GET", "/things/../users", 400, 400, 400),
+        ("GET", "", 400, 400, 400),
+        ("PATCH", "/things", 400, 400, 400),
+    ],
+)
+def test_ones_own_rights_are_told_as_in_2017(
+    run: Run, action: str, resource: str, thing: int, viewer: int, owner: int
+) -> None:
+    async def scenario(site: Any) -> None:
+        asked = {"x-action": action, "x-resource": resource.format(channel=site.channel_id)}
+        looks = await as_person(site, "viewer@example.org", "viewer")
+        for credential, expected in ((site.thing, thing), (looks, viewer), (site.user, owner)):
+            answer = await site.client.post("/access-checks", headers={**credential, **asked})
+            assert answer.status_code == expected, answer.text
+        assert (await site.client.post("/access-checks", headers=asked)).status_code == 401
+
+    run(scenario)
+
+
+def test_a_key_is_told_what_its_scopes_leave_of_its_owners_rights(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        headers = bearer((await made(site, scopes=["things:read"]))["value"])
+        for action, path, status in (
+            ("GET", "/things", 200),
+            ("POST", "/things", 403),
+            ("GET", "/users", 403),
+        ):
+            asked = {**headers, "x-action": action, "x-resource": path}
+            assert (await site.client.post("/access-checks", headers=asked)).status_code == status
+
+    run(scenario)
