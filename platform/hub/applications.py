@@ -18,7 +18,7 @@ from .oauth.uris import MAX_URIS, checked_uri
 from .registry_items import Change, ChangeKind, Metadata, Page, Thing, page
 from .registry_part import Desk
 from .tokens.grants import MAX_GRANTS, Grant, Grants
-from .tokens.scopes import EVERYTHING, MESSAGES, OPENID, Scopes, checked, parse
+from .tokens.scopes import EVERYTHING, MESSAGES, OPENID, ScopeError, Scopes, checked, parse
 from .users import ADMIN, TECHNICIAN, VIEWER, Statement, User
 
 MAX_APPLICATIONS = 1000
@@ -117,7 +117,7 @@ class Applications:
                     public=bool(public),
                     made_s=made_s,
                 )
-            except Exception as error:
+            except (ScopeError, AttributeError, TypeError) as error:  # a damaged row has other types
                 raise sqlite3.DatabaseError(f"application {app_id}: {error}") from error
 
     def follow(self, change: Change) -> None:
