@@ -151,7 +151,9 @@ def install(app: Flask, config: WebuiConfig) -> None:
                 request.max_form_memory_size = more
         if request.method in _CHANGES:
             _refuse_forged()
-        return None if g.session is not None or _is_open() else _to_sign_in()
+        if g.session is not None:
+            return None
+        return _to_claim() if _is_open() else _to_sign_in()
 
     def after(response: Response) -> Response:
         for header, value in HEADERS.items():
@@ -196,6 +198,16 @@ def _is_open() -> bool:
         return True
     view = current_app.view_functions.get(request.endpoint)
     return request.blueprint == "assets" or bool(getattr(view, "open_page", False))
+
+
+def _to_claim() -> AnyResponse | None:
+    """Where nobody owns the gateway, no page but the claim's is of any use."""
+    known = current_app.extensions
+    if request.method != "GET" or request.blueprint in ("claim", "assets", None) or known.get("claimed"):
+        return None
+    connected: Gateway = known["gateway"]
+    known["claimed"] = connected.claimed()
+    return None if known["claimed"] else redirect(url_for("claim.show"), 303)
 
 
 def _to_sign_in() -> AnyResponse:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiomqtt
 import httpx
@@ -22,6 +24,9 @@ from hub.hub import Hub
 from hub.lockout import Lockout
 from hub.message import TimeQuality
 from hub.sessions import KNOWN_AFTER_S
+from tests.webui.double import Visitor
+from webui import app as webui
+from webui.config import WebuiConfig
 
 RunSite = Callable[..., None]
 
@@ -494,6 +499,35 @@ def test_before_the_claim_only_the_claim_and_the_health_answer(tmp_path: Path) -
             if answer.status_code not in (401, 403):
                 answered.add(row.path)
         assert answered == BEFORE_CLAIM
+
+    asyncio.run(with_unclaimed(tmp_path, scenario))
+
+
+def test_before_the_claim_the_pages_lead_to_the_claim_and_show_nothing_else(tmp_path: Path) -> None:
+    async def scenario(hub: Hub, client: httpx.AsyncClient) -> None:
+        app = webui.create_app(WebuiConfig(api_url=str(client.base_url).rstrip("/")))
+
+        def walk() -> None:
+            visitor = Visitor(app.test_client())
+            shown = set()
+            for rule in app.url_map.iter_rules():
+                path = re.sub(r"<[^<>]+>", "1", rule.rule)
+                for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+                    answer = visitor.client.open(path, method=method)
+                    if answer.status_code == 200:
+                        shown.add(path)
+                    elif answer.status_code == 303:
+                        assert urlsplit(answer.location).path in ("/login", "/claim"), path
+                    else:
+                        assert answer.status_code in (401, 403, 404), (method, path)
+            assert shown == {"/claim"}
+            assert urlsplit(visitor.get("/login").location).path == "/claim"
+            visitor.get("/claim")
+            login = {"email": "a@example.org", "password": "four or five words"}
+            assert visitor.post("/login", login).status_code == 403
+
+        await asyncio.to_thread(walk)
+        webui.close(app)
 
     asyncio.run(with_unclaimed(tmp_path, scenario))
 

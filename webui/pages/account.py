@@ -31,8 +31,6 @@ blueprint = Blueprint("account", __name__)
 def sign_in() -> str | Response:
     if session() is not None and "again" not in request.args:  # an application may ask for a fresh sign-in
         return redirect(safe_next(request.args.get("next", "/")), 303)
-    if not gateway().claimed():
-        return redirect(url_for("claim.show"), 303)
     return _form(Form(), request.args.get("next", "/"), ended="ended" in request.args)
 
 
