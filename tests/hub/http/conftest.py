@@ -102,9 +102,10 @@ async def site(
     claimed: bool = True,
     routes: Any = (),
     max_messages: int = 10_000,
+    events: bool = False,
     **door_settings: Any,
 ) -> AsyncIterator[Site]:
-    settings = HubSettings(commit_interval_s=0.05, max_messages=max_messages)
+    settings = HubSettings(commit_interval_s=0.05, max_messages=max_messages, events=events)
     hub = Hub.open(directory, migrations=MIGRATIONS, settings=settings)
     app = create_app(
         hub, routes, limits=door_settings.get("limits"), proxies=door_settings.pop("proxies", None)

@@ -112,7 +112,7 @@ class Caller:
     """Somebody at the door, and what he should be able to do: his role on the gateway and in the group asked about."""
 
     header: str
-    kind: str = "user"  # "", "thing", "user"
+    kind: str = "user"  # "", "thing", "user", "application" that acts for itself
     here: str = ""
     there: str = ""  # of a thing: "connected" or nothing
 
@@ -206,8 +206,10 @@ def expected(method: str, path: str, needs: Needs, caller: Caller) -> set[str]:
         if path == "/certs/renew":
             return {IN, "401", "403"}  # about the certificate that was shown, not about a key
         return {IN} if caller.kind == "thing" and caller.there == "connected" else {"403"}
-    if caller.kind == "thing":
+    if caller.kind == "thing" or (caller.kind == "application" and needs is Needs.ANY):
         return {"403"}
+    if caller.kind == "application" and needs is Needs.MEMBER and (method, path) in OWN | LISTS:
+        return {IN, "403"}  # what is a person's own is none of an application's
     if needs in ROLE_HERE:
         return {IN} if at_least(caller.here, ROLE_HERE[needs]) else {"403"}
     if (method, path) == ("DELETE", "/channels/{channel_id}/things/{thing_id}"):
@@ -264,6 +266,8 @@ def callers(site: Any, world: World) -> dict[str, Caller]:
         everyone[f"thing {name}"] = Caller(header, "thing", there=name)
     everyone["application"] = Caller(known.application, "thing")
     everyone["application's token"] = Caller(known.application_token, "thing")
+    for role, header in known.managing.items():
+        everyone[f"application that is {role}"] = Caller(header, "application", here=role)
     for role, person in known.staff.items():
         everyone[role] = Caller(person.header, here=role)
     for role, person in world.people.items():

@@ -165,7 +165,16 @@ class Credentials:
         wanted = Wanted("app", role="", scopes=tuple(sorted(EVERYTHING)), grant_types=(ITSELF,))
         application, secret = registry.applications.create(wanted, site.hub.now_s())
         self.application, self.application_id = f"Thing {secret}", application.id
+        self.managing = {
+            role: self._managing(registry.applications, role) for role in ("viewer", "technician", "admin")
+        }
         self.application_token = self.signed("thing", application.id, application.id, EVERYTHING)
+
+    def _managing(self, applications: Any, role: str) -> str:
+        """The token of an application that acts for itself and has a role on the gateway."""
+        wanted = Wanted(role, role=role, scopes=tuple(sorted(EVERYTHING)), grant_types=(ITSELF,))
+        made, _ = applications.create(wanted, self._site.hub.now_s())
+        return self.signed("thing", made.id, made.id, EVERYTHING)
 
     def key(self, owner_kind: Any, owner_id: str, scopes: Scopes) -> str:
         """An API key."""
