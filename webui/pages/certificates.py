@@ -72,7 +72,7 @@ def authority() -> AnyResponse:
     except Refused as refusal:
         leave(dw.sentence(refusal.detail))
         return redirect(url_for("certificates.index"), 303)
-    headers = {"Content-Disposition": 'attachment; filename="fluxgate-authority.pem"'}
+    headers = {"Content-Disposition": 'attachment; filename="gateway-authority.pem"'}
     return Response(content, headers=headers, content_type="application/x-pem-file")
 
 

@@ -144,7 +144,7 @@ class Authority:
             return []
         return [
             "the issuing certificate authority ends before a new device certificate would: have it followed by a new "
-            "one (fluxgate certs authority)"
+            "one, on the page Certificates"
         ]
 
     # What is done

@@ -92,7 +92,7 @@ async def certificate(request: Request) -> Response:
     if root is None:
         raise Problem(404, "there is no authority yet: it is made with the first certificate")
     headers = {
-        "content-disposition": 'attachment; filename="fluxgate-authority.pem"',
+        "content-disposition": 'attachment; filename="gateway-authority.pem"',
         "x-fingerprint-sha256": fingerprint(root.certificate),
     }
     return Response(profile.pem([root.certificate]), media_type=PEM_FILE, headers=headers)
