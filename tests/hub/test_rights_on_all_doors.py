@@ -234,3 +234,50 @@ def test_each_door_lets_everybody_do_what_access_says(tmp_path: Path) -> None:
 # to events reads them; an administrator reads 3, technician and viewer 2 each, the member 1 by the policy, and the
 # viewer and the administrator of our group 1 each.
 ALLOWED = 1 + 1 + 1 + 2 + 2 + 1 + 3 + 2 + 2 + 1 + 1 + 1
+
+
+@pytest.mark.parametrize("how", ["taken out", "moved", "let go", "removed"])
+def test_a_membership_that_ends_ends_what_is_open(tmp_path: Path, how: str) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as w:
+            caller, channel = w.callers["viewer of ours"], w.channels["ours"]
+            groups = w.hub.registry.groups
+            url = f"ws://127.0.0.1:{w.http.port}/channels/{channel}/messages"
+            path = f"/channels/{channel}/messages"
+            headers = {"authorization": caller.header, "accept": "text/event-stream"}
+            async with (
+                websockets.connect(url, additional_headers={"Authorization": caller.header}) as socket,
+                aiomqtt.Client(
+                    "127.0.0.1",
+                    w.mqtt.port,
+                    username=caller.name,
+                    password=caller.secret,
+                    protocol=aiomqtt.ProtocolVersion.V5,
+                ) as client,
+                w.client.stream("GET", path, headers=headers) as followed,
+            ):
+                await client.subscribe(f"channels/{channel}/messages/#", qos=1)
+                assert followed.status_code == 200
+                match how:
+                    case "taken out":
+                        await asyncio.to_thread(groups.unassign_users, w.ours, [caller.principal.id])
+                    case "moved":
+                        other = groups.create("other", now_s=1.0).id
+                        await asyncio.to_thread(groups.assign, other, "channels", [channel])
+                    case "let go":
+                        await asyncio.to_thread(groups.unassign, w.ours, "channels", [channel])
+                    case "removed":
+                        await asyncio.to_thread(groups.remove, w.ours)
+                speaker = w.callers["publishes"]
+                sent = {"authorization": speaker.header, "content-type": "application/senml+json"}
+                assert (await w.client.post(path, content=PACK, headers=sent)).status_code == 202
+                async with asyncio.timeout(PATIENCE_S):
+                    frames: list[str | bytes] = []
+                    with contextlib.suppress(websockets.ConnectionClosed):
+                        frames += [frame async for frame in socket]
+                    assert frames == [], "closed, and nothing came before"
+                    assert PACK.decode() not in "".join([text async for text in followed.aiter_text()])
+                    with pytest.raises(aiomqtt.MqttError):
+                        await anext(client.messages)
+
+    asyncio.run(main())
