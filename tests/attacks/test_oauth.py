@@ -598,9 +598,9 @@ def test_nobody_but_the_person_agrees(site: RunSite) -> None:
         }
         for name, headers in impostors.items():
             async with s.refused_once("access"):
-                answer = await other.decide(other.request(), **headers)
+                answer = await other.decide(other.request(), headers)
             assert answer.status_code in (401, 403), name
-            shown = (await other.look(other.request(), **headers)).json()
+            shown = (await other.look(other.request(), headers)).json()
             assert (shown["account"], shown["needs"]) == ("", "sign-in"), name
         foreign = (await s.client.get("/oauth/consents", headers=owner)).json()["consents"][0]["id"]
         viewer = s.people["viewer"].headers
@@ -627,7 +627,7 @@ def test_nobody_passes_as_the_gateways_own_pages(site: RunSite) -> None:
         tokens = await pages.tokens(scope=None)
         own = {"authorization": f"Bearer {tokens['access_token']}"}
         async with s.refused_once("oauth"):  # a token does not outlive its sign-in by making another
-            assert (await pages.decide(pages.request(scope=None), **own)).status_code == 400
+            assert (await pages.decide(pages.request(scope=None), own)).status_code == 400
         async with s.refused_once("oauth"):
             answer = await pages.token(grant_type="client_credentials")
             assert answer.json()["error"] == "invalid_client"

@@ -173,13 +173,13 @@ class Flows:
         statements: list[Statement] = [
             ("UPDATE oauth_code SET grant_id = ? WHERE hash = ?", (grant_id, digest))
         ]
-        token = ""
+        token, refresh = "", None
         if idle_s is not None:
             token, refresh = self._made(grant_id, code.resource, code.auth_s, now_s + idle_s, code.session)
             statements.append(_kept(refresh))
         self._desk.write(statements)
         self._codes[digest] = code
-        if idle_s is not None:
+        if refresh is not None:
             self._refresh[grant_id] = refresh
         return token
 

@@ -50,15 +50,19 @@ class App:
         }
         return urlencode({name: value for name, value in {**usual, **more}.items() if value is not None})
 
-    async def look(self, query: str, **headers: str) -> httpx.Response:
+    async def look(self, query: str, headers: dict[str, str] | None = None) -> httpx.Response:
         return await self.client.post(
-            "/oauth/authorizations", json={"query": query}, headers=headers or self.person
+            "/oauth/authorizations",
+            json={"query": query},
+            headers=self.person if headers is None else headers,
         )
 
-    async def decide(self, query: str, allow: bool = True, **headers: str) -> httpx.Response:
+    async def decide(
+        self, query: str, headers: dict[str, str] | None = None, *, allow: bool = True
+    ) -> httpx.Response:
         body = {"query": query, "allow": allow}
         return await self.client.post(
-            "/oauth/authorizations/decision", json=body, headers=headers or self.person
+            "/oauth/authorizations/decision", json=body, headers=self.person if headers is None else headers
         )
 
     async def code(self, **more: str | None) -> str:

@@ -250,9 +250,9 @@ def test_the_pages_sign_in_as_any_application_does(run: Run) -> None:
         assert await pages.works(tokens["access_token"], "/users") == 200
         assert await pages.works(tokens["access_token"], "/oauth/consents") == 200
         bearer = {"authorization": f"Bearer {tokens['access_token']}"}
-        assert (await pages.decide(pages.request(scope=None), **bearer)).status_code == 400
+        assert (await pages.decide(pages.request(scope=None), bearer)).status_code == 400
         app = await app_of(here.client, here.user)
-        assert (await app.decide(app.request(), **bearer)).status_code == 200
+        assert (await app.decide(app.request(), bearer)).status_code == 200
         tokens = (await pages.refresh(tokens["refresh_token"])).json()
         assert await pages.works(tokens["access_token"], "/users") == 200
         await pages.form("/oauth/revoke", {"token": tokens["refresh_token"], "client_id": pages.id})
@@ -268,7 +268,7 @@ def test_what_ends_a_session_ends_what_the_pages_got_in_it(run: Run, how: str) -
         user = await asyncio.to_thread(registry.create_user, "t@example.org", "correct horse", "technician")
         bearer = {"authorization": f"Bearer {registry.issue_token(user.id, here.hub.now_s())}"}
         pages = pages_of(here.client, here.user)
-        code = query_of((await pages.decide(pages.request(scope=None), **bearer)).json()["redirect"])["code"]
+        code = query_of((await pages.decide(pages.request(scope=None), bearer)).json()["redirect"])["code"]
         tokens = (await pages.exchange(code)).json()
         own = {"authorization": f"Bearer {tokens['access_token']}"}
         sessions = (await here.client.get("/sessions", headers=own)).json()["sessions"]
@@ -327,7 +327,7 @@ def test_who_agreed_before_is_not_asked_again(run: Run) -> None:
         assert needs["asked to sign in"] == "sign-in"
         silent = (await app.look(app.request(prompt="none"))).json()["redirect"]
         assert query_of(silent)["error"] == "consent_required"
-        nobody = (await app.look(app.request(prompt="none"), authorization="")).json()["redirect"]
+        nobody = (await app.look(app.request(prompt="none"), {})).json()["redirect"]
         assert query_of(nobody)["error"] == "login_required"
         phone = await app_of(here.client, here.user, public=True)
         await phone.tokens()
