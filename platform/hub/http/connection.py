@@ -25,7 +25,7 @@ from hub.http.auth import CERTIFIED
 from hub.http.body import DRAIN, MAX_BODY
 from hub.http.limits import Limits
 from hub.http.problem import PROBLEM_JSON, problem_body
-from hub.http.proxies import Proxies, parse_address
+from hub.http.proxies import Proxies, below_prefix, parse_address
 from hub.http.publish import ACCEPTED, Head, Publisher
 from hub.http.sse import DOOR_CLOSING
 
@@ -105,6 +105,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._shown = shown
         self._publisher = self.wire.publisher
         self._address = self._peer = ""
+        self._behind_proxy = False
         self._counted = False
         self._head_bytes = 0
         self._mid_message = False  # the parser has seen the begin of a request and not its end
@@ -126,6 +127,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._address = _address(self.client, self.wire.proxies)
         self._peer = self.client[0] if self.client else ""  # as policies ask for it, the own host's too
+        self._behind_proxy = self.wire.proxies.trusts(self._peer)
         self._raw = transport
         self._writer = _OneWrite(transport)
         self.transport = cast(asyncio.Transport, self._writer)
@@ -169,8 +171,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def _learn(self, head: bytes) -> None:
         scope = self.cycle.scope
         whole = head.endswith(_HEAD_END) and self.cycle.keep_alive
-        if whole and Publisher.wants(scope["method"], scope["path"]):
-            self._publisher.learn(head, scope["path"], scope["headers"])
+        path = below_prefix(scope["path"])
+        if whole and Publisher.wants(scope["method"], path):
+            caller = self.wire.proxies.way(scope["headers"])
+            if caller is not None:
+                self._publisher.learn(head, path, scope["headers"], caller)
 
     def _publish(self, head: Head, payload: bytes) -> None:
         """The short way: one message, from a head that is known."""
@@ -179,7 +184,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._under_way = True
         self.wire.direct += 1
         try:
-            self._seq = self._publisher.direct(head, payload, self._stored, self._peer)
+            source_ip = head.caller if head.caller and self._behind_proxy else self._peer
+            self._seq = self._publisher.direct(head, payload, self._stored, source_ip)
         except Exception as error:
             self._under_way = False
             self._fail(error)

@@ -125,6 +125,25 @@ class Proxies:
                 self._settle(scope, headers)
                 return
 
+    def way(self, headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+        """The caller's address by these headers of a trusted proxy, "" where they name none.
+
+        None where they say more than that, or nothing that is understood: such a request goes through `settle`.
+        """
+        told = []
+        for name, value in headers:
+            if not concerns(name):
+                continue
+            plain = name == self._header or (name == _PROTO and value in (b"http", b"https"))
+            if not plain or (name == _FORWARDED and self._header == _FORWARDED):
+                return None
+            if name == self._header:
+                told.append(value)
+        try:
+            return (self._caller("", _elements(told, self._header)) or None) if told else ""
+        except ForwardingError:
+            return None
+
     def _settle(self, scope: Scope, headers: Sequence[tuple[bytes, bytes]]) -> None:
         client = scope.get("client")
         peer = str(client[0]) if client else ""

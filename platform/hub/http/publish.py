@@ -26,7 +26,7 @@ from hub.http.body import ClientGone, read_rest
 from hub.http.idempotency import Done, Keys, digest_of, parse_key
 from hub.http.limits import Limits, Rates
 from hub.http.problem import PROBLEM_JSON, Problem, of_hub_error, problem_body
-from hub.http.proxies import ForwardingError, concerns, vouched
+from hub.http.proxies import ForwardingError, vouched
 from hub.hub import Hub
 from hub.message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON
 from hub.topics import Address, parse_topic
@@ -64,6 +64,7 @@ class Head(NamedTuple):
     subtopic: str
     content_type: str
     length: int  # bytes of the body that follows
+    caller: str = ""  # address that a proxy has named, if it is a trusted one that sends it
 
 
 class Publisher:
@@ -88,7 +89,7 @@ class Publisher:
         rest = path.find("/", len("/channels/"))
         return path.startswith("/messages", rest) or path[rest:] == "/msg"
 
-    def learn(self, head: bytes, path: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def learn(self, head: bytes, path: str, headers: Iterable[tuple[bytes, bytes]], caller: str = "") -> None:
         """Remember what `head` says, where a thing published with it and nothing in it asks for more care.
 
         Only who holds a key can put anything here, so what is remembered is bounded and theirs.
@@ -97,7 +98,7 @@ class Publisher:
             return
         said = {b"content-length": b"", b"authorization": b"", b"content-type": b""}
         for name, value in headers:
-            if name in _NEEDS_CARE or said.get(name) or concerns(name):
+            if name in _NEEDS_CARE or said.get(name):
                 return
             said[name] = value
         length, authorization = said[b"content-length"], said[b"authorization"]
@@ -112,7 +113,7 @@ class Publisher:
             return
         if len(self._heads) >= MAX_HEADS:
             self._heads.clear()
-        self._heads[head] = Head(authorization, address.channel, address.subtopic, named, int(length))
+        self._heads[head] = Head(authorization, address.channel, address.subtopic, named, int(length), caller)
 
     def direct(
         self, head: Head, payload: bytes, done: Callable[[HubError | None], None], source_ip: str

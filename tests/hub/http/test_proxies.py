@@ -321,3 +321,49 @@ def test_a_refused_header_is_in_the_audit_log_once(run: Any) -> None:
         ]
 
     run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        ([("host", "a"), ("accept", "*/*")], ""),
+        ([("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "https")], "192.0.2.7"),
+        ([("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "192.0.2.7, 10.0.0.2")], "192.0.2.7"),
+        ([("x-forwarded-for", "rubbish")], None),
+        ([("x-forwarded-for", "unknown")], None),
+        ([("x-forwarded-for", "192.0.2.7"), ("x-forwarded-proto", "gopher")], None),
+        ([("x-forwarded-for", "192.0.2.7"), ("x-forwarded-host", "a.example")], None),
+        ([("x-forwarded-for", "192.0.2.7"), ("client-id", "a")], None),
+        ([("x_forwarded_for", "192.0.2.7")], None),
+    ],
+)
+def test_a_head_is_known_by_the_address_it_names_or_looked_at_anew_each_time(
+    headers: list[tuple[str, str]], found: str | None
+) -> None:
+    wire = [(name.encode(), value.encode()) for name, value in headers]
+    assert Proxies(TRUSTED).way(wire) == found
+
+
+@pytest.mark.parametrize("trusted", [("127.0.0.1",), ()], ids=["trusted", "not trusted"])
+def test_known_heads_of_a_proxy_keep_each_callers_address(run: Any, trusted: tuple[str, ...]) -> None:
+    policy = {
+        "subjects": ["things/<.*>"],
+        "resources": ["<.*>"],
+        "actions": ["publish"],
+        "effect": "deny",
+        "conditions": {"source_ip": {"type": "CIDRCondition", "options": {"cidr": "192.0.2.8/32"}}},
+    }
+
+    async def scenario(site: Any) -> None:
+        near, far = {"X-Forwarded-For": "192.0.2.7"}, {"X-Forwarded-For": "192.0.2.8"}
+        for _ in range(3):
+            assert (await site.publish(**near)).status_code == 202
+            assert (await site.publish(**far)).status_code == 202
+        assert site.door.wire.direct == 4, "the first of each was looked at"
+        await site.client.put("/policies/far", content=json.dumps(policy), headers=site.user)
+        for _ in range(2):
+            assert (await site.publish(**near)).status_code == 202
+            assert (await site.publish(**far)).status_code == (403 if trusted else 202)
+        assert site.door.wire.direct == 8
+
+    run(scenario, proxies=Proxies(trusted))
