@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import msgspec
 import pyotp
+from pyotp.totp import TOTP
 
 from .errors import Conflict, HubError, Invalid, NotFound
 from .keys import CROCKFORD, Unreadable, normal_code
@@ -111,7 +112,7 @@ class Totps:
                 ]
             )
             self._totps[user_id] = Totp(sealed)
-        return Begun(secret, pyotp.TOTP(secret).provisioning_uri(name=email, issuer_name=ISSUER))
+        return Begun(secret, TOTP(secret).provisioning_uri(name=email, issuer_name=ISSUER))
 
     def confirm(self, user_id: str, code: str, now_s: float, trusted: bool) -> list[str]:
         """The code shows that the app has the secret: from now on it is asked for. Returns recovery codes, once.
@@ -197,7 +198,7 @@ class Totps:
             secret = self._desk.key.unseal("totp", totp.sealed)
         except Unreadable:
             return None
-        key = pyotp.TOTP(secret.decode()).byte_secret()
+        key = TOTP(secret.decode()).byte_secret()
         digits = _GAPS.sub("", code)
         now = int(now_s) // STEP_S
         if _ONE.fullmatch(digits):

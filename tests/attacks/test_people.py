@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import aiomqtt
 import httpx
-import pyotp
 import pytest
+from pyotp.totp import TOTP
 
 from hub.http import MIGRATIONS
 from hub.http.app import ENDPOINTS, create_app
@@ -351,9 +351,9 @@ def test_nobody_but_an_administrator_learns_who_has_an_account(site: RunSite, ch
 # Codes
 
 
-def with_codes(s: Any, time: Time) -> pyotp.TOTP:
+def with_codes(s: Any, time: Time) -> TOTP:
     """Have the owner sign in with a code from now on."""
-    totp = pyotp.TOTP(s.hub.registry.totp.begin(s.owner.user.id, s.owner.user.email).secret)
+    totp = TOTP(s.hub.registry.totp.begin(s.owner.user.id, s.owner.user.email).secret)
     s.recovery = s.hub.registry.totp.confirm(s.owner.user.id, totp.at(int(time.wall_s)), time.wall_s, True)
     time.passes(60)
     return totp
@@ -439,7 +439,7 @@ def test_who_must_have_a_code_only_looks_until_he_has(site: RunSite, cheap: list
         profile = (await s.request("GET", "/users/profile", s.owner)).json()
         assert (profile["role"], profile["totp_needed"]) == ("admin", True)
         begun = await s.request("POST", "/users/totp", s.owner, json={"password": s.owner.login["password"]})
-        code = pyotp.TOTP(begun.json()["secret"]).at(int(time.wall_s))
+        code = TOTP(begun.json()["secret"]).at(int(time.wall_s))
         assert (
             await s.request("POST", "/users/totp/confirm", s.owner, json={"code": code})
         ).status_code == 201

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyotp
 import pytest
+from pyotp.totp import TOTP
 
 from gateway.console import MAX_LINE, SOCKET, Console, ConsoleError, Request, ask
 from hub.errors import TooManyTries
@@ -45,7 +45,7 @@ def test_the_owner_gets_in_again_whatever_happened(tmp_path: Path) -> None:
         owner = await asyncio.to_thread(hub.registry.create_user, OWNER, PASSWORD)
         now_s = hub.clock()[0] / 1e9
         session = hub.registry.issue_token(owner.id, now_s)
-        app = pyotp.TOTP(hub.registry.totp.begin(owner.id, OWNER).secret)
+        app = TOTP(hub.registry.totp.begin(owner.id, OWNER).secret)
         hub.registry.totp.confirm(owner.id, app.at(int(now_s)), now_s, True)
         for _ in range(10):
             with pytest.raises(Exception, match=r"wrong"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyotp
 import pytest
+from pyotp.totp import TOTP
 
 from hub import totp as totps
 from hub.errors import Conflict, Invalid, NotFound
@@ -35,11 +36,11 @@ def owner(registry: Registry) -> User:
 
 
 @pytest.fixture
-def app(registry: Registry, owner: User) -> pyotp.TOTP:
+def app(registry: Registry, owner: User) -> TOTP:
     """The app of the owner, who has shown a code of a minute ago."""
     begun = registry.totp.begin(owner.id, owner.email)
     made = pyotp.parse_uri(begun.uri)
-    assert isinstance(made, pyotp.TOTP)
+    assert isinstance(made, TOTP)
     registry.totp.confirm(owner.id, made.at(int(NOW - 90)), NOW - 90, True)
     return made
 
@@ -64,11 +65,11 @@ def test_codes_are_those_of_another_implementation() -> None:
     for n in range(50):
         secret = pyotp.random_base32()
         at = int(NOW) + 1_000_003 * n
-        assert f"{_code(base64.b32decode(secret), at // STEP_S):06d}" == pyotp.TOTP(secret).at(at)
+        assert f"{_code(base64.b32decode(secret), at // STEP_S):06d}" == TOTP(secret).at(at)
 
 
 def test_a_code_is_good_once_for_its_time_and_its_neighbours(
-    registry: Registry, owner: User, app: pyotp.TOTP
+    registry: Registry, owner: User, app: TOTP
 ) -> None:
     check = registry.totp.check
     for offset, good in (
@@ -92,7 +93,7 @@ def test_what_was_taken_stays_taken_over_a_restart(tmp_path: Path) -> None:
     registry = reopen(tmp_path)
     owner = registry.create_account("owner@example.org", "no hash", "admin")
     begun = registry.totp.begin(owner.id, owner.email)
-    app = pyotp.TOTP(begun.secret)
+    app = TOTP(begun.secret)
     recovery = registry.totp.confirm(owner.id, app.at(int(NOW)), NOW, True)
     assert registry.totp.check(owner.id, recovery[0], NOW, True)
     registry.close()
@@ -112,7 +113,7 @@ def test_it_counts_only_once_a_code_was_shown(registry: Registry, owner: User) -
     with pytest.raises(NotFound):
         registry.totp.confirm(owner.id, "123456", NOW, True)
     begun = registry.totp.begin(owner.id, owner.email)
-    app = pyotp.TOTP(begun.secret)
+    app = TOTP(begun.secret)
     assert not registry.totp.on(owner.id)
     assert not registry.totp.check(owner.id, app.at(int(NOW)), NOW, True)
     with pytest.raises(Invalid):
@@ -121,19 +122,19 @@ def test_it_counts_only_once_a_code_was_shown(registry: Registry, owner: User) -
     assert again.secret != begun.secret
     with pytest.raises(Invalid):
         registry.totp.confirm(owner.id, app.at(int(NOW)), NOW, True)
-    codes = registry.totp.confirm(owner.id, pyotp.TOTP(again.secret).at(int(NOW)), NOW, True)
+    codes = registry.totp.confirm(owner.id, TOTP(again.secret).at(int(NOW)), NOW, True)
     assert len(set(codes)) == totps.RECOVERY_CODES
     assert registry.totp.on(owner.id)
     with pytest.raises(Conflict):
         registry.totp.begin(owner.id, owner.email)
     with pytest.raises(Conflict):
-        registry.totp.confirm(owner.id, pyotp.TOTP(again.secret).at(int(NOW + 30)), NOW + 30, True)
+        registry.totp.confirm(owner.id, TOTP(again.secret).at(int(NOW + 30)), NOW + 30, True)
     assert again.secret not in repr(again)
 
 
 @pytest.mark.parametrize("late_s", [0, 45, 30 * 3600, -3600])
 def test_without_the_time_two_codes_in_a_row_are_taken(
-    registry: Registry, owner: User, app: pyotp.TOTP, late_s: float, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, owner: User, app: TOTP, late_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(totps, "STEPS_AHEAD", 4000)  # 33 h; the test is of no other kind with 120 days
     phone = int(NOW + 2 * 3600 + late_s)  # the right time; the gateway's is late by `late_s`
@@ -163,9 +164,7 @@ def test_a_pair_is_looked_for_within_bounds(monkeypatch: pytest.MonkeyPatch) -> 
     assert _find_pair(key, *pair(now - 5), now, now - 4) is None, "older than the last one taken"
 
 
-def test_it_goes_with_its_account_and_can_be_turned_off(
-    registry: Registry, owner: User, app: pyotp.TOTP
-) -> None:
+def test_it_goes_with_its_account_and_can_be_turned_off(registry: Registry, owner: User, app: TOTP) -> None:
     assert registry.totp.turn_off(owner.id)
     assert not registry.totp.turn_off(owner.id)
     assert not registry.totp.check(owner.id, app.at(int(NOW)), NOW, True)
@@ -184,6 +183,6 @@ def test_who_must_have_it_looks_only_until_he_has(registry: Registry, owner: Use
     assert seen
     assert assigned
     assert (seen.role, assigned.role) == ("viewer", "admin")
-    app = pyotp.TOTP(registry.totp.begin(owner.id, owner.email).secret)
+    app = TOTP(registry.totp.begin(owner.id, owner.email).secret)
     registry.totp.confirm(owner.id, app.at(int(NOW)), NOW, True)
     assert registry.user(owner.id) == owner

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
 
 import argon2  # noqa: E402
-import pyotp  # noqa: E402
+from pyotp.totp import TOTP  # noqa: E402
 
 from hub import passwords  # noqa: E402
 from hub.audit import Audit, audit_key  # noqa: E402
@@ -100,9 +100,9 @@ def attack(folder: Path, way: Way, guesses: int, hours: float, *, codes: bool = 
     audit = Audit(folder / "audit.db", audit_key(key), clock)
     under = Attack(SignIn(registry, audit, clock, lambda: under.mono_s), registry)
     owner = registry.create_user(OWNER, PASSWORD)
-    app: pyotp.TOTP | None = None
+    app: TOTP | None = None
     if codes:
-        app = pyotp.TOTP(registry.totp.begin(owner.id, OWNER).secret)
+        app = TOTP(registry.totp.begin(owner.id, OWNER).secret)
         registry.totp.confirm(owner.id, app.at(int(under.wall_s)), under.wall_s, True)
         under.wall_s += 60.0
     step_s, next_s = hours * HOUR_S / guesses, 0.0

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyotp
 import pytest
+from pyotp.totp import TOTP
 
 from tests.real_hub import RealHub
 from tests.webui.double import EMAIL, PASSPHRASE, Visitor
@@ -97,7 +98,7 @@ def test_codes_are_set_up_asked_for_and_turned_off(person: Visitor, real: RealHu
     assert uri
     link = uri[1].replace("&amp;", "&")
     totp = pyotp.parse_uri(link)
-    assert isinstance(totp, pyotp.TOTP)
+    assert isinstance(totp, TOTP)
     assert (totp.secret, totp.issuer, totp.name) == (secret[1].replace(" ", ""), "Fluxgate", EMAIL)
     now = real.hub.clock()[0] // 1_000_000_000
     assert person.post("/account/totp/confirm", {"uri": link, "code": "12345"}).status_code == 422
@@ -187,7 +188,7 @@ def test_an_administrator_signs_others_out_and_helps_who_lost_the_app(
     hub.registry.issue_token(helper.id, hub.clock()[0] / 1e9)
     begun = hub.registry.totp.begin(helper.id, helper.email)
     now = hub.clock()[0] // 1_000_000_000
-    hub.registry.totp.confirm(helper.id, pyotp.TOTP(begun.secret).at(now), now, True)
+    hub.registry.totp.confirm(helper.id, TOTP(begun.secret).at(now), now, True)
     person.get("/people")
     assert "helper@example.org</bdi>, technician, with a code" in person.page
     assert person.post(f"/people/{helper.id}/sessions/end").status_code == 303
