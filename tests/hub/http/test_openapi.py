@@ -1,24 +1,17 @@
-"""The OpenAPI document is what is served: all routes are in it and the reverse, and generated requests agree."""
+"""The OpenAPI document is what is served: all routes are in it and the reverse.
+
+Requests generated from the document of a whole gateway, by each kind of caller: tests/gateway/test_schemathesis.py.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import copy
 import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pytest
-import schemathesis
-from hypothesis import HealthCheck, given, seed, settings
-from hypothesis import strategies as st
-from hypothesis.errors import Unsatisfiable
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from schemathesis import GenerationMode
-from schemathesis.checks import CHECKS, load_all_checks
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -28,15 +21,6 @@ from hub.http.service import json_response
 from hub.http.table import Endpoint, Needs, routes
 
 Run = Callable[..., None]
-
-EXAMPLES = 6  # for each operation and kind of data; about 500 requests
-CHECKED = (
-    "not_a_server_error",
-    "status_code_conformance",
-    "content_type_conformance",
-    "response_schema_conformance",
-    "response_headers_conformance",
-)
 
 
 def plain(path: str) -> str:
@@ -121,76 +105,3 @@ def test_each_row_says_which_credentials_roles_and_scopes_it_takes() -> None:
     assert {"oauth2": ["things:write"]} in made["paths"]["/things"]["post"]["security"]
     password = [name for one in made["paths"]["/password"]["patch"]["security"] for name in one]
     assert "api_key" not in password, "no API key is for what is its owner's own"
-
-
-class Client:
-    """What generated requests need: things that are there again after one of them has removed them."""
-
-    def __init__(self, site: Any) -> None:
-        self.site = site
-        self.url = f"http://127.0.0.1:{site.door.port}"
-        self.ids = {"thing_id": "thing-1", "device_id": "thing-1", "channel_id": "channel-1"}
-        self.user = site.hub.registry.users()[0].id
-
-    def credential(self, row: Endpoint) -> dict[str, str]:
-        """Make sure that all is there, and return what this endpoint wants to see."""
-        registry = self.site.hub.registry
-        if registry.thing("thing-1") is None:
-            registry.create_thing("one", id="thing-1")
-        if registry.channel("channel-1") is None:
-            registry.create_channel("one", id="channel-1")
-        registry.connect(["channel-1"], ["thing-1"])
-        if row.needs is Needs.THING:
-            return {"authorization": f"Thing {registry.rotate_key('thing-1')}"}
-        return {"authorization": f"Bearer {registry.issue_token(self.user, self.site.hub.clock()[0] / 1e9)}"}
-
-
-def attack(client: Client, rows: list[Endpoint]) -> dict[int, int]:
-    """Send generated requests, right ones and wrong ones; returns how often each status was the answer."""
-    load_all_checks()
-    checks = [CHECKS.get_one(name) for name in CHECKED]
-    made = copy.deepcopy(document(rows, "1.0"))
-    for operations in made["paths"].values():
-        for operation in operations.values():
-            # schemathesis does not write CBOR, and would send a multitude of streams that do not end.
-            operation.get("requestBody", {"content": {}})["content"].pop("application/senml+cbor", None)
-    schema = schemathesis.openapi.from_dict(json.loads(json.dumps(made)))
-    by_operation = {(row.method, plain(row.path)): row for row in rows}
-    seen: dict[int, int] = {}
-    for result in schema.get_all_operations():
-        operation = result.ok()
-        row = by_operation[operation.method.upper(), operation.path]
-        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-            send_all(client, operation, row, mode, checks, seen)
-    return seen
-
-
-def send_all(
-    client: Client, operation: Any, row: Endpoint, mode: Any, checks: list[Any], seen: dict[int, int]
-) -> None:
-    @seed(2026)
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(case=operation.as_strategy(mode), known=st.booleans())
-    def send(case: Any, known: bool) -> None:
-        if known:
-            case.path_parameters.update(
-                {name: value for name, value in client.ids.items() if name in case.path_parameters}
-            )
-        answer = case.call(base_url=client.url, headers=client.credential(row))
-        seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
-        case.validate_response(answer, checks=checks)
-
-    with contextlib.suppress(Unsatisfiable):  # nothing in this request could be wrong
-        send()
-
-
-@pytest.mark.filterwarnings("ignore")  # of the generator, about what it cannot make
-def test_generated_requests_agree_with_the_document(run: Run) -> None:
-    async def scenario(site: Any) -> None:
-        rows = [row for row in site.app.endpoints if row.path not in ("/claim", "/tokens", "/password")]
-        seen = await asyncio.to_thread(attack, Client(site), rows)
-        assert sum(seen.values()) > len(rows) * EXAMPLES
-        assert seen.keys() >= {200, 201, 202, 204, 400, 404}
-        assert not [status for status in seen if status >= 500]
-
-    run(scenario)
