@@ -282,8 +282,8 @@ def test_the_fields_documented_are_those_of_the_answers(site: Any, device: Any) 
 def test_answers_are_what_the_openapi_document_says(site: Any, device: Any) -> None:
     async def main() -> None:
         async with site() as s:
-            document = (await s.api.get("/openapi.json")).json()
             await s.claim()
+            document = (await s.api.get("/openapi.json")).json()
             await s.add(device)
             eui = str(device.config().dev_eui)
             for path, shown in {
@@ -307,6 +307,7 @@ def test_answers_are_what_the_openapi_document_says(site: Any, device: Any) -> N
 def test_every_route_of_the_gateway_is_in_the_openapi_document(site: Any) -> None:
     async def main() -> None:
         async with site() as s:
+            await s.claim()
             document = (await s.api.get("/openapi.json")).json()
             for method, path in (
                 ("get", "/gateway/status"),
