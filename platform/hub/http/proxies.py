@@ -125,7 +125,7 @@ class Proxies:
                 self._settle(scope, headers)
                 return
 
-    def way(self, headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    def way(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
         """The caller's address by these headers of a trusted proxy, "" where they name none.
 
         None where they say more than that, or nothing that is understood: such a request goes through `settle`.
