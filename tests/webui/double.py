@@ -110,6 +110,27 @@ class GatewayDouble:
             "version": "1.0",
             "fcnt_up": 9,
         }
+        self.me: dict[str, Any] = {"id": "1", "email": EMAIL, "role": "admin"}
+        self.totp: dict[str, Any] = {"on": False, "recovery_codes": 0, "time_trusted": False}
+        self.sign_ins: list[dict[str, Any]] = [
+            {"id": "0a", "agent": HOSTILE, "address": "192.0.2.7", "opened": 1.8e9, "used": 1.8e9},
+            {"id": "0b", "agent": "Firefox on Android", "opened": 1.8e9, "used": 1.8e9, "current": True},
+        ]
+        self.audited: list[dict[str, Any]] = [
+            {
+                "n": 2,
+                "time": 1.8e9,
+                "quality": "unset",
+                "kind": "sign-in",
+                "outcome": "refused",
+                "who": HOSTILE,
+                "address": "2001:db8::1",
+                "door": "http",
+                "detail": HOSTILE,
+                "count": 12,
+            },
+            {"n": 1, "time": 1.8e9, "quality": "ntp", "kind": "thing", "outcome": "done", "email": EMAIL},
+        ]
         self.broken = False
         self.streams = 0
         self._followers: list[asyncio.Queue[None]] = []
@@ -182,6 +203,10 @@ class GatewayDouble:
                 route("/keys", self._closed(self._keys), "GET", "POST"),
                 route("/keys/{id}", self._closed(self._key), "DELETE"),
                 route("/keys/{id}/rotate", self._closed(self._key), "POST"),
+                route("/users/profile", self._closed(lambda request: JSONResponse(self.me))),
+                route("/users/totp", self._closed(lambda request: JSONResponse(self.totp))),
+                route("/sessions", self._closed(lambda request: JSONResponse({"sessions": self.sign_ins}))),
+                route("/audit", self._closed(lambda request: JSONResponse({"lines": self.audited}))),
                 route("/gateway/status", self._closed(self._status)),
                 route("/gateway/radio", self._closed(lambda request: JSONResponse(self.hardware))),
                 route("/gateway/radio/scan", self._closed(self._scan), "POST"),

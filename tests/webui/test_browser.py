@@ -22,6 +22,8 @@ PAGES = [
     f"/devices/{COLD_ROOM}",
     "/upstream",
     "/more",
+    "/account",
+    "/audit",
 ]
 
 
@@ -180,7 +182,7 @@ def test_hostile_names_do_nothing(watched: Watched, double: GatewayDouble) -> No
     page.on("dialog", lambda dialog: watched.faults.append(f"dialog: {dialog.message}"))
     double.heard("uplink", dev_eui=COLD_ROOM, name=HOSTILE, values=[{"n": HOSTILE, "vs": HOSTILE}])
     expect(page.locator("tbody tr")).to_have_count(1)
-    for path in ("/", "/devices", f"/devices/{COLD_ROOM}"):
+    for path in ("/", "/devices", f"/devices/{COLD_ROOM}", "/account", "/audit"):
         watched.open(path)
         expect(watched.page.locator("main")).to_contain_text("<script>")
 
