@@ -188,6 +188,8 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             hub, config.mqtt.host, config.mqtt.port, gateway=eui.hex(), version=__version__
         )
         coap_door = coap.CoapDoor(hub, config.coap.host, config.coap.port)
+        hub.audit.configured(flat(config))
+        hub.registry.second_factor_for = frozenset(config.people.second_factor_for)
         app = create_app(
             hub,
             routes(
@@ -237,8 +239,6 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         console = Console(Path(config.gateway.runtime_dir), hub)
         await console.start()
         stack.push_async_callback(console.close)
-        hub.audit.configured(flat(config))
-        hub.registry.second_factor_for = frozenset(config.people.second_factor_for)
         gateway.tasks = [
             *(asyncio.create_task(relay.run(), name=f"upstream {relay.status().name}") for relay in relays),
             *(asyncio.create_task(each.run(), name=f"nats {each.status().name}") for each in sources),
