@@ -78,7 +78,8 @@ def webui(config: ConfigOption = None) -> None:
     api_url = page.api_url or f"http://{settings.http.host}:{settings.http.port}"
     command = [sys.executable, "-m", "webui", "--host", page.host, "--port", str(page.port), "--api", api_url]
     command += [part for host in page.trusted_hosts for part in ("--trusted-host", host)]
-    command += [part for proxy in settings.http.trusted_proxies for part in ("--trusted-proxy", proxy)]
+    if settings.http.forwarded_header == "x-forwarded-for":  # the pages read no other
+        command += [part for proxy in settings.http.trusted_proxies for part in ("--trusted-proxy", proxy)]
     command += ["--secure-cookies"] if page.secure_cookies else []
     os.execve(sys.executable, command, {**os.environ, ENVIRONMENT: pages_key(settings)})
 

@@ -3,8 +3,8 @@
     python tests/bench/bench_proxy.py [--seconds 2] [--rounds 3] [--connections 32]
 
 The real nginx runs with the shipped configuration, its limits for one address lifted and with a plain listener
-besides, so that TLS is not what is measured. A publish is answered after `fsync`. The ways alternate within a round; the
-ratios are what to compare. Ways:
+besides, so that TLS is not what is measured. A publish is answered after `fsync`. The ways alternate within a round;
+the ratios are what to compare. Ways:
   door         publish at the gateway's own door
   forwarded    the same with the headers that a trusted proxy adds
   nginx        publish through nginx
@@ -50,7 +50,8 @@ def serve(folder: Path) -> None:
             "http.conf", ("rate=100r/s", "rate=1000000r/s"), ("connections 200;", "connections 2000;")
         )
         nginx.change("parts/as-2017.conf", ("connections 200;", "connections 2000;"))
-        nginx.change("http.conf", (" ssl http2;", f" ssl http2;\n    listen 127.0.0.1:{plain};"))
+        over_tls = f"listen 127.0.0.1:{nginx.ports['https']} ssl http2;"
+        nginx.change("http.conf", (over_tls, f"{over_tls}\n    listen 127.0.0.1:{plain};"))
         text = nginx.file("site/services.conf").read_text()
         to_echo = f"proxy_pass http://127.0.0.1:{front.echo.port};"
         text += f"location ^~ /open/ {{ include fluxgate/parts/headers.conf; {to_echo} }}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from gateway import app
+from gateway import app, cli
 from gateway.demo.broker import free_port
 from gateway.errors import StartFailed
 from gateway.settings import Config, HttpSection, MqttSection
@@ -79,3 +80,18 @@ def test_settings_that_make_no_sense_are_told(config: Config, settings: dict[str
                 pass
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [("", ["--trusted-proxy", "10.0.0.5"]), ('forwarded_header = "forwarded"\n', [])],
+    ids=["X-Forwarded-For", "Forwarded, which the pages do not read"],
+)
+def test_the_pages_are_told_whom_to_trust(tmp_path: Path, mocker: Any, setting: str, told: list[str]) -> None:
+    path = tmp_path / "fluxgate.toml"
+    path.write_text(f"[http]\ntrusted_proxies = ['10.0.0.5']\n{setting}[gateway]\ndata_dir = '{tmp_path}'\n")
+    started = mocker.patch("os.execve", side_effect=SystemExit)
+    with pytest.raises(SystemExit):
+        cli.webui(path)
+    command = started.call_args.args[1]
+    assert [part for part in command if part in ("--trusted-proxy", "10.0.0.5")] == told

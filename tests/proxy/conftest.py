@@ -89,8 +89,8 @@ class Nginx:
             text = path.read_text().replace("/etc/nginx/", f"{self.etc}/")
             text = text.replace("/var/log/nginx/", f"{self.folder}/")
             text = re.sub(
-                r"^(\s*listen )(\d+)",
-                lambda found: found[1] + "127.0.0.1:" + numbers[found[2]],
+                r"^(\s*listen )(\[::\]:)?(\d+)",
+                lambda found: f"{found[1]}{'[::1]' if found[2] else '127.0.0.1'}:{numbers[found[3]]}",
                 text,
                 flags=re.M,
             )

@@ -9,9 +9,11 @@ import ssl
 import subprocess
 from typing import Any
 
+import httpx
 import pytest
 import websockets
 
+from tests.hub.mqtt.conftest import Client
 from tests.hub.pki import Authority
 from tests.proxy.conftest import SHIPPED, Front, Nginx
 
@@ -335,3 +337,22 @@ def test_http_2_is_spoken_and_no_less_strict(front: Front) -> None:
     assert status() == "2 202"
     assert status("-H", f"Client-ID: {front.site.foreign.device.id}") == "2 403"
     assert status("-H", "Transfer-Encoding: chunked", "--http1.1") == "1.1 202"
+
+
+def test_a_caller_over_ipv6_is_known_by_its_address(front: Front) -> None:
+    async def scenario() -> None:
+        before = len(await asyncio.to_thread(front.site.audited))
+        ports = front.nginx.ports
+        async with httpx.AsyncClient(verify=False) as client:
+            shown = {"Host": "localhost", "Authorization": "Bearer wrong"}
+            answer = await client.get(f"https://[::1]:{ports['https']}/things", headers=shown)
+            assert answer.status_code == 401
+        reader, writer = await asyncio.open_connection("::1", ports["mqtt"])
+        device = Client(reader, writer)
+        device.connect("c", front.site.device.id, "wrong")
+        assert (await device.read())[0] == 0x20
+        writer.close()
+        lines = await asyncio.to_thread(front.site.refusals, before)
+        assert [(line.door, line.address) for line in lines] == [("http", "::1"), ("mqtt", "::1")]
+
+    front.run(scenario())
