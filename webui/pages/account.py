@@ -55,6 +55,7 @@ def do_sign_in() -> str | Response | tuple[str, int]:
         wrong = refusal.status in {400, 401, 403, 404, 422}
         form.errors["password"] = "E-mail or passphrase is not right." if wrong else refusal.detail
         return _form(form, target), 403
+    _end_at_gateway()  # somebody who signs in anew leaves nothing behind
     begin_session(email, issued.token)
     if issued.device:
         remember_device(issued.device)
@@ -63,13 +64,18 @@ def do_sign_in() -> str | Response | tuple[str, int]:
 
 @blueprint.post("/logout")
 def sign_out() -> Response:
-    try:
-        if found := session():
-            gateway().signed_in(found.sign_in).sign_out()  # the gateway ends the tokens that hang on it, too
-    except GatewayError as error:  # signed out here all the same; the token expires on its own
-        current_app.logger.warning("token not revoked at sign-out: %s", type(error).__name__)
+    _end_at_gateway()
     end_session()
     return redirect(url_for("account.sign_in"), 303)
+
+
+def _end_at_gateway() -> None:
+    """End the sign-in of before, if there is one; the gateway ends the tokens that hang on it, too."""
+    try:
+        if found := session():
+            gateway().signed_in(found.sign_in).sign_out()
+    except GatewayError as error:  # signed out here all the same; the token expires on its own
+        current_app.logger.warning("token not revoked at sign-out: %s", type(error).__name__)
 
 
 def _sealer() -> Sealer:
