@@ -166,7 +166,12 @@ def send(callers: Callers, operation: Any, mode: Any, count: int, seeded: int, f
             case.path_parameters.update(known)
         for role in ROLES:  # who may most comes last: he removes what the others ask for
             callers.prepare()
-            answer = case.call(base_url=callers.url, headers=callers.headers(role), session=callers.session)
+            try:
+                answer = case.call(
+                    base_url=callers.url, headers=callers.headers(role), session=callers.session
+                )
+            except (UnicodeError, requests.exceptions.InvalidHeader):
+                return  # a header that no client can send
             findings.answers[role][answer.status_code] += 1
             where = f"{operation.method.upper()} {operation.path} by {role}"
             said = f"{case.as_curl_command()}\n{answer.text[:500]}"

@@ -15,7 +15,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hub.http import openapi_security
+from hub.http import openapi_bounds, openapi_security
 from hub.http.examples import VALUES, body_example, example
 from hub.http.problem import PROBLEM_JSON, phrase
 from hub.http.table import Endpoint, Media, Needs, Parameter
@@ -165,6 +165,7 @@ def _schemas(rows: list[Endpoint]) -> tuple[dict[int, Schema], Schema]:
             one for one in (row.body, *row.answers.values()) if one is not None and not isinstance(one, Media)
         ]
     made, components = msgspec.json.schema_components(types, ref_template=REF)
+    openapi_bounds.bound(components)
     return {id(one): schema for one, schema in zip(types, made, strict=True)}, components
 
 

@@ -105,3 +105,38 @@ def test_each_row_says_which_credentials_roles_and_scopes_it_takes() -> None:
     assert {"oauth2": ["things:write"]} in made["paths"]["/things"]["post"]["security"]
     password = [name for one in made["paths"]["/password"]["patch"]["security"] for name in one]
     assert "api_key" not in password, "no API key is for what is its owner's own"
+
+
+BEYOND: list[tuple[str, str, dict[str, Any]]] = [
+    ("POST", "/things", {"name": "x" * 1025}),
+    ("POST", "/things", {"id": "a b"}),
+    ("POST", "/things", {"id": "x" * 65}),
+    ("POST", "/things", {"key": "x" * 15}),
+    ("POST", "/things", {"key": "x" * 257}),
+    ("POST", "/channels", {"name": "x" * 1025}),
+    ("PUT", "/channels/{channel_id}", {"name": "x" * 1025}),
+    ("POST", "/groups", {"name": "x", "description": "x" * 1025}),
+    ("POST", "/applications", {"name": "x" * 1025}),
+    ("POST", "/keys", {"scopes": [f"things:read:{n}" for n in range(65)]}),
+    ("POST", "/users", {"email": "no address", "password": "long enough"}),
+    ("POST", "/users", {"email": "a@b", "password": "short"}),
+    ("POST", "/users", {"email": "a@b", "password": "x" * 257}),
+    ("POST", "/connect", {"channel_ids": [], "thing_ids": ["x"]}),
+]
+
+
+def test_the_bounds_that_the_document_tells_are_held(run: Run) -> None:
+    made = json.loads(json.dumps(document(ENDPOINTS, "1.0")))
+
+    async def scenario(site: Any) -> None:
+        for method, path, body in BEYOND:
+            schema = made["paths"][path][method.lower()]["requestBody"]["content"]["application/json"][
+                "schema"
+            ]
+            judge = Draft202012Validator({**schema, "components": made["components"]})
+            assert not judge.is_valid(body), f"the document allows {body} at {path}"
+            where = path.format(channel_id=site.channel_id)
+            answer = await site.client.request(method, where, json=body, headers=site.user)
+            assert answer.status_code == 400, (path, body, answer.text)
+
+    run(scenario)
