@@ -302,7 +302,7 @@ async def groups_of_member(request: Request) -> Response:
             raise Problem(404, "no such member")
     visible = [group for group in found if group.id in view.ids]
     if not visible and not reach.everything and member_id != reach.user.id:
-        raise Problem(404, "no such member")
+        raise reach.not_there("member", member_id)
     return await _listed(request, view, visible, _Depth())
 
 

@@ -49,13 +49,31 @@ class Reach:
         mine = self.role(thing_id=thing_id, channel_id=channel_id, group_id=group_id)
         if mine is None:
             noun = "thing" if thing_id else "channel" if channel_id else "group"
-            raise Problem(404, f"no such {noun}")
+            raise self.not_there(noun, thing_id or channel_id or group_id)
         if ROLES.index(mine) < ROLES.index(role):
             raise Problem(
                 403, f"this needs the role {role}, on the gateway or in the group, and yours is {mine}"
             )
         if role != VIEWER:
             self.demand_management()
+
+    def not_there(self, noun: str, named: str) -> Problem:
+        """The 404 for what he does not reach. Where it is there for others, the audit log tells that he asked."""
+        registry = self._registry
+        if (
+            registry.thing(named)
+            or registry.channel(named)
+            or registry.groups.get(named)
+            or registry.user(named)
+        ):
+            principal = require(self._request)
+            hub_of(self._request).audit.record(
+                "access",
+                "refused",
+                who=f"{principal.kind}s/{principal.id}",
+                detail=f"{noun} {named} is not in a group of his",
+            )
+        return Problem(404, f"no such {noun}")
 
     def keeps(self, *, thing_id: str = "", channel_id: str = "") -> bool:
         """Whether he manages it, policies aside."""
