@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
@@ -111,8 +112,13 @@ class Doorkeeper:
 
 
 def entrance_of(
-    hub: Hub, context: ssl.SSLContext, door: str, *, handshake_s: float = HANDSHAKE_S
+    hub: Hub,
+    context: ssl.SSLContext,
+    door: str,
+    *,
+    handshake_s: float = HANDSHAKE_S,
+    turned_away: Callable[[], None] = lambda: None,
 ) -> Entrance:
     """The way in of a listener of `hub` over TLS."""
     keeper = Doorkeeper(hub, context, door)
-    return Entrance(context, keeper.judge, keeper.failed, handshake_s=handshake_s)
+    return Entrance(context, keeper.judge, keeper.failed, handshake_s=handshake_s, turned_away=turned_away)

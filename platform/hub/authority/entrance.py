@@ -22,8 +22,13 @@ from .judge import MAX_CHAIN, Shown
 
 log = logging.getLogger("hub.tls")
 
-MAX_HANDSHAKES = 1024  # at one time; some 50 KB each
+MAX_HANDSHAKES = 1024  # connections whose handshake is under way or waits for its turn; some 50 KB each
 HANDSHAKE_S = 10.0
+# When a thousand clients come at once, a few at a time are done in time and all together would not be: each handshake
+# costs some ms, on a Pi some 20. Who says nothing gets no turn, and a turn is over after a moment, so that nobody holds
+# the others up by being slow.
+TURNS = 32
+TURN_S = 1.0
 TRY_AGAIN_S = 1.0  # after the system had no descriptor for a new connection
 DER = 2  # `_ssl.ENCODING_DER`
 
@@ -73,13 +78,17 @@ class Entrance:
         failed: Failed,
         *,
         handshake_s: float = HANDSHAKE_S,
+        turned_away: Callable[[], None] = lambda: None,
     ) -> None:
+        """`turned_away` counts connections above the bound of handshakes."""
+        self._turned_away = turned_away
         self._context = context
         self._judge = judge
         self._failed = failed
         self._handshake_s = handshake_s
         self._listening: list[asyncio.Task[None]] = []
         self._under_way: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Semaphore(TURNS)
         self.refused = 0  # connections above the bound
         self.failures = 0  # handshakes that came to nothing, for whatever reason
 
@@ -113,6 +122,7 @@ class Entrance:
         """Shake hands with the peer of a connected socket, or turn it away where too many do."""
         if len(self._under_way) >= MAX_HANDSHAKES:
             self.refused += 1
+            self._turned_away()
             accepted.close()
             return
         task = asyncio.get_running_loop().create_task(
@@ -123,7 +133,11 @@ class Entrance:
 
     async def _admit(self, accepted: socket.socket, address: str, make: MakeProtocol) -> None:
         hall = _Hall()
+        turn: asyncio.TimerHandle | None = None
         try:
+            await _speaks(accepted, self._handshake_s)
+            await self._turns.acquire()
+            turn = asyncio.get_running_loop().call_later(TURN_S, self._turns.release)
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: hall, accepted, ssl=self._context, ssl_handshake_timeout=self._handshake_s
             )
@@ -137,6 +151,10 @@ class Entrance:
             if why:
                 self._failed(address, why)
             return
+        finally:
+            if turn is not None and turn.when() > asyncio.get_running_loop().time():
+                turn.cancel()
+                self._turns.release()
         if hall.lost:
             return
         try:
@@ -149,6 +167,18 @@ class Entrance:
 
     def _authorities(self) -> list[x509.Certificate]:
         return [x509.load_der_x509_certificate(each) for each in self._context.get_ca_certs(binary_form=True)]
+
+
+async def _speaks(accepted: socket.socket, limit_s: float) -> None:
+    """Until the peer has sent something, or has closed. Raises TimeoutError."""
+    loop = asyncio.get_running_loop()
+    came = asyncio.Event()
+    loop.add_reader(accepted, came.set)
+    try:
+        async with asyncio.timeout(limit_s):
+            await came.wait()
+    finally:
+        loop.remove_reader(accepted)
 
 
 class _Hall(asyncio.Protocol):

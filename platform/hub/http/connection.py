@@ -76,6 +76,10 @@ class Wire:
             self.addresses[address] += 1
         return True
 
+    def turn_away(self) -> None:
+        """A connection was refused before it was one: too many do their handshake."""
+        self.refused += 1
+
     def leave(self, address: str) -> None:
         """A connection that was admitted is gone."""
         self.open -= 1

@@ -82,7 +82,9 @@ class HttpDoor:
         config.load()
         if self._ssl is not None:
             self._entrance = entrance_of(
-                self._hub, self._ssl, "http", handshake_s=min(HANDSHAKE_S, self._limits.request_s)
+                *(self._hub, self._ssl, "http"),
+                handshake_s=min(HANDSHAKE_S, self._limits.request_s),
+                turned_away=self.wire.turn_away,
             )
         server = self._server = _Server(config)
         # Over TLS uvicorn has no socket: connections come to it when their handshake is done.

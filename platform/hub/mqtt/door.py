@@ -142,7 +142,14 @@ class MqttDoor:
         return chosen
 
     def _entrance(self, context: tls.SSLContext) -> Entrance:
-        entrance = entrance_of(self._hub, context, PROTOCOL, handshake_s=self.limits.connect_timeout_s)
+        def turned_away() -> None:
+            self.counters["refused_connections"] += 1
+
+        entrance = entrance_of(
+            *(self._hub, context, PROTOCOL),
+            handshake_s=self.limits.connect_timeout_s,
+            turned_away=turned_away,
+        )
         self._entrances.append(entrance)
         return entrance
 
