@@ -55,10 +55,10 @@ def test_no_request_fails_while_nginx_reads_its_files_anew(front: Front) -> None
                     codes.append(answer.status_code)
 
         tasks = [asyncio.create_task(load(number, number % 2 == 0)) for number in range(4)]
-        for _ in range(3):
-            await answers(len(codes) + 20)
+        for _ in range(2):
+            await answers(len(codes) + 10)
             front.nginx.reload()
-            await answers(len(codes) + 60)
+            await answers(len(codes) + 40)
         done.set()
         await asyncio.gather(*tasks)
         assert set(codes) == {202}
