@@ -89,6 +89,7 @@ def test_a_change_that_takes_nothing_away_ends_nothing(site: RunSite) -> None:
             for way in ("key rotated", "connection cut", "thing removed", "user removed"):
                 await asyncio.to_thread(other.revoke, way, other.credential("thing key"))
             await asyncio.to_thread(s.hub.registry.rotate_key, subject.thing_id)  # not the key that was shown
+            assert credential.grant is not None
             await asyncio.to_thread(s.hub.registry.grants.narrow, credential.grant.id, parse("messages:read"))
             await subject.publish()
             for each in listeners.values():

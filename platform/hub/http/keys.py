@@ -171,13 +171,10 @@ def owner_and_most(
     user = require_user(request, MEMBER)
     own = hub.access.scopes(principal)
     through_key(request, principal)
-    owner: tuple[OwnerKind, str]
     if thing_id:
         Reach(request).demand(TECHNICIAN, thing_id=thing_id)
-        owner, most = ("thing", thing_id), MESSAGES
-    else:
-        owner, most = ("user", user.id), _most_of(request, user)
-    return owner, most if own is None else common(own, most)
+        return ("thing", thing_id), _within(own, MESSAGES)
+    return ("user", user.id), _within(own, _most_of(request, user))
 
 
 async def add(
@@ -208,6 +205,10 @@ async def add(
         expires_s=expires_s,
         parent=through.id if through else "",
     )
+
+
+def _within(own: Scopes | None, most: Scopes) -> Scopes:
+    return most if own is None else common(own, most)
 
 
 def through_key(request: Request, principal: Principal) -> Grant | None:
