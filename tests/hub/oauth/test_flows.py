@@ -11,7 +11,9 @@ import jwt
 import pytest
 
 from hub.access import Action, Principal, Resource
+from hub.oauth.words import is_risky, words
 from hub.tokens.bearer import AUDIENCE
+from hub.tokens.scopes import NOUNS, OPENID, VERBS
 from tests.hub.http.conftest import EMAIL, Site, site
 from tests.hub.oauth.flow import SCOPE, URI, app_of, pages_of, query_of
 
@@ -363,3 +365,12 @@ def test_nothing_that_was_answered_is_lost_with_the_process(tmp_path: Path) -> N
             assert again.hub.registry.grants.of_application(app.id).total == 2
 
     asyncio.run(main())
+
+
+def test_each_scope_has_words_for_people() -> None:
+    for scope in (*OPENID, *(f"{noun}:{verb}" for noun in NOUNS if noun != "account" for verb in VERBS)):
+        assert ":" not in words(scope).partition(",")[0].replace("itself: devices", "")
+        assert scope.partition(":")[0] == "proxy" or len(words(scope)) > len(scope)
+    assert words("messages:read:field").endswith("only field")
+    assert is_risky("users:write:somebody")
+    assert not is_risky("users:read")
