@@ -27,7 +27,7 @@ from hub.registry_items import EVENTS
 
 VICTIM = Path(__file__).with_name("events_victim.py")
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = int(os.environ.get("FLUXGATE_KILLS", "4"))  # a longer run: FLUXGATE_KILLS=200
+KILLS = int(os.environ.get("FLUXGATE_KILLS", "3"))  # a longer run: FLUXGATE_KILLS=200
 PATIENCE_S = 20
 
 Event = dict[str, Any]
