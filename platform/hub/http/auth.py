@@ -24,6 +24,7 @@ from hub.tokens.scopes import Scope, needed_by
 from hub.tokens.verifier import MAX_TOKEN
 from hub.users import TECHNICIAN, VIEWER, has_role
 
+_PLAIN_ID = re.compile(r"[\w.-]{0,64}", re.ASCII)
 _MESSAGES = re.compile(r"/channels/[^/]+/messages(/|$)")
 
 MAX_CREDENTIAL = MAX_TOKEN + 16  # bytes: an access token and the word before it; keys have far fewer
@@ -153,8 +154,9 @@ def require(request: Request) -> Principal:
 
 
 def _insufficient(needed: Scope) -> dict[str, str]:
-    """RFC 6750, 3.1."""
-    words = f'Bearer realm="fluxgate", error="insufficient_scope", scope="{needed}"'
+    """RFC 6750, 3.1. An id that is none, whatever the address says, stays out of the header."""
+    named = needed if _PLAIN_ID.fullmatch(needed.id) else needed._replace(id="")
+    words = f'Bearer realm="fluxgate", error="insufficient_scope", scope="{named}"'
     return {"www-authenticate": words}
 
 
