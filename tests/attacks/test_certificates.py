@@ -13,7 +13,7 @@ import datetime
 import json
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +110,7 @@ def authority_of(common_name: str) -> Pair:
 
 
 @asynccontextmanager
-async def scene_of(site: Any, folder: Path) -> Any:
+async def scene_of(site: Any, folder: Path) -> AsyncIterator[Scene]:
     """TLS doors beside the site's own, by a clock that is right."""
     hub = site.hub
     hub.clock = lambda: (int(scene.now_s * 1e9), TimeQuality.NTP)

@@ -12,6 +12,7 @@ import httpx
 import msgspec
 import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 from websockets.asyncio.client import connect
 
 from gateway.demo.broker import free_port
@@ -128,7 +129,7 @@ def test_the_clients_people_have_come_in_with_a_certificate(site: Any, tls: Conf
 
 def publish_by_paho(port: int, topic: str, context: ssl.SSLContext) -> None:
     """One message by MQTT over WebSocket, acknowledged."""
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5, transport="websockets")
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5, transport="websockets")
     client.tls_set_context(context)
     client.connect("localhost", port)
     client.loop_start()
