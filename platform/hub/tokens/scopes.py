@@ -165,6 +165,10 @@ WORDS = frozenset(
         "deny-list",
         "verify",
         "channels",
+        "things",
+        "export",
+        "pages",
+        "authorities",
     }
 )
 
