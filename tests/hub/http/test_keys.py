@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from hub.tokens.bearer import AUDIENCE
+from hub.tokens.scopes import parse
+from hub.tokens.verifier import ACCESS_TOKEN
+
 Run = Callable[..., None]
 
 
@@ -288,5 +292,37 @@ def test_a_key_is_told_what_its_scopes_leave_of_its_owners_rights(run: Run) -> N
         ):
             asked = {**headers, "x-action": action, "x-resource": path}
             assert (await site.client.post("/access-checks", headers=asked)).status_code == status
+
+    run(scenario)
+
+
+def test_the_pages_make_keys_for_who_has_signed_in_and_other_applications_make_none(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        grants, now_s = site.hub.registry.grants, site.hub.now_s()
+        owner = site.hub.registry.users()[0]
+        app, _ = site.hub.registry.create_thing("app")
+        scopes = parse("keys:read keys:write things:read")
+        for application_id, status in (("", 201), (app.id, 403)):
+            grant, _ = grants.add(
+                *("user", owner.id),
+                name="",
+                scopes=scopes,
+                now_s=now_s,
+                kind="oauth",
+                application_id=application_id,
+            )
+            claims = {
+                "iss": site.hub.bearers.issuer,
+                "aud": AUDIENCE,
+                "sub": f"users/{owner.id}",
+                "jti": grant.id,
+            }
+            claims |= {"iat": int(now_s), "exp": int(now_s) + 600, "grant": grant.id, "scope": str(scopes)}
+            token = await asyncio.to_thread(site.hub.registry.signing.sign, claims, ACCESS_TOKEN)
+            answer = await site.client.post("/keys", json={"scopes": ["things:read"]}, headers=bearer(token))
+            assert answer.status_code == status, answer.text
+            await asyncio.to_thread(grants.remove, grant.id)
+        listed = (await site.get("/keys")).json()
+        assert len(listed["keys"]) == 1  # it outlives the sign-in in which it was made
 
     run(scenario)
