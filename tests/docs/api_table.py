@@ -67,7 +67,8 @@ def gateway_rows() -> list[Endpoint]:
     for module in pkgutil.walk_packages(gateway.__path__, "gateway."):
         if module.name.endswith("_api") or module.name.endswith(".api"):
             found = importlib.import_module(module.name)
-            for _, kind in inspect.getmembers(found, inspect.isclass):
+            kinds: list[Any] = [kind for _, kind in inspect.getmembers(found, inspect.isclass)]
+            for kind in kinds:
                 if kind.__module__ == module.name and hasattr(kind, "endpoints"):
                     rows += kind.endpoints(kind.__new__(kind))
     return rows

@@ -51,6 +51,7 @@ OURS = (
 BUSY = (503, 507)  # a bound was reached, or a part is not there: said in words, and nothing was done
 STREAMS = frozenset({"/lorawan/frames/stream"})  # they do not end
 ORDER = ("get", "post", "put", "patch", "delete")  # what removes comes last
+QUIET: list[Any] = list(HealthCheck)
 PASSPHRASE = "correct horse battery"
 
 
@@ -158,7 +159,7 @@ def send(callers: Callers, operation: Any, mode: Any, count: int, seeded: int, f
     numbered = iter(range(1 << 30))
 
     @seed(seeded)
-    @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=count, deadline=None, database=None, suppress_health_check=QUIET)
     @given(case=operation.as_strategy(mode))
     def one(case: Any) -> None:
         if next(numbered) % 2 == 0:  # every second one about something that is there

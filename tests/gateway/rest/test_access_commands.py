@@ -10,6 +10,7 @@ from typing import Any
 
 import pyotp
 import typer
+from pyotp.totp import TOTP
 
 from gateway.rest.client import REFUSED, SIGNED_OUT, USAGE
 from gateway.rest.naming import completion
@@ -175,7 +176,7 @@ def test_a_second_factor_is_turned_on_asked_for_and_turned_off(shell: Shell, mon
             return PASSPHRASE
         secret = pyotp.parse_uri(shell.uri).secret
         later_s = 30 * (sum(each.startswith("Code") for each in said) - 1)  # a code is good once
-        return str(pyotp.TOTP(secret).at(shell.hub.hub.clock()[0] // 10**9 + later_s))
+        return str(TOTP(secret).at(shell.hub.hub.clock()[0] // 10**9 + later_s))
 
     echo = typer.echo
 
