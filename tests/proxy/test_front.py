@@ -26,7 +26,9 @@ def test_the_shipped_files_are_a_configuration_that_nginx_takes(tmp_path: Any) -
     nginx.write({})
     found = nginx.test()
     assert found.returncode == 0, found.stderr
-    assert "[warn]" not in found.stderr, found.stderr
+    warnings = [line for line in found.stderr.splitlines() if "[warn]" in line]
+    # nginx 1.25 has another word for it, which 1.22 of Debian 12 does not know.
+    assert [line for line in warnings if '"listen ... http2" directive is deprecated' not in line] == []
 
 
 def test_every_location_that_passes_requests_on_takes_foreign_headers_out_first() -> None:
