@@ -204,8 +204,8 @@ def _kind(schema: Schema) -> str:
         case "null":
             return "null"
         case "object":
-            of = schema.get("additionalProperties")
-            return f"object of {_kind(of)}" if isinstance(of, dict) and of else "object"
+            inner = schema.get("additionalProperties")
+            return f"object of {_kind(inner)}" if isinstance(inner, dict) and inner else "object"
     return "any JSON"
 
 
