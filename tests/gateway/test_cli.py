@@ -155,9 +155,15 @@ def test_run_starts_gateway_and_pages_and_stops_them_on_sigterm(tmp_path: Path) 
 
 def test_the_pages_are_told_which_names_to_answer_to(tmp_path: Path, mocker) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "fluxgate.toml"
-    path.write_text("[webui]\ntrusted_hosts = ['gw.local', '10.0.0.7']\nsecure_cookies = true\n")
-    started = mocker.patch("os.execv", side_effect=SystemExit)
+    (tmp_path / "key").write_text("k" * 43)
+    path.write_text(
+        "[webui]\ntrusted_hosts = ['gw.local', '10.0.0.7']\nsecure_cookies = true\n"
+        f"key_file = '{tmp_path}/key'\n"
+    )
+    started = mocker.patch("os.execve", side_effect=SystemExit)
     with pytest.raises(SystemExit):
         cli.webui(path)
-    command = started.call_args.args[1]
+    _, command, environment = started.call_args.args
+    assert environment["FLUXGATE_PAGES_KEY"] == "k" * 43
+    assert "k" * 43 not in command, "others see command lines"
     assert command[-5:] == ["--trusted-host", "gw.local", "--trusted-host", "10.0.0.7", "--secure-cookies"]
