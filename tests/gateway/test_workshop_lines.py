@@ -137,7 +137,7 @@ def test_a_gateway_starts_where_another_program_has_the_port_of_2017(
     async def main(port: int) -> None:
         http = HttpSection(port=0, workshop_port=port)
         async with site(msgspec.structs.replace(config, http=http)) as s:
-            assert (await s.api.get("/status")).json() == {"running": True}
+            assert (await s.api.get("/claim")).json() == {"claimed": False}
             assert s.gateway.doors.workshop_port == 0
 
     with socket.create_server(("127.0.0.1", 0)) as other:
