@@ -203,7 +203,7 @@ def test_our_own_bug_is_500_without_a_traceback_in_the_answer(run: Run, mocker: 
             assert answer.status_code == 500
             assert "secret" not in answer.text
         assert "ZeroDivisionError" in caplog.text
-        mocker.patch.object(site.hub.registry, "things", side_effect=ZeroDivisionError("secret detail"))
+        mocker.patch.object(site.hub.registry, "all_things", side_effect=ZeroDivisionError("secret detail"))
         answer = await site.get("/things")
         assert answer.status_code == 500
         assert answer.headers["content-type"] == "application/problem+json"
