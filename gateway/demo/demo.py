@@ -36,6 +36,7 @@ from gateway.settings import (
     Config,
     GatewaySection,
     HttpSection,
+    HubSection,
     LorawanSection,
     MqttSection,
     UpstreamSection,
@@ -153,6 +154,8 @@ async def _prepare(options: Options, folder: Path) -> _Demo:
             radio, state_dir=str(folder / "radio"), control_socket=str(folder / "radio.sock")
         ),
         lorawan=LorawanSection(port=broker.free_port(1700, SOCK_DGRAM)),
+        # Its report holds each message of the log against what arrived upstream, and events stay here.
+        hub=HubSection(events=not options.headless),
         mqtt=MqttSection(port=broker.free_port(1883)),
         http=HttpSection(port=broker.free_port(8080), workshop_port=broker.free_port(7070)),
         coap=CoapSection(port=broker.free_port(5683, SOCK_DGRAM)),

@@ -313,5 +313,5 @@ def _config(scenario: Scenario, folder: Path, lorawan: dict[str, Any]) -> Config
             region=scenario.region,
         ),
         lorawan=LorawanSection(**(fitting | lorawan)),
-        hub=HubSection(commit_interval_s=0.02, max_messages=10_000_000),
+        hub=HubSection(commit_interval_s=0.02, max_messages=10_000_000, events=False),
     )
