@@ -36,7 +36,15 @@ from gateway.lorawan.crypto import SessionCrypto, SessionKeys
 from gateway.lorawan.device import Activation, DeviceConfig
 from gateway.lorawan.frames import build_uplink
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI
-from gateway.settings import CoapSection, Config, GatewaySection, HttpSection, LorawanSection, MqttSection
+from gateway.settings import (
+    CoapSection,
+    Config,
+    GatewaySection,
+    HttpSection,
+    HubSection,
+    LorawanSection,
+    MqttSection,
+)
 from radio import gwmp
 from radio.lora import LoRaModulation
 
@@ -184,6 +192,7 @@ class Gateway:
             mqtt=MqttSection(port=self.mqtt_port),
             http=HttpSection(port=http_port, workshop_port=0),
             coap=CoapSection(enabled=False),
+            hub=HubSection(events=False),  # the log's messages are counted as uplinks
         )
         self.thing_id, self.thing_key, self.channel = asyncio.run(_prepare(config, fleet))
         (folder / "fluxgate.toml").write_text(show(config))
