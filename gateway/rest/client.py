@@ -41,7 +41,9 @@ class Api:
         self.url = url.rstrip("/")
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
         # Proxy variables of the environment must not lead a token away.
-        self._client = httpx.Client(timeout=timeout_s, trust_env=False, verify=_trusted(ca))
+        # Reading all authorities of the computer takes longer than a request: only where they are asked.
+        trusted = _trusted(ca) if self.url.startswith("https:") else False
+        self._client = httpx.Client(timeout=timeout_s, trust_env=False, verify=trusted)
 
     def __enter__(self) -> Api:
         return self

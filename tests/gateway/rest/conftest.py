@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 from typer.testing import CliRunner, Result
 
 from gateway.cli import app
 from tests.real_hub import RealHub
 
+COMMAND = typer.main.get_command(app)
 EMAIL, PASSPHRASE = "owner@example.org", "a long passphrase"
 
 
@@ -46,7 +48,9 @@ class Shell:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
+    # All commands are built once, and not for each line that is typed.
+    monkeypatch.setattr("typer.testing._get_command", lambda _: COMMAND)
     hub = RealHub(tmp_path / "data", EMAIL, PASSPHRASE)
     yield Shell(hub, tmp_path / "home")
     hub.close()

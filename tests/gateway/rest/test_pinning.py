@@ -49,7 +49,10 @@ def test_an_authority_is_pinned_by_its_fingerprint_and_nothing_else_is_trusted(
         file.write_text(authority)
         typed("things", "list", "--url", url, "--ca", str(file), FLUXGATE_TOKEN=token)
         file.write_text("nothing")
-        assert "not a file of certificates" in typed("things", "list", "--ca", str(file), status=USAGE).stderr
+        assert (
+            "not a file of certificates"
+            in typed("things", "list", "--url", url, "--ca", str(file), status=USAGE).stderr
+        )
         typed("gateways", "add", "away", "https://127.0.0.1:1", status=UNREACHABLE)
 
     async def main() -> None:
