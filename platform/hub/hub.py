@@ -226,14 +226,24 @@ class Hub:
         ):
             if ids:
                 more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+                name = self._name_of(noun, min(ids))
                 self.audit.record(
                     kind,
                     "done",
                     who="gateway",
                     door="gateway",
                     resource=f"{noun}/{min(ids)}{more}",
-                    detail=_CHANGED[change.kind],
+                    detail=f"{name}: {_CHANGED[change.kind]}" if name else _CHANGED[change.kind],
                 )
+
+    def _name_of(self, noun: str, item_id: str) -> str:
+        """What people call it; "" where it has no name or is gone."""
+        registry = self.registry
+        if noun == "users":
+            user = registry.user(item_id)
+            return user.email if user else ""
+        item = registry.thing(item_id) if noun == "things" else registry.channel(item_id)
+        return item.name if item else ""
 
     def authenticate_thing(self, key: str) -> Principal | None:
         """The principal of the thing that holds `key`, its own or an API key of it.

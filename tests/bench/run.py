@@ -1,6 +1,6 @@
 """All benchmarks of docs/performance.md, one after the other; names of some as arguments.
 
-python tests/bench/run.py [path] [log] [bytes] [store] [mqtt] [http] [coap] [nats] [relay] [hw_sim]
+python tests/bench/run.py [path] [log] [bytes] [store] [mqtt] ...
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ ORDER = (
     "lorawan",
     "codecs",
     "policies",
+    "revocation",
+    "signin",
+    "oauth",
+    "certificates",
+    "storm",
+    "proxy",
 )
 
 

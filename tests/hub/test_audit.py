@@ -369,7 +369,7 @@ def test_the_hub_notes_denials_at_its_doors_and_changes_nobody_asked_for(tmp_pat
 
     denied, made = asyncio.run(main())
     assert (made.kind, made.outcome, made.who, made.detail) == (
-        *("thing", "done", "gateway", "made, or given a right"),
+        *("thing", "done", "gateway", "sensor: made, or given a right"),
     )
     assert (denied.kind, denied.outcome, denied.address, denied.door) == (
         "access",

@@ -51,7 +51,7 @@ class Wire:
 
     def __init__(self, publisher: Publisher, limits: Limits, proxies: Proxies | None = None) -> None:
         self.publisher = publisher
-        self.proxies = proxies or Proxies()
+        self.proxies = Proxies() if proxies is None else proxies
         self.limits = limits
         self.open = 0
         self.addresses: Counter[str] = Counter()  # connections by address, the own host's left out

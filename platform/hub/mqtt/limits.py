@@ -14,7 +14,9 @@ class Limits:
 
     connect_timeout_s: float = 10.0  # from accept to CONNECT; closed: connect_timeouts
     connect_bytes: int = 8 << 10  # a CONNECT, will included; closed: malformed
-    unauthenticated: int = 1024  # connections still without CONNECT, some KB each; closed: refused_connections
+    unauthenticated: int = (
+        1024  # connections still without CONNECT, some KB each; closed: refused_connections
+    )
     connections: int = 1000  # CONNACK 3 or 0x97: refused_connections
     connections_per_thing: int = 32  # the same; also of one user
     max_keepalive_s: int = 0  # MQTT 5 clients that ask for more, or for none, are told this one; 0: no bound

@@ -2,8 +2,8 @@
 
 Subjects are `things/<id>`, `users/<id>` and `internal/<part>`. Resources are `channels/<id>/messages[/<subtopic>]`,
 with `/` between the subtopic's elements as on MQTT, `proxy/<host>/<path>` for another service behind a reverse proxy,
-and `gateway` for what concerns neither. Actions are those of `hub.access`: connect, publish, subscribe, deliver, manage,
-proxy.
+and `gateway` for what concerns neither. Actions are those of `hub.access`: connect, publish, subscribe, deliver,
+manage, proxy.
 """
 
 from __future__ import annotations

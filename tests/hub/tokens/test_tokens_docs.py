@@ -44,8 +44,12 @@ def test_the_examples_run_and_answer_as_written(tmp_path: Path) -> None:
 
 async def _follow(here: Site, examples: list[tuple[str, str]]) -> None:
     names = {
-        **{"URL": f"http://127.0.0.1:{here.door.port}", "TOKEN": here.token, "PATH": os.environ["PATH"]},
-        **{"THING": here.thing_id, "CHANNEL": here.channel_id, "no_proxy": "*"},
+        "URL": f"http://127.0.0.1:{here.door.port}",
+        "TOKEN": here.token,
+        "PATH": os.environ["PATH"],
+        "THING": here.thing_id,
+        "CHANNEL": here.channel_id,
+        "no_proxy": "*",
     }
     for script, documented in examples:
         process = await asyncio.create_subprocess_exec(
