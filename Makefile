@@ -7,7 +7,8 @@
 SHELL := /bin/bash
 VENV := .venv
 PYTHON ?= python3
-WORKERS ?= $(shell nproc)
+# One more than there are cores: many tests wait for processes, disks and elections of others.
+WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 BIN := $(VENV)/bin
 PYRIGHT := tests/node/node_modules/.bin/pyright
 APT := $(if $(filter 0,$(shell id -u)),apt-get,sudo apt-get)

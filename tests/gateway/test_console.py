@@ -118,17 +118,20 @@ def test_only_the_gateways_own_user_can_open_the_socket(tmp_path: Path) -> None:
 )
 def test_what_is_no_command_does_no_harm(tmp_path: Path, line: bytes) -> None:
     def send() -> bytes:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(10)
-            connection.connect(str(Path("/proc/self/cwd") / relative))
-            try:
+        folder = os.open(tmp_path / "run", os.O_PATH)
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(10)
+                connection.connect(
+                    f"/proc/self/fd/{folder}/{SOCKET}"
+                )  # a socket's path has 108 bytes at most
                 connection.sendall(line)
                 connection.shutdown(socket.SHUT_WR)
                 return connection.makefile("rb").readline()
-            except ConnectionError:
-                return b""
-
-    relative = Path(os.path.relpath(tmp_path / "run" / SOCKET))
+        except ConnectionError:
+            return b""
+        finally:
+            os.close(folder)
 
     async def test(hub: Hub, command: Callable[..., Any]) -> None:
         answer = await asyncio.to_thread(send)

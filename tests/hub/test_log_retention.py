@@ -100,7 +100,6 @@ def test_a_bound_that_was_lowered_is_reached_in_small_steps(
     tmp_path: Path, make_message: MakeMessage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_retention, "SPARE_PAGES", 100)
-    monkeypatch.setattr(log_writer, "IDLE_S", 0.001)
 
     async def main() -> None:
         log = Log.open(tmp_path / "log.db")
@@ -114,6 +113,7 @@ def test_a_bound_that_was_lowered_is_reached_in_small_steps(
             await log.append([make_message(n)])
             first.append(log.first_seq)
         assert first[0] <= log_retention.RETENTION_STEP + 2
+        monkeypatch.setattr(log_writer, "IDLE_S", 0.001)
         await settled(log)
         assert log.message_count == log.count_after(0) <= 1_000 + 64
         await log.close()

@@ -76,6 +76,7 @@ class GatewayDouble:
         self.scanned: dict[str, Any] | None = None  # None: refused
         self.scans: list[dict[str, Any]] = []
         self.set_aside: list[str] = []
+        self.wrong_tries = 0
         self.lost_commits = 0
         self.profiles: dict[str, dict[str, Any]] = {
             "default": {
@@ -389,7 +390,10 @@ class GatewayDouble:
             self.tokens.discard(request.headers["authorization"].removeprefix("Bearer "))
             return Response(status_code=204)
         body = await request.json()
+        if self.wrong_tries >= 5:
+            return problem(429, "too many wrong passwords; wait a little")
         if (body["email"], body["password"]) != (EMAIL, PASSPHRASE):
+            self.wrong_tries += 1
             return problem(401, "wrong")
         token = f"{TOKEN}-{len(self.tokens)}"
         self.tokens.add(token)

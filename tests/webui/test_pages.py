@@ -85,7 +85,7 @@ def test_guessing_has_to_wait(visitor: Visitor) -> None:
     for _ in range(5):
         assert visitor.post("/login", {"email": EMAIL, "password": "a wrong guess"}).status_code == 403
     assert visitor.post("/login", {"email": EMAIL, "password": PASSPHRASE}).status_code == 429
-    assert "Too many tries. Try again in" in visitor.page
+    assert "Too many wrong passwords; wait a little" in visitor.page
 
 
 def test_signing_out_revokes_the_token_at_the_gateway(person: Visitor, double: GatewayDouble) -> None:

@@ -234,8 +234,11 @@ class Flows:
         if not token.startswith(_PREFIX) or len(token) > 128:
             return ""
         try:
-            data = base64.b64decode(token[len(_PREFIX) :].encode("ascii"), b"-_", validate=True)
+            text = token[len(_PREFIX) :].encode("ascii")
+            data = base64.b64decode(text, b"-_", validate=True)
         except (binascii.Error, ValueError):
+            return ""
+        if base64.urlsafe_b64encode(data) != text:  # unused bits of the last character make it none of ours
             return ""
         body, tag = data[: _ID + _RANDOM], data[_ID + _RANDOM :]
         if len(tag) != _TAG_BYTES or not hmac.compare_digest(tag, self._tag(body)):
