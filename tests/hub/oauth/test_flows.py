@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import string
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,24 @@ def test_refresh_tokens_go_round(run: Run) -> None:
         assert less["scope"] == "things:read"
         more = (await app.refresh(less["refresh_token"])).json()
         assert set(more["scope"].split()) == set(SCOPE.split())
+
+    run(scenario)
+
+
+def test_a_refresh_token_has_one_spelling_and_others_harm_nobody(run: Run) -> None:
+    """Of the last character before the padding four bits are unused (RFC 4648, 3.5)."""
+    letters = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+
+    async def scenario(here: Site) -> None:
+        app = await app_of(here.client, here.user)
+        token = (await app.tokens())["refresh_token"]
+        body, last = token[:-3], letters.index(token[-3])
+        assert token.endswith("==")
+        for other in range(last & 0x30, (last & 0x30) + 16):
+            if other != last:
+                answer = await app.refresh(f"{body}{letters[other]}==")
+                assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
+        assert (await app.refresh(token)).status_code == 200
 
     run(scenario)
 
