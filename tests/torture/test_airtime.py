@@ -12,4 +12,5 @@ def test_what_was_granted_before_a_kill_is_known_after_it() -> None:
 
 
 def test_the_harness_finds_a_ledger_that_writes_nothing_ahead() -> None:
-    assert airtime.run(1, seed=2, forgetful=True)["forgotten"] > 0
+    # A kill before anything was sent forgets nothing: another one, then.
+    assert any(airtime.run(1, seed=seed, forgetful=True)["forgotten"] > 0 for seed in range(2, 10))
