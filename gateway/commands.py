@@ -125,9 +125,8 @@ class Commands:
         self._woken = asyncio.Event()
         self._woken.set()
         self._unstored: set[int] = set()  # commands whose orders are not durable yet
-        self._first_new = (
-            hub_log.committed_seq + 1
-        )  # what is before may have been carried out in another life
+        # What is before may have been carried out in another life
+        self._first_new = hub_log.committed_seq + 1
         self.close = hub_log.on_commit(self._committed)
 
     def metrics(self) -> dict[str, float]:

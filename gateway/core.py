@@ -148,9 +148,8 @@ def _only_one(path: Path) -> Iterator[None]:
                 f"data directory {path.parent} is in use by another gateway (process {file.read(16).strip()}): "
                 "stop that one first, or set gateway.data_dir to a folder of its own"
             ) from None
-        with contextlib.suppress(
-            OSError
-        ):  # who holds it is only told; a full or read-only disk does not matter
+        # Who holds it is only told; a full or read-only disk does not matter
+        with contextlib.suppress(OSError):
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()

@@ -18,9 +18,8 @@ log = logging.getLogger("gateway")
 
 ENVIRONMENT = "FLUXGATE_PAGES_KEY"  # how `fluxgate webui` hands it to the pages
 KEY_FILE = "pages.key"
-INSTALLED = Path(
-    "/etc/fluxgate/pages.key"
-)  # install.sh makes it: the two processes are different users there
+# install.sh makes it: the two processes are different users there
+INSTALLED = Path("/etc/fluxgate/pages.key")
 MIN_CHARACTERS = 32
 MAX_CHARACTERS = 128
 

@@ -81,9 +81,8 @@ class ChipFaults:
     """The knobs of one chip; all off by default. `met` counts what has had a chance to do harm."""
 
     chip: Faulty
-    spi_reads: int | None = (
-        None  # every byte read is this (0x00 no power, 0xFF no chip select); writes are lost
-    )
+    # Every byte read is this (0x00 no power, 0xFF no chip select); writes are lost
+    spi_reads: int | None = None
     spi_echo: bool = False  # MISO reads MOSI
     flips: int = 0  # so many next transfers have one bit inverted
     flip_one_in: int = 0  # of so many transfers one has, on average; 0: none

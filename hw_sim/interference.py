@@ -49,9 +49,8 @@ class PayloadRule(StrEnum):
     """How an overlap with the payload is judged."""
 
     OVERLAP = "overlap"  # the ratio fails for more than `payload_symbols`
-    ENERGY = (
-        "energy"  # the frame's energy against the interferers' within it, as the ns-3 lorawan module does
-    )
+    # The frame's energy against the interferers' within it, as the ns-3 lorawan module does
+    ENERGY = "energy"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,8 @@ from hw_sim.errors import ClientStalled, KernelClosed, KernelError
 
 T = TypeVar("T")
 
-LOOKAHEAD_NS = (
-    200_000  # see Client.call; a chip's signal reaches another chip's registers a millisecond later
-)
+# See Client.call; a chip's signal reaches another chip's registers a millisecond later
+LOOKAHEAD_NS = 200_000
 PATIENCE_S = 60.0  # real time a client may compute before run() gives it up
 _CALLS_AHEAD = 64  # in a row, before the scheduler looks at stop events and what other threads injected
 _TICK_S = 0.05  # how often a waiting driver looks at the stop event and at dead threads

@@ -55,12 +55,10 @@ class AirSettings:
     snr_ceiling_db: float = 12.0  # what the demodulator reports at most
     isolation_db: float = 35.0  # between the antennas of one group
     selectivity_db: float = 73.0  # what a signal 1 MHz beside the channel loses
-    blocking_dbm: float = (
-        -21.0
-    )  # above this a signal on any channel compresses the amplifier (IIP3 less 10 dB)
-    false_headers_per_hour: float = (
-        0.0  # noise taken for a header, per receiver that listens at SF7 and 125 kHz
-    )
+    # Above this a signal on any channel compresses the amplifier (IIP3 less 10 dB)
+    blocking_dbm: float = -21.0
+    # Noise taken for a header, per receiver that listens at SF7 and 125 kHz
+    false_headers_per_hour: float = 0.0
     loss: float = 0.0  # share of frames that arrive damaged, at every receiver alike
     keep_frames: int = 10_000
 

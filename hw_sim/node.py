@@ -313,9 +313,8 @@ class Node:
             self._timers.after_s(OLD_AFTER_S, lambda: self._repeat(uplink))
         if session.v1_1 and self._joining is not None and self.mac.indicates(mac.RekeyInd):
             self._rejoins.unconfirmed += 1
-            if (
-                self._rejoins.unconfirmed > self.mac.adr_ack_limit
-            ):  # 1.1, 5.10: the network never took the session
+            # 1.1, 5.10: the network never took the session
+            if self._rejoins.unconfirmed > self.mac.adr_ack_limit:
                 self._rejoins.unconfirmed = 0
                 self._session = None
                 self._exchange.always_on = False

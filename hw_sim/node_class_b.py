@@ -35,9 +35,8 @@ PERIOD_NS: Final = BEACON_PERIOD_MS * MS
 SEARCH_NS: Final = 15 * MS  # how wrong the time of a DeviceTimeAns may be: 1/256 s, and the way it took
 KEPT_NS: Final = 3 * MS  # how wrong its own clock may be a beacon period later
 DRIFT_NS: Final = 2 * MS  # more, for each beacon it has missed since
-AHEAD_NS: Final = (
-    300 * MS
-)  # before a window it looks whether the radio is free; more than the widest one begins early
+# Before a window it looks whether the radio is free; more than the widest one begins early
+AHEAD_NS: Final = 300 * MS
 MOST_MISSED: Final = 56  # two hours without a beacon: back to class A (1.0.3, 12.1)
 
 

@@ -18,9 +18,8 @@ from radio.regions import Dwell, Region
 ADR_ACK_LIMIT: Final = 64
 ADR_ACK_DELAY: Final = 32
 MAX_FOPTS: Final = 15
-KEEPS_SINCE: Final = (
-    Version.V1_0_4
-)  # what a data rate or power of 15 means to older devices is: no such thing
+# What a data rate or power of 15 means to older devices is: no such thing
+KEEPS_SINCE: Final = Version.V1_0_4
 _STICKY: Final = (
     mac.RXParamSetupAns,
     mac.RXTimingSetupAns,

@@ -31,9 +31,8 @@ class PathLoss:
 
 
 OULU: Final = PathLoss(128.95, 1_000.0, 23.2)  # measured in town, antenna at 24 m (Petäjäjärvi 2015)
-BOR: Final = PathLoss(
-    127.41, 40.0, 20.8, shadowing_db=3.57
-)  # built-up, near the ground (Bor 2016; LoRaSim, FLoRa)
+# Built-up, near the ground (Bor 2016; LoRaSim, FLoRa)
+BOR: Final = PathLoss(127.41, 40.0, 20.8, shadowing_db=3.57)
 NS3: Final = PathLoss(7.7, 1.0, 37.6)  # the default of the ns-3 lorawan module
 
 

@@ -19,9 +19,8 @@ class Fate(StrEnum):
     # Not listening, too late for the preamble, switched away, busy with a false header, or blocked by a strong
     # transmitter beside the channel, as one of its own mast is.
     DEAF = "deaf"
-    NOT_MATCHED = (
-        "not_matched"  # listening for something else: channel, SF, IQ, sync word, header mode, length
-    )
+    # Listening for something else: channel, SF, IQ, sync word, header mode, length
+    NOT_MATCHED = "not_matched"
     TRUNCATED = "truncated"  # the sender stopped before the header was out
 
 

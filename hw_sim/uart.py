@@ -29,9 +29,8 @@ class Wire:
         self.baud = baud
         self.byte_ns = byte_ns(baud)
         self.plugged = True
-        self.on_bytes: Callable[[bytes], None] = lambda data: (
-            None
-        )  # at the device, when the last one is through
+        # At the device, when the last one is through
+        self.on_bytes: Callable[[bytes], None] = lambda data: None
         self.on_break: Callable[[], None] = lambda: None
         self.on_unread: Callable[[], None] = lambda: None  # at the host
         self.damage: Callable[[bytes], bytes] | None = None  # what becomes of all the device says

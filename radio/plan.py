@@ -12,9 +12,8 @@ from radio.lora import LoRaModulation
 from radio.regions import Dwell, Region, SubBand, get_region, region_names
 from radio.sx127x.registers import FREQUENCY_RANGE_HZ, Power
 
-GROUP: Final = (
-    8  # channels that devices of a fixed plan are usually told to use together, one of 500 kHz with them
-)
+# Channels that devices of a fixed plan are usually told to use together, one of 500 kHz with them
+GROUP: Final = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,9 +91,8 @@ class Observations:
     dio0: int
     reset: int | None
     config_lines: tuple[str, ...] = ()  # what the board needs in config.txt
-    neighbours: Mapping[int, int] = field(
-        default_factory=dict
-    )  # DIO0 pins of the board's other modules -> index
+    # DIO0 pins of the board's other modules -> index
+    neighbours: Mapping[int, int] = field(default_factory=dict)
     backend: str = ""
     busy: str = ""  # who holds the hardware
     library_problem: str = ""

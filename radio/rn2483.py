@@ -189,9 +189,8 @@ class Rn2483:
             self.counters.late += 1
             self._settle_not_sent(f"{(now_ns - fire_at_ns) // US} us late")
             self._move(Move.HOME)
-            spoil = Step(
-                "z", lambda reply: reply is Answer.INVALID
-            )  # no payload any more: it refuses the line
+            # No payload any more: it refuses the line
+            spoil = Step("z", lambda reply: reply is Answer.INVALID)
             self._run([spoil], self._go_home, now_ns)
             return self._take_events()
         self._out.append(EOL)

@@ -20,9 +20,8 @@ US: Final = 1_000
 MS: Final = 1_000_000
 SECOND_NS: Final = 1_000_000_000
 
-WINDOW: Final = (
-    128  # edges; two minutes: the slope to 0.02 ppm with 5 us of jitter, and a crystal keeps still so long
-)
+# Edges; two minutes: the slope to 0.02 ppm with 5 us of jitter, and a crystal keeps still so long
+WINDOW: Final = 128
 MIN_EDGES: Final = 4
 FORGET_NS: Final = 300 * SECOND_NS  # after a gap, edges from before it say little about the crystal now
 STAMP_ERROR_NS: Final = 10 * US  # a kernel's stamp of an edge is late by 2 to 10 us, always

@@ -254,9 +254,8 @@ class Gateway:
     visitor: str = ""  # his address
     asked: Mapping[str, str] = field(default_factory=dict)  # headers of a question, see `check`
     pages_key: str = field(default="", repr=False)  # by which the gateway believes us that it is his
-    renew: Callable[[str], str] | None = (
-        None  # another token for one that was refused, "" where there is none
-    )
+    # Another token for one that was refused, "" where there is none
+    renew: Callable[[str], str] | None = None
 
     @classmethod
     def connect(cls, api_url: str, timeout_s: float, pages_key: str = "") -> Gateway:

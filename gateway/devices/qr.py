@@ -16,9 +16,8 @@ import msgspec
 from gateway.devices.names import field_of
 from gateway.lorawan.types import AES128Key, DevAddr, DevEUI, JoinEUI
 
-MAX_TEXT = (
-    4296  # characters: what the largest QR code holds in its alphanumeric mode (ISO/IEC 18004, table 7)
-)
+# Characters: what the largest QR code holds in its alphanumeric mode (ISO/IEC 18004, table 7)
+MAX_TEXT = 4296
 MAX_SHOWN = 64  # characters of a serial number and its like
 
 _EUI = re.compile(r"[0-9A-Fa-f]{16}")

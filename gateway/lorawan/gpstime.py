@@ -18,9 +18,8 @@ from radio.gwmp import RxPacket
 MS_NS: Final = 1_000_000
 SECOND_NS: Final = 1_000_000_000
 BELIEVED_LAG_NS: Final = 100 * MS_NS  # a frame's own UTC counts where it is so little before ours
-WRONG_WEEK_MS: Final = (
-    60_000  # a receiver that is off by more has lost its week number (each 1024 weeks) or lies
-)
+# A receiver that is off by more has lost its week number (each 1024 weeks) or lies
+WRONG_WEEK_MS: Final = 60_000
 
 
 def gps_ms_of_utc(utc_ns: int, leap: LeapSeconds = BUILT_IN) -> int:

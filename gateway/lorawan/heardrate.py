@@ -7,9 +7,8 @@ frame. A new session, a counter that begins anew and a restart of this process l
 from __future__ import annotations
 
 RECENT = 100  # frames that the share is over, heard and missed together: within 5 % at a third heard
-MAX_GAP = (
-    16_384  # a longer one is a device that was elsewhere or has set its counter, not one that was missed
-)
+# A longer one is a device that was elsewhere or has set its counter, not one that was missed
+MAX_GAP = 16_384
 _MASK = (1 << RECENT) - 1
 
 

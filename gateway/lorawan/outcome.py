@@ -98,9 +98,8 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
 class Due(msgspec.Struct, gc=False):
     """What follows for downlinks: to be committed, published and sent, in this order where `after_commit` asks."""
 
-    dev_eui: int = (
-        0  # whose state is written: in the order of what concerns this device; 0: of none or a group
-    )
+    # Whose state is written: in the order of what concerns this device; 0: of none or a group
+    dev_eui: int = 0
     downlinks: list[Downlink] = []  # a Struct copies an empty default
     writes: Writes = []
     receipts: list[Receipt] = []
@@ -132,9 +131,8 @@ class Joined(msgspec.Struct, frozen=True, gc=False):
     writes: Writes
     downlink: Downlink | None  # None: neither window is usable, see `notes`
     notes: tuple[str, ...] = ()
-    rejoin: int | None = (
-        None  # type of the rejoin-request; `dev_nonce` is then its RJcount; None: a join-request
-    )
+    # Type of the rejoin-request; `dev_nonce` is then its RJcount; None: a join-request
+    rejoin: int | None = None
 
 
 class Uplink(msgspec.Struct, frozen=True, gc=False):

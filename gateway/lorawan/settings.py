@@ -25,9 +25,8 @@ class Settings:
     rx2_dr: int | None = None  # None: the region's
     rx2_freq_hz: int | None = None  # None: the region's; devices learn another one by RXParamSetupReq
     max_eirp_dbm: float | None = None  # of downlinks; None: the region's; the sub-band limits it further
-    limit_dwell: bool = (
-        False  # the radio keeps downlinks below the region's dwell limit: plan for shorter ones
-    )
+    # The radio keeps downlinks below the region's dwell limit: plan for shorter ones
+    limit_dwell: bool = False
     cflist_hz: tuple[int, ...] = ()  # up to five further uplink channels, in regions where they can be added
     uplink_channels: tuple[int, ...] | None = None  # indices to steer devices to; None: all
     heard: tuple[

@@ -33,9 +33,8 @@ class Plan:
     narrow: bool
     mode: str  # off, auto, set, impossible
     heard: Mapping[int, frozenset[int]] | None  # data rates heard, by channel; None: everything is
-    wanted: Mapping[int, int] = field(
-        default_factory=dict
-    )  # Hz of channels beyond the region's own, by index
+    # Hz of channels beyond the region's own, by index
+    wanted: Mapping[int, int] = field(default_factory=dict)
     unreachable_hz: tuple[int, ...] = ()  # listened to, but no channel that a device can have
 
     @cached_property

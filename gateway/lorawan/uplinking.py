@@ -28,9 +28,8 @@ from radio.gwmp import RxPacket
 from radio.regions import Region
 
 CONFIRMED_REPEATS = 8  # a 1.0.x device repeats a confirmed uplink at most this often
-CONF_FCNT_BACK = (
-    128  # FCntDowns that an ACK may mean whose number a restart has forgotten: a block and a half
-)
+# FCntDowns that an ACK may mean whose number a restart has forgotten: a block and a half
+CONF_FCNT_BACK = 128
 _ROLL_OVER = 1 << 16
 _LATE_COPY_NS = 10 * 10**9  # a copy by way of a slow gateway comes sooner, a device that starts up later
 _FIRST_ROLL_OVERS = 16  # about a million frames: 20 years at one each ten minutes

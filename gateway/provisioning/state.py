@@ -24,13 +24,11 @@ class State:
     device: dict[str, Found] = field(default_factory=dict)
     rights: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)  # by ids of thing and channel
     roles: dict[tuple[str, str], str] = field(default_factory=dict)  # by ids of group and person
-    certificates: dict[str, float] = field(
-        default_factory=dict
-    )  # thing's id: UTC seconds its last good one ends
+    # Thing's id: UTC seconds its last good one ends
+    certificates: dict[str, float] = field(default_factory=dict)
     several: dict[tuple[str, str], int] = field(default_factory=dict)  # by kind and name
-    marked: dict[str, dict[str, Found]] = field(
-        default_factory=dict
-    )  # by kind and id: all of the site's mark
+    # By kind and id: all of the site's mark
+    marked: dict[str, dict[str, Found]] = field(default_factory=dict)
 
     def id_of(self, kind: str, name: str) -> str:
         """The id of what is there under that name; "" where there is none."""

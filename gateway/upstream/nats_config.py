@@ -92,9 +92,8 @@ class NatsSinkConfig:
     stream: StreamSettings = StreamSettings()
     subject: str = "channels"  # what stands before .<channel>[.<subtopic>]
     inflight: int = 500  # 1..10_000, messages sent and not yet acknowledged
-    refusal_hold_s: float = (
-        3600.0  # how long a subject without rights holds the queue before it is passed over
-    )
+    # How long a subject without rights holds the queue before it is passed over
+    refusal_hold_s: float = 3600.0
 
     def __post_init__(self) -> None:
         if not _TOKENS.fullmatch(self.subject):

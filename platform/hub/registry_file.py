@@ -33,9 +33,8 @@ from .users import Statement
 log = logging.getLogger("hub.registry")
 
 COPY_DELAY_S = 5.0  # from a change to its place in the copy; a burst of changes makes one copy
-COPY_DELAY_S_PER_MB = (
-    10.0  # the copy is of the whole file: a large one is made less often, for the card's sake
-)
+# The copy is of the whole file: a large one is made less often, for the card's sake
+COPY_DELAY_S_PER_MB = 10.0
 
 
 class RegistryFailed(HubError):

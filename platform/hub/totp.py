@@ -29,9 +29,8 @@ ISSUER = "Fluxgate"
 STEP_S = 30
 DIGITS = 6
 WINDOW = 1  # steps to either side that are taken, for a clock that is a little off
-STEPS_AHEAD = (
-    345_600  # 120 days: how far a clock may be late for a pair of codes; half a second of work on a laptop
-)
+# 120 days: how far a clock may be late for a pair of codes; half a second of work on a laptop
+STEPS_AHEAD = 345_600
 STEPS_BACK = 2_880  # a day: how far it may be early
 RECOVERY_CODES = 10
 SECRET_BYTES = 20  # RFC 4226, 4, R6
@@ -122,9 +121,8 @@ class Totps:
         found = self._totps.get(user_id)
         if found is None:
             raise NotFound("begin first: POST /users/totp")
-        step = self._step(
-            found, code[:MAX_CODE], now_s, trusted
-        )  # without the lock: a pair takes a while to find
+        # Without the lock: a pair takes a while to find
+        step = self._step(found, code[:MAX_CODE], now_s, trusted)
         with self._desk.lock:
             if found.confirmed or self._totps.get(user_id) is not found:
                 raise Conflict("signing in takes a code already, or somebody began anew")

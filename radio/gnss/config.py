@@ -13,9 +13,8 @@ class GnssConfig:
     port: str = ""  # device file; empty: no receiver
     baud: int = 9600
     pps_line: int | None = None  # BCM number; None: no pulse is wired
-    privacy_digits: int | None = (
-        None  # decimals of latitude and longitude that are told; None: 5, about a metre
-    )
+    # Decimals of latitude and longitude that are told; None: 5, about a metre
+    privacy_digits: int | None = None
     latitude: float | None = None  # of a gateway without receiver
     longitude: float | None = None
     altitude_m: int | None = None

@@ -17,9 +17,8 @@ LOOK_NS: Final = SECOND_NS
 FIRST_RETRY_NS: Final = SECOND_NS
 LAST_RETRY_NS: Final = 10 * SECOND_NS
 PPS: Final = "pps"
-ASK_NS: Final = (
-    10 * SECOND_NS
-)  # for the leap seconds, the first times; a cold receiver learns them within 12.5 min
+# For the leap seconds, the first times; a cold receiver learns them within 12.5 min
+ASK_NS: Final = 10 * SECOND_NS
 ASK_OFTEN: Final = 3
 
 

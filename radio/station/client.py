@@ -76,9 +76,8 @@ class Client:
         self._session = 0
         self._mux: tuple[float, int] | None = None  # the server's time, and when it came
         self._sync_due_ns: int | None = None
-        self._offsets: deque[tuple[int, float]] = deque(
-            maxlen=ROUND_TRIPS
-        )  # round trip ns, server less own ms
+        # Round trip ns, server less own ms
+        self._offsets: deque[tuple[int, float]] = deque(maxlen=ROUND_TRIPS)
         self._changed_ns: int | None = None
 
     @property

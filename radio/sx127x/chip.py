@@ -26,9 +26,8 @@ _IMAGE_CAL_READS: Final = 2000
 _TRIES: Final = 3  # of a transfer that was damaged on the wire
 _FIFO_CHUNK: Final = 64  # bytes; on the wire for less time than the transmitter needs to reach the air
 _FRF: Final = (r.REG_FRF_MSB, r.REG_FRF_MID, r.REG_FRF_LSB)
-_OP_MODE_MASK: Final = (
-    0xC7  # bits 5:4 mean nothing in LoRa mode, and bit 3 clears itself on a switch of modems
-)
+# Bits 5:4 mean nothing in LoRa mode, and bit 3 clears itself on a switch of modems
+_OP_MODE_MASK: Final = 0xC7
 _SURVEYED: Final = r.REG_DIO_MAPPING_1  # registers 1 to this one in one burst, RegPaDac in another
 # Modes that a write starts once more: what a read of RegOpMode clocks out must not be one of them.
 _STARTS: Final = frozenset({Mode.TX, Mode.RXSINGLE, Mode.CAD})

@@ -369,9 +369,8 @@ class Modem:
         chip = self.chip
         too_early = tx_done_ns < tx.end_ns - EDGE_GRACE_NS
         done = Irq.TX_DONE in chip.flags() or Irq.TX_DONE in chip.flags()
-        if (
-            too_early or not done or chip.mode() is Mode.TX
-        ):  # a flag that stands by itself must not cut the frame
+        # A flag that stands by itself must not cut the frame
+        if too_early or not done or chip.mode() is Mode.TX:
             self.counters.edges_stray += 1
             return
         self.counters.sent += 1

@@ -656,9 +656,8 @@ def test_a_code_of_one_gateway_is_none_of_another(site: RunSite) -> None:
         assert told["authorization_response_iss_parameter_supported"] is True
         for header in ("evil.example", "evil.example:8080"):
             answer = await s.client.get("/.well-known/openid-configuration", headers={"host": header})
-            assert (
-                answer.json()["issuer"] == issuer
-            )  # what a request calls the gateway is not what it is called
+            # What a request calls the gateway is not what it is called
+            assert answer.json()["issuer"] == issuer
         forwarded = {"x-forwarded-host": "evil.example", "x-forwarded-proto": "https"}
         answer = await s.client.get("/.well-known/openid-configuration", headers=forwarded)
         assert "evil.example" not in answer.text

@@ -122,9 +122,8 @@ def test_what_is_no_command_does_no_harm(tmp_path: Path, line: bytes) -> None:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.settimeout(10)
-                connection.connect(
-                    f"/proc/self/fd/{folder}/{SOCKET}"
-                )  # a socket's path has 108 bytes at most
+                # A socket's path has 108 bytes at most
+                connection.connect(f"/proc/self/fd/{folder}/{SOCKET}")
                 connection.sendall(line)
                 connection.shutdown(socket.SHUT_WR)
                 return connection.makefile("rb").readline()

@@ -110,9 +110,8 @@ def test_no_key_is_in_any_answer_file_of_state_or_log_line(
     asyncio.run(main())
     state = [path.read_text() for path in Path(config.gateway.runtime_dir).glob("*") if path.is_file()]
     assert len(keys) == 8
-    assert "heard twice" in "".join(bodies) or "used before" in "".join(
-        bodies
-    )  # the frames are in what was read
+    # The frames are in what was read
+    assert "heard twice" in "".join(bodies) or "used before" in "".join(bodies)
     for key in keys:
         for text in (*bodies, *state, caplog.text):
             assert key.value.hex() not in text.lower()

@@ -70,9 +70,8 @@ def test_a_damaged_file_keeps_no_gateway_from_starting_and_is_said(
                 claimed = s.gateway.core.hub.registry.claim_code() is None
         assert set_aside == [f"{name}.damaged-1"]
         assert f"{name} is damaged: kept as {name}.damaged-1" in caplog.text
-        assert (
-            claimed
-        )  # the registry has a copy, so that a damaged file does not open the door to the first comer
+        # The registry has a copy, so that a damaged file does not open the door to the first comer
+        assert claimed
 
     asyncio.run(main())
 

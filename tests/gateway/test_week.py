@@ -27,9 +27,8 @@ def test_a_mixed_fleet_joins_and_every_uplink_heard_is_in_the_log_once(region: s
     assert found.joins >= KINDS - 2  # of the twelve two are personalised
     assert (found.stored, found.twice, found.lost) == (found.heard, 0, 0)
     assert found.heard_unacked == 0
-    assert found.confirmed - found.acked <= (
-        10 if region == "US915" else 0
-    )  # unheard before they are steered
+    # Unheard before they are steered
+    assert found.confirmed - found.acked <= (10 if region == "US915" else 0)
     assert found.sure_arrived == found.sure_orders > 0
     assert found.orders_arrived >= 0.75 * found.orders  # a tenth of the frames is destroyed
     assert found.at_once >= 0.8 * found.orders_arrived

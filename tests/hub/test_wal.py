@@ -134,9 +134,8 @@ def test_the_frames_of_an_earlier_round_are_no_commits_of_this_one(tmp_path: Pat
         for number in range(1, COMMITS + 1):
             conn.execute("INSERT INTO row VALUES (?, ?)", (number, "x" * 3000))
         conn.execute("PRAGMA wal_checkpoint(RESTART)")
-        conn.execute(
-            "INSERT INTO row VALUES (100, '')"
-        )  # the WAL begins anew and keeps its old frames behind
+        # The WAL begins anew and keeps its old frames behind
+        conn.execute("INSERT INTO row VALUES (100, '')")
         killed = folder / "killed"
         killed.mkdir()
         for part in folder.glob("a.db*"):

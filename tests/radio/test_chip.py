@@ -259,9 +259,8 @@ def test_a_read_clocks_out_what_the_registers_hold_so_that_it_may_arrive_as_a_wr
     before = bytes(bus.registers)
     bus.flip = (0, 0x80)  # the first bit of every transfer arrives the other way round
     chip.survey()
-    assert (
-        bytes(bus.registers[:13]) + bytes(bus.registers[14:]) == before[:13] + before[14:]
-    )  # all but the pointer
+    # All but the pointer
+    assert bytes(bus.registers[:13]) + bytes(bus.registers[14:]) == before[:13] + before[14:]
     bus.flip = None
     assert chip.holds(b"hello")
     chip.write(0x0D, 0)

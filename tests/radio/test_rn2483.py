@@ -250,9 +250,8 @@ def test_a_hung_module_is_down_until_it_answers_again(bench: Bench) -> None:
     bench.module.fail("hang")
     bench.run_until(8 * S)
     assert "did not answer" in bench.owner.fault
-    assert (
-        bench.submit(9 * S) is TxError.NONE
-    )  # the queue does not know; the order is settled when its time comes
+    # The queue does not know; the order is settled when its time comes
+    assert bench.submit(9 * S) is TxError.NONE
     bench.run_until(9 * S)
     assert len(bench.of(NotSent)) == 1
     bench.module.fail("wake")

@@ -36,9 +36,8 @@ TOLERANCE_NS = 20_000
 
 
 def config(*modules: ModuleConfig, region: str = "EU868") -> RadioConfig:
-    return RadioConfig(
-        modules=modules, gateway_eui=bytes(8), region=region, tx_lead_us=0, any_channel=True
-    )  # any bandwidth with any spreading factor
+    # Any bandwidth with any spreading factor
+    return RadioConfig(modules=modules, gateway_eui=bytes(8), region=region, tx_lead_us=0, any_channel=True)
 
 
 def answering(carrier: Carrier, config: RadioConfig, freq_hz: int) -> tuple[Radio, list[RxPacket]]:

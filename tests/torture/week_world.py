@@ -43,9 +43,8 @@ from hw_sim.world import World, build
 from radio.regions import get_region
 
 SECOND_NS = 1_000_000_000
-NOON_NS = (
-    1_772_366_400 * SECOND_NS
-)  # what the wall clock says when virtual time is 0: as the concentrators' GNSS
+# What the wall clock says when virtual time is 0: as the concentrators' GNSS
+NOON_NS = 1_772_366_400 * SECOND_NS
 EUI_BASE = 0x02F1_0F6A_7E00_0000
 MERGE_NS = 100_000_000
 LAST_WORDS_S = 30
@@ -78,9 +77,8 @@ class _Timer:
 class Book:
     """What happened between air and log."""
 
-    heard: set[tuple[str, int, int]] = field(
-        default_factory=set
-    )  # (DevEUI, DevAddr, 16 bits of FCnt) of uplinks
+    # (DevEUI, DevAddr, 16 bits of FCnt) of uplinks
+    heard: set[tuple[str, int, int]] = field(default_factory=set)
     times_heard: Counter[str] = field(default_factory=Counter)  # by DevEUI: frames, repetitions too
     sent_up: Counter[str] = field(default_factory=Counter)  # by DevEUI: data frames on the air
     refused: Counter[str] = field(default_factory=Counter)  # orders, by error

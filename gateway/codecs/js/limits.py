@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CEILING_S = (
-    0.2  # with the grace of the child and the gateway's own watch: stopped within 300 ms, whatever happens
-)
+# With the grace of the child and the gateway's own watch: stopped within 300 ms, whatever happens
+CEILING_S = 0.2
 FLOOR_S = 0.02
 ROOM = 20.0  # times the slowest call of late
 ENOUGH = 16  # calls, until the history says something
 QUICK_AFTER = 64
 QUICK_SHARE = 1 / 200  # of the limit, that a usual call takes: so many together are well within it
 FORGET = 0.99  # what is left of the slowest call after each further one
-WORK_TIMES = (
-    10.0  # the floor is this many times what the child's measuring loop took: 25 ms on a desktop machine
-)
+# The floor is this many times what the child's measuring loop took: 25 ms on a desktop machine
+WORK_TIMES = 10.0
 GUILTY_S, GUILTY_TIMES = 0.03, 5.0
 HOLD_AFTER = 5  # strikes
 FORGIVE = 1_000  # good calls that take one strike away

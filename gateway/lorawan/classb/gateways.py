@@ -28,9 +28,8 @@ class RadioTime:
     gps_ms: int | None  # None: it cannot send by GPS time
     mono_ns: int  # of our clock, when it was `gps_ms`
     error_us: float | None = None
-    place: tuple[float, float] | None = (
-        None  # latitude and longitude in degrees, as roughly as they may be told
-    )
+    # Latitude and longitude in degrees, as roughly as they may be told
+    place: tuple[float, float] | None = None
     missing: str = ""  # why it cannot, and what to do
 
 

@@ -32,9 +32,8 @@ BACKDATED_S = 1_767_225_600  # 2026-01-01: no gateway of this kind ran before, a
 ROOT_LIFE_S = 40 * YEAR_S
 ISSUING_LIFE_S = 25 * YEAR_S
 THING_LIFE_S = 10 * YEAR_S  # devices in the field cannot be relied on to renew in time
-SERVER_LIFE_S = (
-    397 * DAY_S
-)  # from now; with SERVER_BACKDATED_S it stays below the 825 days that Apple's systems take
+# From now; with SERVER_BACKDATED_S it stays below the 825 days that Apple's systems take
+SERVER_LIFE_S = 397 * DAY_S
 SERVER_BACKDATED_S = YEAR_S
 SERIAL_BYTES = 16  # random, so that nobody foresees one (RFC 5280, 4.1.2.2 allows 20)
 MAX_COMMON_NAME = 64  # characters (RFC 5280, appendix A.1, ub-common-name)

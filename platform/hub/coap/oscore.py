@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import aiocoap  # type: ignore[import-untyped]
+import aiocoap
 import cbor2
 from aiocoap import oscore
-from aiocoap.error import Error as AiocoapError  # type: ignore[import-untyped]
-from aiocoap.message import Direction  # type: ignore[import-untyped]
-from aiocoap.numbers.optionnumbers import OptionNumber  # type: ignore[import-untyped]
+from aiocoap.error import Error as AiocoapError
+from aiocoap.message import Direction
+from aiocoap.numbers.optionnumbers import OptionNumber
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -142,9 +142,8 @@ class Secured:
         inner = aiocoap.Message(code=response.code, payload=response.payload)
         observe: bytes | None = None
         for number, value in response.options:
-            if (
-                number == Opt.OBSERVE
-            ):  # counted outside, for proxies; inside it only says that it is there (4.1.3.5)
+            # Counted outside, for proxies; inside it only says that it is there (4.1.3.5)
+            if number == Opt.OBSERVE:
                 observe, value = value, b""
             inner.opt.add_option(OptionNumber(number).create_option(decode=value))
         inner.direction = Direction.OUTGOING

@@ -17,9 +17,8 @@ ACK_TIMEOUT_S = 2.0  # RFC 7252, 4.8
 ACK_RANDOM_FACTOR = 1.5
 MAX_RETRANSMIT = 4
 TRANSMISSIONS = 1 + MAX_RETRANSMIT
-STRIKES = (
-    8  # wrong guesses of a number after which an address proves nothing: 1 in 8,192 for a blind attacker
-)
+# Wrong guesses of a number after which an address proves nothing: 1 in 8,192 for a blind attacker
+STRIKES = 8
 
 
 class Answer(enum.Enum):

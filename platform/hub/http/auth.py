@@ -52,9 +52,8 @@ class Credentials:
         principal = self._remembered.get(header)
         if principal is None:
             principal = self._authenticate(header)
-            if (
-                principal is not None and principal.kind == "thing" and not principal.grant
-            ):  # others end by themselves
+            # Others end by themselves
+            if principal is not None and principal.kind == "thing" and not principal.grant:
                 self._remembered[header] = principal
         return principal
 

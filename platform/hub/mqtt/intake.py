@@ -44,9 +44,8 @@ class Turn(msgspec.Struct, gc=False):
 
     messages: list[Message] = msgspec.field(default_factory=list)
     also: list[store.Write] = msgspec.field(default_factory=list)
-    sessions: dict[Session, None] = msgspec.field(
-        default_factory=dict
-    )  # saved as they are at the end of the turn
+    # Saved as they are at the end of the turn
+    sessions: dict[Session, None] = msgspec.field(default_factory=dict)
     groups: dict[Group, None] = msgspec.field(default_factory=dict)  # the same of shared subscriptions
     answers: list[tuple[Client, bytes]] = msgspec.field(default_factory=list)
     replies: list[Answer] = msgspec.field(default_factory=list)

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
 MAX_FILTER = 1280  # characters, share name included: a session's row repeats it
 MAX_ACCEPT = 256  # characters of the user property `accept`
-ACCEPT = (
-    "accept"  # names the media types in which a subscriber of MQTT 5 wants payloads, as HTTP's header does
-)
+# Names the media types in which a subscriber of MQTT 5 wants payloads, as HTTP's header does
+ACCEPT = "accept"
 
 
 class Refused(Exception):

@@ -95,9 +95,8 @@ def _is_host(host: str) -> bool:
             return bool(ipaddress.IPv6Address(host[1:-1]))
         except ValueError:
             return False
-    if re.fullmatch(
-        r"[0-9.]+", host
-    ):  # all digits: an address in its one usual form, not 2130706433 or 127.1
+    # All digits: an address in its one usual form, not 2130706433 or 127.1
+    if re.fullmatch(r"[0-9.]+", host):
         try:
             return str(ipaddress.IPv4Address(host)) == host
         except ValueError:

@@ -62,9 +62,8 @@ class SigningKeys:
         for kid, sealed, created_s, retired_s in rows:
             try:
                 private = _private(self._desk.key.unseal(_PURPOSE, sealed))
-            except (
-                Unreadable
-            ):  # the server key was made anew: what it signed is void, as are keys and sessions
+            # The server key was made anew: what it signed is void, as are keys and sessions
+            except Unreadable:
                 log.error("signing key %s cannot be opened: tokens that it signed are void", kid)
                 continue
             except ValueError as error:

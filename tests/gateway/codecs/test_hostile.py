@@ -21,9 +21,8 @@ TIME = 1_760_000_000.0
 BASE = "urn:dev:mac:70b3d57ed0000001:"
 SOUND = "function decodeUplink(input) { return {data: {first: input.bytes[0]}}; }"
 
-LONG = (
-    "longer than|did not end"  # by the engine's own limit, or killed: whichever comes first on a busy machine
-)
+# By the engine's own limit, or killed: whichever comes first on a busy machine
+LONG = "longer than|did not end"
 
 MEMORY = f"memory|{LONG}"
 

@@ -19,9 +19,8 @@ from hub.coap.request import Addresses, Refusal, read_request
 CHANNEL = "6f2a1d52-6f2c-4b6a-a5a1-0a3d4be1c001"
 KEY = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ"
 
-_TO_CHANNEL = (
-    b"\xb8channels\x0d\x17" + CHANNEL.encode() + b"\x08messages"  # Uri-Path x 3
-)
+# Uri-Path x 3
+_TO_CHANNEL = b"\xb8channels\x0d\x17" + CHANNEL.encode() + b"\x08messages"
 _AUTH = b"\x4d\x23auth=" + KEY.encode()  # Uri-Query, delta 4 from Uri-Path
 
 SEEDS = [

@@ -258,9 +258,8 @@ def test_who_published_stands_beside_the_message(server: Whole, topic: str) -> N
         a.publish(topic, b"x", properties=claim)
         pairs = b.next().properties.UserProperty
         thing = server.key("a")[0]
-        told_by_server = dict(
-            pairs
-        )  # the last of each name counts: the server's stand behind the publisher's
+        # The last of each name counts: the server's stand behind the publisher's
+        told_by_server = dict(pairs)
         assert told_by_server["publisher"] == thing
         assert told_by_server["protocol"] == "mqtt"
         assert {"seq", "created_ns"} <= told_by_server.keys()

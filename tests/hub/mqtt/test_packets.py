@@ -247,9 +247,8 @@ def test_server_packets_have_the_bytes_of_the_specification() -> None:
     assert replies.encode_suback(10, b"\x00\x02\x80") == bytes.fromhex("9005000a000280")  # figure 3.26
     assert replies.encode_unsuback(10) == bytes.fromhex("b002000a")
     assert bytes.fromhex("d000") == replies.PINGRESP
-    assert replies.encode_publish(b"a/b", b"", 1, 10) == bytes.fromhex(
-        "32070003612f62000a"
-    )  # figures 3.10, 3.11
+    # Figures 3.10, 3.11
+    assert replies.encode_publish(b"a/b", b"", 1, 10) == bytes.fromhex("32070003612f62000a")
     assert replies.encode_publish(b"a", b"x", 2, 1, retain=True, dup=True) == bytes.fromhex(
         "3d0600016100 0178".replace(" ", "")
     )

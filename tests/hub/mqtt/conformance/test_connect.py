@@ -486,9 +486,8 @@ def test_wrong_credentials_are_answered_and_closed(open_arena: Any, version: int
         async with open_arena(version) as arena:
             wrong = "wrong key of enough characters"
             await arena.refused(*((4, 5) if version == V4 else (0x86, 0x87)), password=wrong)
-            await arena.refused(
-                *((4, 5) if version == V4 else (0x86, 0x87)), user=arena.world.ids["b"]
-            )  # the key is that of another
+            # The key is that of another
+            await arena.refused(*((4, 5) if version == V4 else (0x86, 0x87)), user=arena.world.ids["b"])
 
     asyncio.run(main())
 
