@@ -16,6 +16,8 @@ from gateway.upstream.config import UpstreamMqttConfig
         pytest.param({"topic": "devices/{dev_eui}"}, "dev_eui", id="unknown field"),
         pytest.param({"corrections": "time/{channel}"}, "corrections knows no", id="a field of messages"),
         pytest.param({"corrections": "time/#"}, "wildcards", id="wildcard for corrections"),
+        pytest.param({"gaps": "gone/{boot}"}, "gaps knows no", id="a field that gaps have not"),
+        pytest.param({"gaps": "gone/+"}, "wildcards", id="wildcard for gaps"),
         pytest.param({"refusal_hold_s": -1}, "refusal_hold_s", id="negative patience"),
         pytest.param({"topic": "devices/{}"}, "topic knows no", id="nameless field"),
     ],
