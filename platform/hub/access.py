@@ -248,6 +248,10 @@ class Access:
         """Whether answers stay right until the registry changes: no policy asks for more than who, what and where."""
         return not self._registry.policy_set.conditional
 
+    def lasting_for(self, principal: Principal) -> bool:
+        """As `lasting`, for one who may act through a grant, which ends by itself."""
+        return self.lasting and not principal.grant
+
     def _take_policies(self) -> None:
         self._policies = self._registry.policy_set
         self._timed = "current_time" in self._policies.keys

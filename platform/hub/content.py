@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from . import senml
+from . import senml_kept
 from .errors import BadMessage, SenmlError, UnsupportedType
 from .message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON
 
@@ -45,7 +45,7 @@ def check(content_type: str, payload: bytes, now_s: float) -> str:
             return name
         name = SENML_JSON
     try:
-        senml.check(name, payload, now_s)
+        senml_kept.check(name, payload, now_s)
     except SenmlError as error:
         raise BadMessage(error.reason) from None
     return name

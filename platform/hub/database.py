@@ -71,15 +71,17 @@ def open_writer(
     page_size: int = 4096,
     connection: type[sqlite3.Connection] = sqlite3.Connection,
     incremental_vacuum: bool = False,
+    relaxed: bool = False,
     on_loss: Callable[[int], None] = lambda commits: None,
 ) -> sqlite3.Connection:
     """The one connection that writes `path`: WAL, synchronous=FULL, transactions begun and ended by hand.
 
     With `incremental_vacuum` a new file can give free pages back in steps. `on_loss` is told how many durable
-    transactions at least went with a damaged WAL. The connection may be handed to another thread but used by one at a
+    transactions at least went with a damaged WAL; nobody is where `relaxed`, for who lowers `synchronous` at times, so
+    that a power cut takes commits as well. The connection may be handed to another thread but used by one at a
     time. Raises sqlite3.DatabaseError where the file is no database or damaged.
     """
-    before = wal.look(path)
+    before = wal.Wal() if relaxed else wal.look(path)
     conn = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=256, factory=connection
     )
@@ -96,7 +98,7 @@ def open_writer(
     except BaseException:
         conn.close()
         raise
-    if commits := wal.lost(path, before):
+    if not relaxed and (commits := wal.lost(path, before)):
         log.error("%s-wal was damaged: the newest changes are lost, at least %d of them", path.name, commits)
         on_loss(commits)
     return conn

@@ -25,13 +25,16 @@ from .database import is_damage
 from .errors import Busy
 from .history_chunks import Item
 from .history_import import OldHistory
+from .history_intake import Intake
+from .history_last import last_kept, last_seq
 from .history_model import HistoryMessage, HistoryPage, HistoryRecord, Query
 from .history_query import Bucket, HistoryReader
-from .history_store import DAY_S, HistoryStore
+from .history_store import DAY_S, HistoryStore, Step
 from .history_tail import Series
 from .log import Log
 from .message import Message
 from .timekeeping import Correction
+from .topics import Filter
 
 __all__ = ["Bucket", "History", "HistoryCounters", "HistoryMessage", "HistoryPage", "HistoryRecord", "Query"]
 
@@ -42,15 +45,13 @@ T = TypeVar("T")
 CURSOR: Final = "history"  # its name among the log's cursors
 
 MAX_BYTES = 2 << 30  # of the file: 800 million numbers
-TAKE: Final = 256  # messages a turn of the loop: about 0.5 ms
 SERIES_STEP: Final = 64  # series a step of compaction looks at
-TAIL_AGE_S: Final = 6 * 3600.0  # the longest that records stay out of the file; the log has them meanwhile
 HOUSEKEEPING_S: Final = 3600.0
 RETRY_S: Final = 60.0  # after a step that the disk had no room for
+CATCH_UP_S: Final = 5.0  # a question waits for the log to be read, where more came than memory takes
+LOOK_AGAIN_S: Final = 0.05  # how far that has come
 BUSY: Final = 512  # messages waiting for the disk that make the log busy
 REST, REST_BUSY = 1.0, 8.0  # pause after a step, as a multiple of its length
-LOG_SHARE: Final = 4  # compact when one part in so many of what the log may keep is not in chunks
-LEAST_DUE: Final = 64  # messages below which the log's retention does not hurry a compaction
 EXPORT_RECORDS: Final = 4096  # of one part of an export
 
 
@@ -61,6 +62,8 @@ class HistoryCounters:
     compactions: int = 0
     steps: int = 0
     longest_step_s: float = 0.0  # its commit included
+    longest_held_s: float = 0.0  # of a step, in which nobody else was offered the interpreter
+    longest_checkpoint_s: float = 0.0  # between two steps; waits for the disk
     compacted: int = 0  # records moved into chunks
     removed: int = 0  # records that retention removed
     damaged_chunks: int = 0
@@ -85,7 +88,6 @@ class History:
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
         self._clock = clock
-        self._log_reader = log.reader()
         self.set_aside = store.set_aside
         self.lost = ""  # a sentence, where damage took what the log no longer has
         self._begin_after_log()
@@ -100,16 +102,12 @@ class History:
         self._lock = asyncio.Lock()  # one step at a time in the writing thread
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._fresh: deque[Message] = deque()  # committed, not in the tail yet
-        self._taking = False
-        self._live = False  # the tail is fed by commits; else from the log's file, by the task
-        self._tail_since = self._loop.time()
-        self._tail_age_s = min(TAIL_AGE_S, (log.limits.max_age_s or math.inf) / LOG_SHARE)
+        self._intake = Intake(log, self._tail, self._wake.set)
+        self._stuck = False  # the last step failed, and nothing is read on until the next try
         self._closed = False
         log.cursor(CURSOR, store.done)
         log.move_cursor(CURSOR, store.done)
-        self._read_back()
-        self._forget = log.on_commit(self._on_commit)
+        self._intake.begin()
         self._task = asyncio.create_task(self._run(), name="hub-history")
 
     @classmethod
@@ -133,14 +131,14 @@ class History:
     async def close(self) -> None:
         """Stop; what is not in chunks is read back from the log at the next start."""
         self._closed = True
-        self._forget()
+        self._intake.stop()
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         await asyncio.to_thread(self._writing.shutdown)
         await asyncio.to_thread(self._asking.shutdown)
         self._reader.close()
-        self._log_reader.close()
+        self._intake.close()
         self._store.close()
         if self._old is not None:
             self._old.close()
@@ -152,12 +150,20 @@ class History:
         return self._tail.subtopics(channel)
 
     async def query(self, query: Query) -> HistoryPage:
-        """The page asked for, of all that is committed. Raises Invalid, Busy where the file cannot be read."""
+        """The page asked for, of all that is committed. Raises Invalid, Busy: the file is unreadable or far behind."""
         return await self._ask(self._reader.page, query)
 
     async def aggregate(self, query: Query) -> list[Bucket]:
         """What each series has in each `interval_s`, newest first. Raises as `query`."""
         return await self._ask(self._reader.aggregate, query)
+
+    async def last_seq(self, wanted: Filter) -> int:
+        """The number of the last message of `wanted`, of one channel; NO_MESSAGE: none. Raises Busy."""
+        return await self._ask(partial(last_seq, self._reader, wanted), Query(wanted.channel))
+
+    async def last_kept(self, wanted: Filter) -> Message | None:
+        """The last message of `wanted` as its records give it, see `history_last`. Raises Busy."""
+        return await self._ask(partial(last_kept, self._reader, wanted), Query(wanted.channel))
 
     async def export(
         self, query: Query, *, records: int = EXPORT_RECORDS
@@ -183,13 +189,25 @@ class History:
             more = bool(token)
 
     async def _ask(self, answer: Callable[[Query, Sequence[Correction]], T], query: Query) -> T:
-        """Have `answer` called in the thread for queries, once the tail holds all that is committed now."""
+        """Have `answer` called in the thread for queries, once the tail holds all that is committed now.
+
+        While the disk takes nothing it is what the tail holds: better the half than nothing, and `behind` tells.
+        """
         if self._closed:
             raise Busy("the history is closed")
         target = self._log.committed_seq
-        while self._fresh and self._tail.seq < target:
-            self._take_some()
-            await asyncio.sleep(0)
+        until_s = self._loop.time() + CATCH_UP_S
+        while self._tail.seq < target:
+            if self._intake.waiting:
+                self._intake.take_some()
+                await asyncio.sleep(0)
+            elif self._intake.live or self._stuck or self._store.read_only:
+                break
+            elif self._loop.time() < until_s:
+                await asyncio.sleep(LOOK_AGAIN_S)
+            else:
+                raise Busy(f"the history is {self.behind} messages behind: ask again in a moment")
+        self._tail.spread()
         try:
             return await self._loop.run_in_executor(self._asking, answer, query, self._log.corrections())
         except sqlite3.Error as error:
@@ -215,7 +233,7 @@ class History:
 
     @property
     def behind(self) -> int:
-        """Committed numbers not looked at yet; queries do not see them."""
+        """Committed numbers not looked at yet: a query waits for them, or is refused, unless the disk takes nothing."""
         return int(max(0, self._log.committed_seq - self._tail.seq))
 
     @property
@@ -226,6 +244,7 @@ class History:
     @property
     def records(self) -> int:
         """Records and messages that queries can find."""
+        self._tail.spread()
         return sum(len(one.run.seqs) + one.run.chunked for one in self._tail.series.values())
 
     @property
@@ -243,7 +262,7 @@ class History:
         """Messages not kept because their SenML did not decode."""
         return self._tail.undecodable
 
-    # Taking in
+    # Starting
 
     def _begin_after_log(self) -> None:
         """Say what a damaged file took, and see that the log's numbers go on where this file ends."""
@@ -254,60 +273,25 @@ class History:
                 f"{first} on, the oldest that the log still has"
             )
             log.error("%s", self.lost)
+        kept = self._log.cursor(CURSOR, self._store.done)
         given: int = self._log.committed_seq if self._log.message_count else first - 1
         if given < self._store.done:
             log.error("the log begins again at message %d; the history goes on there", given + 1)
             self._store.finish(given, begin_again=True)
-
-    def _read_back(self) -> None:
-        """Fill the tail from the log as far as it may grow; what is beyond comes in the background."""
-        while not self._live and not self._tail.due:
-            messages, seen = self._next_from_log()
-            self._take_from_log(messages, seen)
-
-    def _next_from_log(self) -> tuple[list[Message], int]:
-        return self._log_reader.scan(self._tail.seq, None, TAKE, up_to=self._log.committed_seq)
-
-    def _take_from_log(self, messages: Sequence[Message], seen: int) -> None:
-        self._tail.take(messages)
-        self._tail.seq = max(self._tail.seq, seen)
-        self._live = self._tail.seq >= self._log.committed_seq
-
-    def _on_commit(self, messages: Sequence[Message]) -> None:
-        if not self._live:
-            return
-        self._fresh.extend(messages)
-        if not self._taking:
-            self._taking = True
-            self._loop.call_soon(self._take_turn)
-
-    def _take_turn(self) -> None:
-        """Take a few messages a turn of the loop, so that a large commit holds nobody up."""
-        self._take_some()
-        self._taking = bool(self._fresh) and not self._closed
-        if self._taking:
-            self._loop.call_soon(self._take_turn)
-
-    def _take_some(self) -> None:
-        fresh = self._fresh
-        if self._tail.full:  # what the log has need not be in memory
-            fresh.clear()
-            self._live = False
-            return
-        self._tail.take([fresh.popleft() for _ in range(min(TAKE, len(fresh)))])
-        if self._due():
-            self._wake.set()
-
-    def _due(self) -> bool:
-        """Time for a compaction: enough has gathered, has waited long, or the log is about to drop it."""
-        tail, limits = self._tail, self._log.limits
-        if tail.due or (tail.records and self._loop.time() - self._tail_since > self._tail_age_s):
-            return True
-        share = tail.messages * LOG_SHARE
-        return tail.messages >= LEAST_DUE and (
-            share >= limits.max_messages
-            or (share >= self._log.message_count and self._log.size_bytes * 2 >= limits.max_bytes)
-        )
+        elif self._store.done < kept and self.set_aside is None and not self._store.read_only:
+            # The log's mark moves only after a flush of this file.
+            log.error(
+                "%s ends at message %d and had come to %d; what is missing is read from the log again",
+                self._store.path.name,
+                self._store.done,
+                kept,
+            )
+            if self._store.done + 1 < first:
+                self.lost = (
+                    f"messages {self._store.done + 1} to {first - 1} are missing from the history: its file "
+                    "lost them, and the log has them no more"
+                )
+                log.error("%s", self.lost)
 
     # Working
 
@@ -318,6 +302,7 @@ class History:
             self._wake.clear()
             wait_s = HOUSEKEEPING_S
             try:
+                self._stuck = False
                 if self._store.read_only:
                     async with self._lock:
                         await self._loop.run_in_executor(self._asking, self._reader.reopen, self._store)
@@ -331,12 +316,14 @@ class History:
                     await self._keep_house()
                     kept_house = self._loop.time()
             except (sqlite3.Error, OSError) as error:
+                self._stuck = True
                 # A full disk, as a rule. The log keeps what is not in chunks, so nothing is lost yet.
                 log.error("the history is %d messages behind: %s", self._messages_behind(), error)
                 if isinstance(error, sqlite3.Error) and is_damage(error):
                     self._store.suspect()
                 wait_s = RETRY_S
             except Exception:
+                self._stuck = True
                 log.exception("the history is %d messages behind", self._messages_behind())
                 wait_s = RETRY_S
             # Not wait_for: up to Python 3.11 it loses a cancellation that comes with the wake-up (CPython #86296).
@@ -351,24 +338,24 @@ class History:
         """Read on in the log where commits do not come in by themselves, and compact what is due."""
         worked = False
         while True:
-            if self._due():
+            if self._intake.due():
                 if self._store.read_only:
                     return worked
                 await self._compact()
                 worked = True
-            elif self._live:
+            elif self._intake.live:
                 return worked
             else:
                 began = time.monotonic()
-                messages, seen = await self._in_thread(self._next_from_log)
-                self._take_from_log(messages, seen)
+                self._intake.take_from_log(*await self._in_thread(self._intake.next_from_log))
                 await self._rest(began)
 
     async def _compact(self) -> None:
         """Move all that is in the tail now into chunks, a step at a time."""
         tail = self._tail
         upto, messages = tail.seq, tail.messages
-        self._tail_since = self._loop.time()
+        tail.spread()
+        self._intake.compacting()
         corrections = self._log.corrections()
         todo: deque[Series] = deque(one for one in list(tail.series.values()) if one.run.seqs)
         while todo:
@@ -380,8 +367,7 @@ class History:
                 tail.drop(piece, len(piece.seqs))
                 self.counters.compacted += len(piece.seqs)
             self._reader.damaged.update(step.damaged)
-            self.counters.steps += 1
-            self.counters.longest_step_s = max(self.counters.longest_step_s, step.busy_s)
+            self._count(step)
             while todo and not (todo[0].run.seqs and todo[0].run.seqs[0] <= upto):
                 todo.popleft()
             await self._rest(began)
@@ -391,6 +377,13 @@ class History:
         tail.skip = {series: seq for series, seq in tail.skip.items() if seq > upto}
         self.counters.compactions += 1
         await self._set_aside_damaged()
+
+    def _count(self, step: Step) -> None:
+        counters = self.counters
+        counters.steps += 1
+        counters.longest_step_s = max(counters.longest_step_s, step.busy_s)
+        counters.longest_held_s = max(counters.longest_held_s, step.held_s)
+        counters.longest_checkpoint_s = max(counters.longest_checkpoint_s, step.checkpoint_s)
 
     async def _import_old(self) -> None:
         """Bring over what an earlier version kept as rows."""

@@ -16,6 +16,7 @@ import msgspec
 from .errors import UnsupportedType
 from .history_model import HistoryMessage, HistoryRecord
 from .message import SENML_JSON
+from .senml import RELATIVE_BELOW
 
 CSV: Final = "text/csv"
 JSON_LINES: Final = "application/x-ndjson"
@@ -80,6 +81,8 @@ class JsonLinesEncoder:
 class SenmlEncoder:
     """One SenML JSON pack (RFC 8428, 5) of resolved records: whole names, absolute times.
 
+    A time before 4 July 1978, which only a clock that was never set gives, is left out with its record: SenML has no
+    such absolute time, it would be read as one relative to now (4.5.3).
     Publisher, protocol and subtopic have no label in SenML and are left out. Messages that are not SenML cannot
     be shown: raises UnsupportedType.
     """
@@ -95,7 +98,9 @@ class SenmlEncoder:
     def part(self, records: Records) -> bytes:
         if not records:
             return b""
-        pack = _encode([_senml(record) for record in records])[1:-1]
+        pack = _encode(senml_records(records))[1:-1]
+        if not pack:
+            return b""
         before = b"," if self._some else b""
         self._some = True
         return before + pack
@@ -141,7 +146,14 @@ _ENCODERS: Final[dict[str, type[JsonLinesEncoder] | type[SenmlEncoder] | type[Cs
 MEDIA_TYPES: Final = tuple(_ENCODERS)
 
 
-def _senml(record: HistoryRecord | HistoryMessage) -> dict[str, Any]:
+def senml_records(records: Records) -> list[dict[str, Any]]:
+    """Those records that SenML has a form for, by its labels. Raises UnsupportedType for what are none."""
+    found = [senml_fields(record) for record in records]
+    return [fields for fields in found if fields["t"] >= RELATIVE_BELOW]
+
+
+def senml_fields(record: HistoryRecord | HistoryMessage) -> dict[str, Any]:
+    """A resolved record by the labels of RFC 8428. Raises UnsupportedType where it is none."""
     if isinstance(record, HistoryMessage):
         raise UnsupportedType(f"messages of other formats are exported as {CSV} or {JSON_LINES}")
     fields = {

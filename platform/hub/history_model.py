@@ -19,6 +19,7 @@ MAX_TOKEN = 64  # characters
 COMPARATORS: Final = frozenset({"eq", "lt", "le", "gt", "ge"})
 AGGREGATIONS: Final = frozenset({"avg", "min", "max", "sum", "count"})
 MESSAGES: Final = "messages"  # the format that means SenML records
+_URL_SAFE: Final = str.maketrans("-_", "+/")
 
 
 class SeriesKey(NamedTuple):
@@ -138,9 +139,9 @@ def dotted(subtopic: str | None) -> str | None:
 
 
 def data_bytes(text: str) -> bytes:
-    """The bytes of a `vd`. Raises Invalid."""
+    """The bytes of a `vd`, of either alphabet of RFC 4648. Raises Invalid."""
     try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        return base64.b64decode(text.translate(_URL_SAFE) + "=" * (-len(text) % 4), validate=True)
     except ValueError:
         raise Invalid("vd is base64url") from None
 

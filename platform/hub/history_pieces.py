@@ -15,7 +15,8 @@ from .history_chunks import Values
 from .history_tail import Piece
 from .timekeeping import Correction
 
-CHUNK_POINTS: Final = 512  # records of a chunk at most
+CHUNK_POINTS: Final = 512  # records of a chunk
+SHORT_SHARE: Final = 0.25  # of them: less than that more is no chunk of its own
 CHUNK_BYTES: Final = 64 << 10  # of text and data in a chunk, unless one value alone is longer
 
 
@@ -54,10 +55,11 @@ def in_order(times: array[float], values: Values) -> tuple[array[float], Values]
     """Both by time; equal times stay in the order of arrival. Values that are all numbers become an array."""
     if isinstance(values, list) and all(type(value) is float for value in values):
         values = array("d", values)
-    ascending = sorted(times)
-    if array("d", ascending) == times:
+    arrived = times.tolist()
+    ascending = sorted(arrived)
+    if ascending == arrived:  # the same objects, which are not compared by their values
         return times, values
-    order = sorted(range(len(times)), key=times.__getitem__)
+    order = sorted(range(len(times)), key=arrived.__getitem__)
     picked = [values[index] for index in order]
     return array("d", ascending), array("d", picked) if isinstance(values, array) else picked
 
@@ -69,8 +71,10 @@ def joined(old: Values, new: Values) -> Values:
 
 
 def parts(times: array[float], values: Values) -> Iterator[tuple[array[float], Values]]:
-    """Full chunks, and the rest in one that the next records of the series can join."""
+    """Full chunks, and the rest in one that the next records of the series can join; a short rest joins the last."""
     edges = [*range(0, len(times), CHUNK_POINTS), len(times)]
+    if len(edges) > 2 and edges[-1] - edges[-2] < CHUNK_POINTS * SHORT_SHARE:
+        del edges[-2]
     if isinstance(values, list):
         edges = _cut_by_size(values, edges)
     for start, end in pairwise(edges):

@@ -9,15 +9,15 @@ import base64
 import math
 import sqlite3
 from array import array
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
 
 from .errors import Invalid
-from .history_chunks import HOUR_S, Hour, read_hours, total
+from .history_chunks import HOUR_S
 from .history_merge import Slice, Span, merge
 from .history_model import (
     HistoryMessage,
@@ -31,6 +31,7 @@ from .history_model import (
     write_token,
 )
 from .history_store import HistoryStore
+from .history_sums import Sums
 from .history_tail import Tail
 from .history_view import ChunkCache, Seen, View, Window
 from .message import JSON
@@ -63,7 +64,7 @@ class HistoryReader:
 
     def __init__(self, store: HistoryStore, tail: Tail) -> None:
         self._conn = store.reader()
-        self._tail = tail
+        self.tail = tail
         self._cache = ChunkCache()
         self.damaged: set[int] = set()
 
@@ -77,6 +78,10 @@ class HistoryReader:
             store.reopen()
         finally:
             self._conn = store.reader()
+
+    def look(self, query: Query, corrections: Sequence[Correction]) -> _Closing:
+        """A view of what the query is about, for the length of a `with`. Raises Invalid."""
+        return _Closing(self, query, corrections)
 
     def page(self, query: Query, corrections: Sequence[Correction]) -> HistoryPage:
         """The page asked for, newest first. Raises Invalid for values outside their limits."""
@@ -142,17 +147,15 @@ class HistoryReader:
             )
             buckets: list[Bucket] = []
             for seen in view.seen:
-                sums = _Sums(interval)
-                _add_tail(view, seen, window, sums)
-                _add_chunks(view, seen, window, sums, plain=not query.filters_values)
+                sums = Sums(interval)
+                sums.add_series(view, seen, window, plain=not query.filters_values)
                 if len(buckets) + len(sums.found) > MAX_BUCKETS:
                     raise Invalid(
                         f"more than {MAX_BUCKETS} intervals; ask for less time or a longer interval"
                     )
-                buckets += [
-                    Bucket(seen.series.key, index * interval, *entry) for index, entry in sums.found.items()
-                ]
-        buckets.sort(key=lambda bucket: bucket.start_s, reverse=True)
+                key = seen.series.key
+                buckets += [Bucket(key, index * interval, *entry) for index, entry in sums.found.items()]
+        buckets.sort(key=itemgetter(1), reverse=True)
         return buckets
 
     def _aggregated_page(self, query: Query, corrections: Sequence[Correction]) -> HistoryPage:
@@ -180,7 +183,7 @@ class _Closing:
 
     def __init__(self, reader: HistoryReader, query: Query, corrections: Sequence[Correction]) -> None:
         self._reader = reader
-        self._view = View(reader._conn, reader._cache, reader._tail, corrections, query)
+        self._view = View(reader._conn, reader._cache, reader.tail, corrections, query)
 
     def __enter__(self) -> View:
         if len(self._view.seen) > MAX_MERGED:
@@ -302,10 +305,11 @@ def _shown(part: Slice, *, newest_first: bool) -> list[HistoryRecord] | list[His
         ]
     if key.format:
         return [_message(key, time, *item) for time, item in zip(times, values, strict=True)]
-    return [_record(key, time, item) for time, item in zip(times, values, strict=True)]
+    return [record_of(key, time, item) for time, item in zip(times, values, strict=True)]
 
 
-def _record(key: SeriesKey, time: float, item: Any) -> HistoryRecord:
+def record_of(key: SeriesKey, time: float, item: Any) -> HistoryRecord:
+    """A record as readers show it; `item` is what the series keeps at `time`."""
     value, its_sum, update_time = item if type(item) is list else (item, None, None)
     kind = type(value)
     return HistoryRecord(
@@ -341,75 +345,3 @@ def _message(key: SeriesKey, time: float, created_ns: int, payload: bytes) -> Hi
     return HistoryMessage(
         key.channel, created_ns, key.publisher, key.protocol, shown, key.subtopic, content_type
     )
-
-
-# Sums
-
-
-class _Sums:
-    """Count, sum, smallest and largest by interval."""
-
-    def __init__(self, interval: float) -> None:
-        self.interval = interval
-        self.found: dict[int, tuple[int, float, float, float]] = {}
-
-    def index(self, time: float) -> int:
-        return math.floor(time / self.interval)
-
-    def add(self, index: int, count: int, summed: float, low: float, high: float) -> None:
-        known = self.found.get(index)
-        if known is not None:
-            count, summed = count + known[0], summed + known[1]
-            low, high = min(low, known[2]), max(high, known[3])
-        self.found[index] = (count, summed, low, high)
-
-    def add_span(self, span: Span) -> None:
-        times, values, at, hi = span.times, span.values, span.lo, span.hi
-        if not isinstance(values, array):
-            times, values, at, hi = _numbers(span)
-        while at < hi:
-            index = self.index(times[at])
-            to = max(at + 1, bisect_left(times, (index + 1) * self.interval, at, hi))
-            part = values[at:to]
-            self.add(index, to - at, total(part), min(part), max(part))
-            at = to
-
-    def add_hours(self, hours: Sequence[Hour], by: float) -> None:
-        for hour in hours:
-            self.add(self.index(hour.start + by), hour.count, hour.sum, hour.min, hour.max)
-
-
-def _numbers(span: Span) -> tuple[array[float], array[float], int, int]:
-    times, values = array("d"), array("d")
-    for place in range(span.lo, span.hi):
-        item = span.values[place]
-        value = item[0] if type(item) is list else item
-        if type(value) is float:
-            times.append(span.times[place])
-            values.append(value)
-    return times, values, 0, len(times)
-
-
-def _add_tail(view: View, seen: Seen, window: Window, sums: _Sums) -> None:
-    for span in view.tail_spans(seen, window):
-        sums.add_span(span)
-
-
-def _add_chunks(view: View, seen: Seen, window: Window, sums: _Sums, *, plain: bool) -> None:
-    """Chunks from what their rows say, where that is enough; `plain`: values are not filtered."""
-    whole_hours = sums.interval % HOUR_S == 0
-    for number, upto, _, first, last, by, boot in view.headers(seen.series.id, window):
-        if plain and first >= window.from_s and last < window.to_s:
-            chunk = view.chunk(number)
-            if chunk is None:
-                continue
-            head = chunk.head
-            if head.sum == head.sum and sums.index(first) == sums.index(last):
-                sums.add(sums.index(first), head.count, head.sum, head.min, head.max)
-                continue
-            if chunk.hours is not None and whole_hours and by % HOUR_S == 0:
-                sums.add_hours(read_hours(chunk.hours), by)
-                continue
-        span = view.span(seen.series, (boot, upto, number), window, by)
-        if span is not None:
-            sums.add_span(span)

@@ -4,6 +4,10 @@ Belongs to one thread at a time; `hub.history` gives it one, queries read over c
 compaction is one transaction: the new chunks, the small ones they replace, and for each series the message up to
 which it is now in chunks. When all series have come that far, `done` moves there and those marks go. So a step
 that was cut off never happened, and one that happened is not repeated.
+
+A step does not wait for the disk. The WAL keeps the order of what was written, and the log has all records until
+`done` has moved, which does wait: a power cut takes some of the newest steps, and they are done again. After a flush
+that failed nobody knows what is on the disk: nothing more is written and `done` stays, until the next start.
 """
 
 from __future__ import annotations
@@ -17,11 +21,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from . import history_pieces
+from . import history_pieces, wal
 from .database import (
-    Migration,
     check,
     migrate,
     open_or_set_aside,
@@ -30,9 +33,10 @@ from .database import (
     open_writer,
     way_to_read,
 )
-from .history_chunks import ChunkDamaged, Head, Item, Values, decode, encode
+from .history_chunks import ChunkDamaged, Item, Values, decode
 from .history_model import SeriesKey
 from .history_pieces import groups, in_order, joined, parts, turn
+from .history_table import CHUNK_COLUMNS, INSERT, MIGRATIONS, SELECT_CHUNK, Chunk, create, row_of
 from .history_tail import MAX_SERIES, Piece, Series, Tail
 from .timekeeping import Correction
 
@@ -40,8 +44,10 @@ log = logging.getLogger("hub.history")
 
 FULL_SHARE: Final = 0.75  # of history_pieces.CHUNK_POINTS: from there on a chunk is left alone
 STEP_S: Final = 0.004  # a step takes on no further series after this; its commit comes on top
-STEP_POINTS: Final = 1024  # records of one series taken at once: about 1 ms
-BREATH_S: Final = 50e-6  # between two series: whoever waits for the interpreter gets it
+STEP_POINTS: Final = 1024  # records of one series taken at once: about 0.7 ms
+BREATH_S: Final = 50e-6  # for whoever waits for the interpreter, between two series and after each HELD_S
+HELD_S: Final = 0.001
+CHECKPOINT_FRAMES: Final = 256  # pages in the WAL that are moved into the file: 1 MiB
 DROP_STEP: Final = 2000  # chunks removed in one transaction: about 5 ms
 VACUUM_PAGES: Final = 256  # given back in one step: 1 MiB
 FREE_SHARE: Final = 4  # given back once one part in so many is free, and more than VACUUM_SLACK
@@ -49,75 +55,7 @@ VACUUM_SLACK: Final = 16 << 20
 KEPT_DAMAGED: Final = 1000  # damaged chunks kept for a technician; of further ones only the count
 DAY_S: Final = 86_400.0
 
-MIGRATIONS: Final = (
-    Migration(
-        "history/2",
-        (
-            "CREATE TABLE series(id INTEGER PRIMARY KEY, channel TEXT NOT NULL, subtopic TEXT NOT NULL, "
-            "publisher TEXT NOT NULL, protocol TEXT NOT NULL, format TEXT NOT NULL, name TEXT NOT NULL, "
-            "unit TEXT NOT NULL, UNIQUE (channel, subtopic, publisher, protocol, format, name, unit))",
-            # Clocks that were not synchronised; number 0 stands for all that were.
-            "CREATE TABLE boot(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
-            # AUTOINCREMENT: a number is never used again, so a decoded chunk may be remembered by it.
-            "CREATE TABLE chunk(id INTEGER PRIMARY KEY AUTOINCREMENT, series INTEGER NOT NULL, "
-            "boot INTEGER NOT NULL, upto INTEGER NOT NULL, count INTEGER NOT NULL, first REAL NOT NULL, "
-            "last REAL NOT NULL, sum REAL, min REAL, max REAL, hours BLOB, body BLOB NOT NULL)",
-            "CREATE INDEX chunk_by ON chunk(series, boot, last, first, count, upto)",
-            # How far each series is in chunks, where that is farther than `done`: a compaction under way.
-            "CREATE TABLE ahead(series INTEGER PRIMARY KEY, upto INTEGER NOT NULL)",
-            "CREATE TABLE damaged(id INTEGER PRIMARY KEY, series INTEGER, boot INTEGER, upto INTEGER, "
-            "count INTEGER, first REAL, last REAL, sum REAL, min REAL, max REAL, hours BLOB, body BLOB)",
-            "CREATE TABLE state(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
-            "INSERT INTO state(name, value) VALUES ('done', 0), ('damaged_records', 0)",
-        ),
-    ),
-)
-
-CHUNK_COLUMNS: Final = "id, series, boot, upto, count, first, last, sum, min, max, hours, body"
-# A damaged value may say it is text, which sqlite3 would refuse to read; the checksum judges it.
-SELECT_CHUNK: Final = (
-    "SELECT id, series, boot, upto, count, first, last, sum, min, max, CAST(hours AS BLOB), "
-    "CAST(body AS BLOB) FROM chunk WHERE id = ?"
-)
-_INSERT: Final = (
-    "INSERT INTO chunk(series, boot, upto, count, first, last, sum, min, max, hours, body) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_NAN: Final = float("nan")
-
 Place = tuple[Any, ...]  # in an earlier version's file
-
-
-class Chunk(NamedTuple):
-    """A row of the table `chunk`."""
-
-    id: int
-    head: Head
-    hours: bytes | None
-    body: bytes
-
-    @classmethod
-    def of(cls, row: Sequence[Any]) -> Chunk:
-        """Raises ChunkDamaged where the row holds values of other kinds than were written."""
-        number, series, boot, upto, count, first, last, total, low, high, hours, body = row
-        try:
-            head = Head(
-                series,
-                boot,
-                upto,
-                count,
-                first,
-                last,
-                _NAN if total is None else total,
-                _NAN if low is None else low,
-                _NAN if high is None else high,
-            )
-            head.packed()
-        except Exception as error:  # struct.error, TypeError, OverflowError by what a damaged row holds
-            raise ChunkDamaged(f"its row: {error}") from None
-        if not isinstance(body, bytes) or not isinstance(hours, bytes | None):
-            raise ChunkDamaged("its body is no blob")
-        return cls(number, head, hours, body)
 
 
 @dataclass(slots=True)
@@ -125,8 +63,10 @@ class Step:
     """What one step of compaction did."""
 
     pieces: list[Piece] = field(default_factory=list)
-    more: bool = False  # of the series given, some are not done yet
     busy_s: float = 0.0  # from its beginning to its commit
+    held_s: float = 0.0  # the longest of it in which nobody else was offered the interpreter
+    # After that, where one was due: compaction waits for the disk, and nobody for compaction
+    checkpoint_s: float = 0.0
     damaged: list[int] = field(default_factory=list)  # chunks found damaged, to be set aside
 
 
@@ -139,6 +79,7 @@ class HistoryStore:
         self.read_only = False  # the disk takes nothing: what is there can be read, see `reopen`
         self._suspect = path.with_name(path.name + ".suspect")
         self._way = ""  # of reading meanwhile
+        self._unflushed = False
         self.set_aside: Path | None = None
         try:
             self._open_to_write()
@@ -152,9 +93,14 @@ class HistoryStore:
 
     def _open_to_write(self) -> None:
         """Raises sqlite3.Error, OSError where the disk is full or takes nothing."""
-        self._conn, aside = open_or_set_aside(self.path, lambda: self._open(self.path))
+        conn, aside = open_or_set_aside(self.path, lambda: self._open(self.path))
         self.set_aside = aside or self.set_aside
-        self._suspect.unlink(missing_ok=True)
+        try:
+            self._suspect.unlink(missing_ok=True)
+        except OSError:
+            conn.close()
+            raise
+        self._conn = conn
         self.read_only = False
 
     def _open_to_read(self) -> None:
@@ -179,9 +125,10 @@ class HistoryStore:
         return open_unwritten(self._way, MIGRATIONS) if self.read_only else open_reader(self.path)
 
     def _open(self, path: Path) -> sqlite3.Connection:
-        _create(path)
-        conn = open_writer(path)
+        create(path)
+        conn = open_writer(path, relaxed=True)
         try:
+            conn.execute("PRAGMA wal_autocheckpoint = 0")  # see _settle
             conn.execute("PRAGMA secure_delete = OFF")  # else removing a day writes every page of it
             check(conn, path, thorough=self._suspect.exists())
             migrate(conn, MIGRATIONS)
@@ -233,50 +180,49 @@ class HistoryStore:
     def compact(
         self, tail: Tail, series: Sequence[Series], upto: int, corrections: Sequence[Correction]
     ) -> Step:
-        """Move records up to message `upto` of some of `series` into chunks: as many as a step has time for.
+        """Move the first records up to message `upto` of some of `series` into chunks: as many as a step has time for.
 
-        The caller drops the pieces of the answer from the tail and calls again with the rest of the series.
+        The caller drops the pieces of the answer from the tail and calls again until none are left.
         """
-        began = time.perf_counter()
-        conn = self._conn
+        self._check_flushed()
+        began = breath = time.perf_counter()
         step = Step()
         rows: list[tuple[Any, ...]] = []
         small: list[tuple[Any, ...]] = []  # lie together: they go together, and leave whole pages free
         replaced: list[int] = []
-        for index, one in enumerate(series):
+        for one in series:
             piece = tail.piece(one, upto, STEP_POINTS)
             if piece is None:
                 continue
             step.pieces.append(piece)
-            more = len(one.run.seqs) > len(piece.seqs) and one.run.seqs[len(piece.seqs)] <= upto
             for boot, side, times, values, last_seq in groups(piece, corrections, tail.boots):
                 times, values = self._with_small(
                     one.id, boot, side, times, values, replaced, step, corrections, tail.boots
                 )
-                part_rows = [_row(one.id, boot, last_seq, *part) for part in parts(times, values)]
+                part_rows = [row_of(one.id, boot, last_seq, *part) for part in parts(times, values)]
                 if part_rows[-1][3] < history_pieces.CHUNK_POINTS * FULL_SHARE:
                     small.append(part_rows.pop())
                 rows += part_rows
-            if more or (index + 1 < len(series) and time.perf_counter() - began > STEP_S):
-                step.more = more or index + 1 < len(series)
+            now = time.perf_counter()
+            if now - began > STEP_S:
                 break
-            time.sleep(BREATH_S)
+            if now - breath > HELD_S:
+                step.held_s = max(step.held_s, now - breath)
+                time.sleep(BREATH_S)
+                breath = time.perf_counter()
         boots = dict(tail.boots)  # the loop may add to them meanwhile
-        conn.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction(flushed=False) as conn:
             self._save_series([piece.series for piece in step.pieces], boots)
             conn.executemany("DELETE FROM chunk WHERE id = ?", [(number,) for number in replaced])
-            conn.executemany(_INSERT, rows + small)
+            conn.executemany(INSERT, rows + small)
             conn.executemany(
                 "INSERT OR REPLACE INTO ahead(series, upto) VALUES (?, ?)",
                 [(piece.series.id, piece.seqs[-1]) for piece in step.pieces],
             )
-            conn.execute("COMMIT")
-        except BaseException:
-            self._rollback()
-            raise
+            step.held_s = max(step.held_s, time.perf_counter() - breath)
         self._boots = boots
         step.busy_s = time.perf_counter() - began
+        step.checkpoint_s = self._settle()
         return step
 
     def finish(self, upto: int, *, begin_again: bool = False) -> None:
@@ -284,16 +230,12 @@ class HistoryStore:
 
         `begin_again`: the log's numbers went back, so none is farther.
         """
-        conn = self._conn
-        conn.execute("BEGIN IMMEDIATE")
-        try:
+        self._check_flushed()
+        with self._transaction() as conn:
             conn.execute("INSERT OR REPLACE INTO state(name, value) VALUES ('done', ?)", (upto,))
             conn.execute("DELETE FROM ahead WHERE upto <= ? OR ?", (upto, begin_again))
-            conn.execute("COMMIT")
-        except BaseException:
-            self._rollback()
-            raise
         self.done = upto
+        self._settle()
 
     def _save_series(self, series: Sequence[Series], boots: dict[str, int]) -> None:
         self._conn.executemany(
@@ -364,21 +306,16 @@ class HistoryStore:
         for series, items in records.items():
             times = array("d", [time_s for time_s, _ in items])
             for part_times, part_values in parts(*in_order(times, [item for _, item in items])):
-                rows.append(_row(series.id, 0, self.done, part_times, part_values))
-        conn = self._conn
-        conn.execute("BEGIN IMMEDIATE")
-        try:
+                rows.append(row_of(series.id, 0, self.done, part_times, part_values))
+        with self._transaction() as conn:
             self._save_series(list(records), {})
-            conn.executemany(_INSERT, rows)
+            conn.executemany(INSERT, rows)
             conn.execute("DELETE FROM state WHERE name LIKE 'import%'")
             conn.executemany(
                 "INSERT INTO state(name, value) VALUES (?, ?)",
                 [(f"import{index}", part) for index, part in enumerate(place)],
             )
-            conn.execute("COMMIT")
-        except BaseException:
-            self._rollback()
-            raise
+        self._settle()
 
     # Damage
 
@@ -389,12 +326,9 @@ class HistoryStore:
 
     def set_chunk_aside(self, number: int) -> tuple[int, int]:
         """Move a damaged chunk out of the way; returns its series and how many records it said it holds."""
-        conn = self._conn
-        conn.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction() as conn:
             row = conn.execute("SELECT series, count FROM chunk WHERE id = ?", (number,)).fetchone()
             if row is None:  # somebody else did
-                conn.execute("COMMIT")
                 return 0, 0
             series, count = (value if isinstance(value, int) else 0 for value in row)
             conn.execute(
@@ -404,10 +338,7 @@ class HistoryStore:
             )
             conn.execute("DELETE FROM chunk WHERE id = ?", (number,))
             conn.execute("UPDATE state SET value = value + ? WHERE name = 'damaged_records'", (count,))
-            conn.execute("COMMIT")
-        except BaseException:
-            self._rollback()
-            raise
+        self._settle()
         self.damaged_chunks += 1
         self.damaged_records += count
         log.error("chunk %d of the history is damaged: %d records set aside", number, count)
@@ -430,20 +361,15 @@ class HistoryStore:
 
         Yields after each step what it removed: records by series.
         """
-        conn = self._conn
-        found = conn.execute(
+        found = self._conn.execute(
             "SELECT id, series, count FROM chunk INDEXED BY chunk_by WHERE last < ?", (end_s,)
         ).fetchall()
         found.sort()  # chunks that were written together lie together
         for at in range(0, len(found), DROP_STEP):
             part = found[at : at + DROP_STEP]
-            conn.execute("BEGIN IMMEDIATE")
-            try:
+            with self._transaction() as conn:
                 conn.executemany("DELETE FROM chunk WHERE id = ?", [(number,) for number, _, _ in part])
-                conn.execute("COMMIT")
-            except BaseException:
-                self._rollback()
-                raise
+            self._settle()
             removed: dict[int, int] = {}
             for _, series, count in part:
                 removed[series] = removed.get(series, 0) + count
@@ -460,6 +386,7 @@ class HistoryStore:
         if free * FREE_SHARE < pages or free * size < VACUUM_SLACK:
             return False
         self._conn.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        self._settle()
         return self._pages()[1] < free  # none go where the file was made without auto_vacuum
 
     def _pages(self) -> tuple[int, int, int]:
@@ -470,23 +397,44 @@ class HistoryStore:
             int(conn.execute("PRAGMA page_size").fetchone()[0]),
         )
 
-    def _rollback(self) -> None:
-        if self._conn.in_transaction:
-            self._conn.execute("ROLLBACK")
+    # Writing
 
+    @contextlib.contextmanager
+    def _transaction(self, *, flushed: bool = True) -> Iterator[sqlite3.Connection]:
+        """A transaction that is on the disk at its end, with all that was written before, or need not be."""
+        conn = self._conn
+        conn.execute(f"PRAGMA synchronous = {'FULL' if flushed else 'NORMAL'}")
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            yield conn
+            conn.execute("COMMIT")
+        except BaseException as error:
+            self._note_failed_flush(error)
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+            raise
 
-def _create(path: Path) -> None:
-    """A new file that can give free pages back: that has to be said before anything is written to it."""
-    if path.exists() and path.stat().st_size:
-        return
-    conn = sqlite3.connect(path, isolation_level=None)
-    try:
-        conn.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        migrate(conn, ())
-    finally:
-        conn.close()
+    def _settle(self) -> float:
+        """Move the WAL into the file where it has grown by CHECKPOINT_FRAMES; returns the seconds it took.
 
+        Not left to SQLite, which does it in the commit that comes to its bound, four times as late, and keeps it to
+        itself where the disk fails.
+        """
+        if wal.frames(self.path) < CHECKPOINT_FRAMES:
+            return 0.0
+        began = time.perf_counter()
+        try:
+            self._conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error as error:
+            self._note_failed_flush(error)
+            raise
+        return time.perf_counter() - began
 
-def _row(series: int, boot: int, upto: int, times: array[float], values: Values) -> tuple[Any, ...]:
-    head, hours, body = encode(series, boot, upto, times, values)
-    return (series, boot, upto, head.count, head.first, head.last, head.sum, head.min, head.max, hours, body)
+    def _note_failed_flush(self, error: BaseException) -> None:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_FSYNC:
+            self._unflushed = True
+
+    def _check_flushed(self) -> None:
+        """Raises sqlite3.OperationalError after a failed flush: the next one would say that all is well."""
+        if self._unflushed:
+            raise sqlite3.OperationalError("the disk failed to keep what was written; the next start looks")

@@ -18,16 +18,17 @@ from operator import add, eq, ge, gt, le, lt
 from typing import Any, Final
 
 from .errors import Invalid
-from .history_chunks import ChunkDamaged, Values, decode, verify
+from .history_chunks import ChunkDamaged, Item, Values, decode, verify
 from .history_merge import TAIL_UPTO, Order, Source, Span
 from .history_model import Query, data_bytes
-from .history_store import SELECT_CHUNK, Chunk
+from .history_table import CHUNKS_SELECTED, SELECT_CHUNK, SELECT_CHUNKS, Chunk
 from .history_tail import Run, Series, Tail, reaching
 from .message import TimeQuality
 from .timekeeping import Correction, shift
 
 MAX_DECODED = 20_000  # chunks one query may open: 10 million records, a few seconds
 CACHED_POINTS: Final = 262_144  # of decoded chunks kept for the next query: 4 MiB of numbers
+NO_MESSAGE: Final = -1  # 0 stands for what an earlier version took in
 _INF: Final = math.inf
 
 Pick = Callable[[Values], list[int]]  # places of the values that a query is about
@@ -143,9 +144,8 @@ class View:
 
     def _tail_streams(self, seen: Seen, window: Window, newest_first: bool) -> list[Iterator[Source]]:
         run, count = seen.run, seen.count
-        if (
-            newest_first and run.boots is None
-        ):  # of a thousand series some are asked for more than their newest time
+        # Of a thousand series some are asked for more than their newest time
+        if newest_first and run.boots is None:
             if not count or run.seqs[count - 1] <= self._upto(seen.series.id):
                 return []
             source = Source(
@@ -326,6 +326,40 @@ class View:
             spans.append(Span(seen.series, (boot, TAIL_UPTO, 0), times, values, 0, len(times)))
         return spans
 
+    # The last message of a series
+
+    def last_seq(self, seen: Seen) -> int:
+        """The number of the message that a series' last record came with; NO_MESSAGE where it has no records."""
+        if seen.count:
+            return seen.run.seqs[seen.count - 1]
+        (last,) = self._conn.execute(
+            "SELECT max(upto) FROM chunk WHERE series = ?", (seen.series.id,)
+        ).fetchone()
+        return NO_MESSAGE if last is None else int(last)
+
+    def brought(self, seen: Seen, seq: int) -> list[tuple[float, Item]]:
+        """Times and values that message `seq`, a series' last one, came with; of a chunk those of its newest time.
+
+        Empty where the chunk is damaged.
+        """
+        run, count = seen.run, seen.count
+        start = bisect_left(run.seqs, seq, 0, count)
+        if start < count:
+            boots = [0] * count if run.boots is None else run.boots
+            return [
+                (run.times[at] + self.shift_s(boots[at], seq), run.values[at]) for at in range(start, count)
+            ]
+        number, boot = self._conn.execute(
+            "SELECT id, boot FROM chunk WHERE series = ? AND upto = ? ORDER BY last DESC LIMIT 1",
+            (seen.series.id, seq),
+        ).fetchone()
+        columns = self.columns(number)
+        if columns is None:
+            return []
+        times, values = columns
+        by = self.shift_s(boot, seq)
+        return [(times[at] + by, values[at]) for at in range(bisect_left(times, times[-1]), len(times))]
+
     # Chunks
 
     def columns(self, number: int) -> tuple[array[float], Values] | None:
@@ -342,25 +376,36 @@ class View:
         self._cache.put(number, columns)
         return columns
 
-    def chunk(self, number: int) -> Chunk | None:
-        """A chunk's row, checked against its checksum; None where it is damaged, which is noted."""
-        try:
-            chunk = self._row(number)
-            verify(chunk.head, chunk.hours, chunk.body)
-        except ChunkDamaged:
-            self._note(number)
-            return None
-        return chunk
+    def chunks(self, numbers: Sequence[int]) -> dict[int, Chunk]:
+        """Rows of chunks, checked against their checksums; those that are damaged are noted and left out."""
+        found = {}
+        for at in range(0, len(numbers), CHUNKS_SELECTED):
+            some = numbers[at : at + CHUNKS_SELECTED]
+            self._count_decoded(len(some))
+            for row in self._conn.execute(SELECT_CHUNKS, [*some, *[None] * (CHUNKS_SELECTED - len(some))]):
+                try:
+                    chunk = Chunk.of(row)
+                    verify(chunk.head, chunk.hours, chunk.body)
+                except ChunkDamaged:
+                    continue
+                found[chunk.id] = chunk
+        for number in numbers:
+            if number not in found:
+                self._note(number)
+        return found
 
     def _row(self, number: int) -> Chunk:
         """Raises ChunkDamaged, and Invalid after MAX_DECODED chunks."""
-        self._decoded += 1
-        if self._decoded > MAX_DECODED:
-            raise Invalid("too much to look through; ask for less time, or for a name")
+        self._count_decoded(1)
         row = self._conn.execute(SELECT_CHUNK, (number,)).fetchone()
         if row is None:
             raise ChunkDamaged("the index knows it and the table does not")
         return Chunk.of(row)
+
+    def _count_decoded(self, count: int) -> None:
+        self._decoded += count
+        if self._decoded > MAX_DECODED:
+            raise Invalid("too much to look through; ask for less time, or for a name")
 
     def _note(self, number: int) -> None:
         if number not in self.damaged:

@@ -61,9 +61,8 @@ class HubSettings:
     history_max_bytes: int = 2 << 30
     history_max_age_s: float = 0.0  # of records; 0: never removed for their age
     max_payload: int = MAX_PAYLOAD
-    events: bool = (
-        False  # tell of changes on a channel of their own; `Hub.events` is started by whoever wants that
-    )
+    # Tell of changes on a channel of their own; `Hub.events` is started by whoever wants that
+    events: bool = False
 
 
 @dataclass(slots=True)
@@ -357,6 +356,22 @@ class Hub:
         if not decision.allowed:
             self.counters.denied += 1
             raise AccessDenied(decision.reason)
+        return self.check(principal.id, protocol, channel, subtopic, content_type, payload, qos)
+
+    def check(
+        self,
+        publisher: str,
+        protocol: str,
+        channel: str,
+        subtopic: str,
+        content_type: str,
+        payload: bytes,
+        qos: int = 2,
+    ) -> Message:
+        """The message of a publisher that `access` lets send it, or the refusal of what is in it.
+
+        Raises BadMessage (TooLarge, UnsupportedType), TopicError.
+        """
         if len(payload) > self.settings.max_payload:
             self.counters.too_large += 1
             raise TooLarge(f"a payload has at most {self.settings.max_payload} bytes")
@@ -369,16 +384,10 @@ class Hub:
             raise
         self.counters.accepted += 1
         return Message(
-            channel,
-            subtopic,
-            principal.id,
-            protocol,
-            content_type,
-            payload,
-            now_ns,
-            time=quality,
-            boot=self.boot,
-            qos=qos,
+            *(channel, subtopic, publisher, protocol, content_type, payload, now_ns, 0),
+            quality,
+            self.boot,
+            qos,
         )
 
 

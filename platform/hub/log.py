@@ -4,9 +4,10 @@ In: messages of every door, with other parts' writes that belong to them. Out: t
 message to live subscribers at once, and to readers that keep promises after the commit. One thread writes;
 nothing here blocks the event loop on the disk, except `open`.
 
-Whoever waits (`append`, `submit`, `write`) forces the next commit and all that wait share it. What is posted
-gathers for up to `commit_interval_s`. After a failed commit nothing is acknowledged and nothing tried again:
-`on_failure` is called and the process ends; starting again is the recovery.
+Whoever waits (`append`, `submit`, `write`) forces the next commit, which begins as soon as a turn of the loop brings
+nothing more for it, and all that wait share it. What is posted gathers for up to `commit_interval_s`. After a failed
+commit nothing is acknowledged and nothing tried again: `on_failure` is called and the process ends; starting again is
+the recovery.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from .errors import Busy, HubError, Invalid, LogFailed, LogFull
 from .log_batch import Batch, Limits, LogCounters, Outcome, Unit, Write
 from .log_clock import ClockRecord
 from .log_listeners import LogListeners
+from .log_marks import LogMarks
 from .log_view import Gap, LogView
 from .log_writer import RESERVE, LogWriter
-from .message import Message, TimeQuality
-from .timekeeping import TRUSTED, Correction, KeptClock
+from .message import Message
 
 __all__ = ["Gap", "Limits", "Log", "LogCounters", "Migration", "Write"]
 
@@ -41,12 +42,15 @@ MAX_PENDING = RESERVE // 4  # messages not yet committed: about 64 MB with their
 MAX_PENDING_BYTES = 64 << 20  # payload bytes not yet committed
 EARLY_MESSAGES = 4_096  # this many posted messages do not wait for the interval
 EARLY_BYTES = 4 << 20
-CURSOR_INTERVAL_S = 1.0  # what a crash can deliver twice
+# A commit that somebody waits for begins when the loop finds nothing more to take in: fewer, larger commits, and the
+# writer thread need not contend with a busy loop for the interpreter, each try of which costs both a system call. A
+# loop that never finds an end gives the commit away after this.
+GATHER_S = 0.005
 
 Done = Callable[[HubError | None], None]
 
 
-class Log(LogView, LogListeners):
+class Log(LogView, LogMarks):
     """All methods belong to the event loop's thread; other threads read through `reader()`."""
 
     limits: Limits
@@ -85,7 +89,9 @@ class Log(LogView, LogListeners):
         self._failure: LogFailed | None = None
         self._state, self._state_reason = writer.state, writer.reason
         self._closing = False
-        self._scheduled = False  # a hand-over runs at the end of this loop turn
+        self._scheduled = False  # the end of each turn of the loop looks whether to hand over
+        self._seen = 0  # of what has gathered, at the end of the turn before
+        self._gather_until_s = 0.0
         self._commit_timer: asyncio.TimerHandle | None = None
         self._cursor_timer: asyncio.TimerHandle | None = None
         self._room: list[asyncio.Future[None]] = []
@@ -191,11 +197,11 @@ class Log(LogView, LogListeners):
 
         `done(error)` where it is not. Raises Busy, LogFailed.
         """
-        seqs = self._take(messages, also, done)
+        first = self._next_seq
+        seqs = self._take(messages, (Unit(first, first + len(messages) - 1, also, done),))
         self._gather.forced = True
-        if self._writing is None and not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._end_of_turn)
+        if not self._scheduled:
+            self._hand_over_soon()
         return seqs
 
     def post(self, messages: Sequence[Message], also: Sequence[Write] = ()) -> list[int]:
@@ -203,7 +209,18 @@ class Log(LogView, LogListeners):
 
         Promises nothing: use it where no acknowledgement depends on it. Raises Busy, LogFailed.
         """
-        return self._take(messages, also, None)
+        return self._take(messages, _units(self._next_seq, messages, also, None))
+
+    def post_each(self, posts: Sequence[tuple[Sequence[Message], Sequence[Write]]]) -> None:
+        """As `post` for each, all at once: listeners are told of them together. Busy is raised for all or none."""
+        seq = self._next_seq
+        messages: list[Message] = []
+        units: list[Unit] = []
+        for own, also in posts:
+            messages += own
+            units += _units(seq, own, also, None)
+            seq += len(own)
+        self._take(messages, units)
 
     async def write(self, also: Sequence[Write]) -> None:
         """Run `also` durably, without a message. Raises LogFailed, WriteRefused."""
@@ -213,14 +230,18 @@ class Log(LogView, LogListeners):
         """Return when everything taken so far is durable. Raises LogFailed."""
         await self.append(())
 
-    def _take(self, messages: Sequence[Message], also: Sequence[Write], done: Done | None) -> list[int]:
-        """Give numbers, put everything into the gathering batch, show the messages to live listeners."""
+    def _take(self, messages: Sequence[Message], units: Sequence[Unit]) -> list[int]:
+        """Give numbers, put everything into the gathering batch, show the messages to live listeners.
+
+        `units` name the numbers from `next_seq` on. Several come from `post_each`, where nobody waits.
+        """
         if self._failure or self._closing:
             raise self._failure or LogFailed("the log is closed")
         if self._full(messages):
             self.counters.busy += 1
             raise Busy("too many messages are waiting for the disk")
         stored = self._state is DiskState.OK
+        done, also = (units[0].done, units[0].also) if units else (None, ())
         if not stored and done and (messages or not also or self._state is DiskState.READ_ONLY):
             self.counters.failed += len(messages)
             raise LogFull(self._state_reason)
@@ -237,27 +258,24 @@ class Log(LogView, LogListeners):
             seq += 1
         self._next_seq = seq
         if not stored:
-            return self._show_only(messages, first, also, done)
+            return self._show_only(messages, first, units)
         batch = self._gather
         batch.messages.extend(messages)
         batch.size += size
-        if also or done:
-            batch.units.append(Unit(first, seq - 1, also, done))
+        batch.units += units
         self._pending += seq - first
         self._pending_bytes += size
         self.counters.appended += seq - first
         if len(batch.messages) >= EARLY_MESSAGES or batch.size >= EARLY_BYTES:
             batch.forced = True
             self._hand_over()
-        elif self._commit_timer is None:
+        elif done is None and self._commit_timer is None:
             self._commit_timer = self._loop.call_later(self.commit_interval_s, self._on_commit_timer)
-        if messages:
+        if messages and self._on_append:
             self._tell(self._on_append, messages)
         return list(range(first, seq))
 
-    def _show_only(
-        self, messages: Sequence[Message], first: int, also: Sequence[Write], done: Done | None
-    ) -> list[int]:
+    def _show_only(self, messages: Sequence[Message], first: int, new: Sequence[Unit]) -> list[int]:
         """Messages nobody waits for, while none can be stored: live listeners see them all the same.
 
         Writes that came along are tried where the disk is only full: a counter must not go back.
@@ -265,11 +283,13 @@ class Log(LogView, LogListeners):
         self._writer.given = self._next_seq - 1
         self.counters.failed += len(messages)
         units = self._gather.units
-        if (also or done) and self._state is DiskState.FULL:
+        if new and self._state is DiskState.FULL:
             if len(units) >= MAX_PENDING:
                 self.counters.busy += 1
                 raise Busy("too many writes are waiting for a disk that is full")
-            units.append(Unit(first, first - 1, also, done))
+            for unit in new:
+                unit.first, unit.last = first, first - 1
+            units += new
             if len(units) >= EARLY_MESSAGES:
                 self._gather.forced = True
                 self._hand_over()
@@ -290,25 +310,33 @@ class Log(LogView, LogListeners):
         return self._pending_bytes
 
     def _full(self, messages: Sequence[Message]) -> bool:
-        if not self._pending:
-            if len(messages) > MAX_PENDING:
-                raise Invalid(f"at most {MAX_PENDING} messages at once")
+        if self._pending + len(messages) <= MAX_PENDING and self._pending_bytes <= MAX_PENDING_BYTES:
             return False
-        return self._pending + len(messages) > MAX_PENDING or self._pending_bytes > MAX_PENDING_BYTES
+        if not self._pending:
+            raise Invalid(f"at most {MAX_PENDING} messages at once")
+        return True
 
     # Committing
 
+    def _hand_over_soon(self) -> None:
+        """Give the gathered batch to the writer after the first turn of the loop that adds nothing to it."""
+        if self._writing is None and not self._scheduled:
+            self._scheduled = True
+            self._seen = 0
+            self._gather_until_s = self._loop.time() + GATHER_S
+            self._loop.call_soon(self._end_of_turn)
+
     def _end_of_turn(self) -> None:
+        gathered = self._gather.count
+        if gathered != self._seen and self._loop.time() < self._gather_until_s:
+            self._seen = gathered
+            self._loop.call_soon(self._end_of_turn)
+            return
         self._scheduled = False
         self._hand_over()
 
     def _on_commit_timer(self) -> None:
         self._commit_timer = None
-        self._gather.forced = True
-        self._hand_over()
-
-    def _on_cursor_timer(self) -> None:
-        self._cursor_timer = None
         self._gather.forced = True
         self._hand_over()
 
@@ -349,8 +377,10 @@ class Log(LogView, LogListeners):
             self._settle_failed(batch or Batch(), outcome.error)
         elif batch is not None:
             self._settle_committed(batch, outcome)
-        if self._gather.forced or (self._closing and self._gather and self._state is DiskState.OK):
+        if self._closing and self._state is DiskState.OK:
             self._hand_over()
+        elif self._gather.forced:
+            self._hand_over_soon()
         if self._writing is None and (not self._gather or self._failure or self._state is not DiskState.OK):
             _wake(self._idle)
         _wake(self._room)
@@ -385,9 +415,14 @@ class Log(LogView, LogListeners):
         if outcome.refused:
             messages = self._without_refused(batch, outcome)
         counters.committed += len(messages)
+        refused = outcome.refused
         for index, unit in enumerate(batch.units):
-            if unit.done:
-                self._call(unit.done, outcome.refused.get(index))
+            done = unit.done
+            if done is not None:
+                try:  # as `_call`, without a call for each of many
+                    done(refused.get(index) if refused else None)
+                except Exception as error:
+                    self._failed_call(done, error)
         if messages:
             self._tell(self._on_commit, messages)
 
@@ -450,78 +485,12 @@ class Log(LogView, LogListeners):
             if unit.done:
                 self._call(unit.done, error)
 
-    # Cursors
 
-    def cursor(self, name: str, start: int = 0) -> int:
-        """Where `name` stands: the last number it is done with. An unknown name begins at `start`."""
-        if name not in self._cursors:
-            self.move_cursor(name, start)
-        return self._cursors[name]
-
-    def move_cursor(self, name: str, seq: int) -> None:
-        """Move `name` to `seq`.
-
-        Seen at once, written with the next commit, within CURSOR_INTERVAL_S at the latest.
-        """
-        self._cursors[name] = seq
-        self._write_cursor(name, seq)
-
-    def drop_cursor(self, name: str) -> None:
-        """Forget `name`; retention no longer counts what it misses."""
-        if self._cursors.pop(name, None) is not None:
-            self._write_cursor(name, None)
-
-    def cursors(self) -> dict[str, int]:
-        """All cursors by name."""
-        return dict(self._cursors)
-
-    # Time
-
-    def correct(self, boot: str, offset_ns: int, quality: TimeQuality) -> Correction:
-        """The wall clock was set by `offset_ns`: what this boot stamped so far was wrong by that much.
-
-        Holds at once for `corrections`, and is durable with the next commit, which it forces; a full disk only
-        delays it.
-        """
-        correction, writes = self._clock.correct(boot, self._next_seq - 1, offset_ns, quality)
-        self._keep(writes)
-        self._tell(self._on_correction, correction)
-        return correction
-
-    def corrections(self) -> Sequence[Correction]:
-        """All that are kept, oldest first, for `timekeeping.corrected`."""
-        return self._clock.corrections
-
-    @property
-    def kept_clock(self) -> KeptClock | None:
-        """What was last given to `keep_clock`, by this process or the one before; None for a new log."""
-        return self._clock.kept
-
-    def keep_clock(self, kept: KeptClock) -> None:
-        """Remember the clock for the next start, and let expired messages go if its time is trusted.
-
-        Written with the next commit. To be called now and then: every few minutes is enough.
-        """
-        if kept.quality in TRUSTED:
-            self._gather.trusted_time = (kept.wall_ns, tuple(self._clock.corrections))
-        self._keep(self._clock.keep(kept))
-
-    def _keep(self, writes: Sequence[Write]) -> None:
-        """Run writes of the log's own with the next commit, which they force."""
-        if self._failure or self._closing:
-            return
-        self._gather.lasting.extend(writes)
-        self._gather.forced = True
-        if self._writing is None and not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._end_of_turn)
-
-    def _write_cursor(self, name: str, seq: int | None) -> None:
-        if self._failure or self._closing:
-            return
-        self._gather.cursors[name] = seq
-        if self._cursor_timer is None:
-            self._cursor_timer = self._loop.call_later(CURSOR_INTERVAL_S, self._on_cursor_timer)
+def _units(
+    first: int, messages: Sequence[Message], also: Sequence[Write], done: Done | None
+) -> Sequence[Unit]:
+    """What succeeds or is refused together, as the batch holds it; none where that is nothing but messages."""
+    return (Unit(first, first + len(messages) - 1, also, done),) if also or done else ()
 
 
 def _wake(waiting: list[asyncio.Future[None]]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from .disk import DiskState
 from .errors import HubError, LogFailed, WriteRefused
 from .message import Message
@@ -14,8 +16,7 @@ from .timekeeping import Correction
 Write = tuple[str, tuple[Any, ...]]
 
 
-@dataclass(slots=True)
-class Unit:
+class Unit(msgspec.Struct):
     """One call of append, submit or write, or a post with writes: what succeeds or is refused together."""
 
     first: int  # numbers of its messages, first > last where it has none
@@ -33,14 +34,18 @@ class Batch:
     units: list[Unit] = field(default_factory=list)
     cursors: dict[str, int | None] = field(default_factory=dict)  # None drops the cursor
     lasting: list[Write] = field(default_factory=list)  # the log's own writes; a full disk only delays them
-    trusted_time: tuple[int, Sequence[Correction]] | None = (
-        None  # UTC now and all corrections, for retention by age
-    )
+    # UTC now and all corrections, for retention by age
+    trusted_time: tuple[int, Sequence[Correction]] | None = None
     size: int = 0  # payload bytes
     forced: bool = False  # somebody waits
 
     def __bool__(self) -> bool:
         return bool(self.messages or self.units or self.cursors or self.lasting)
+
+    @property
+    def count(self) -> int:
+        """Of everything in it; it only ever rises."""
+        return len(self.messages) + len(self.units) + len(self.cursors) + len(self.lasting)
 
 
 @dataclass(slots=True)
@@ -57,9 +62,8 @@ class Outcome:
     gap_messages: int = 0  # removed in this step before some cursor had passed them
     state: DiskState = DiskState.OK
     reason: str = ""
-    opened: bool = (
-        False  # the file has been opened after a start without it: cursors and numbers are known now
-    )
+    # The file has been opened after a start without it: cursors and numbers are known now
+    opened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +73,8 @@ class Limits:
     max_messages: int
     max_bytes: int
     max_age_s: int = 0  # 0: as long as the other bounds allow
-    min_free_bytes: int = (
-        0  # of the disk; below it, what every cursor has passed goes and free pages are given back
-    )
+    # Of the disk; below it, what every cursor has passed goes and free pages are given back
+    min_free_bytes: int = 0
 
 
 @dataclass(slots=True)

@@ -22,7 +22,6 @@ from typing import Any
 import msgspec
 
 from .database import Migration, is_environment, open_reader, write_durably
-from .log_batch import Write
 
 log = logging.getLogger("hub.log")
 
@@ -57,9 +56,8 @@ class TableCopy:
             return self._delay_of[sql]
         except KeyError:
             delays = [self._delays[name] for name in _TABLE.findall(sql) if name in self._delays]
-            if (
-                len(self._delay_of) > 1_000
-            ):  # statements are constants; one that is built anew each time is not
+            # Statements are constants; one that is built anew each time is not
+            if len(self._delay_of) > 1_000:
                 self._delay_of.clear()
             return self._delay_of.setdefault(sql, min(delays, default=None))
 
@@ -190,11 +188,7 @@ def _read(target: Path) -> dict[str, _Table]:
     return {}
 
 
-def soonest(copy: TableCopy, writes: Iterable[Write]) -> float | None:
-    """The shortest delay any of `writes` asks for; None where none changes what is copied."""
-    found: float | None = None
-    for sql, _ in writes:
-        delay = copy.delay_of(sql)
-        if delay is not None and (found is None or delay < found):
-            found = delay
-    return found
+def soonest(copy: TableCopy, statements: Iterable[str]) -> float | None:
+    """The shortest delay any of `statements` asks for; None where none changes what is copied."""
+    delays = (copy.delay_of(sql) for sql in statements)
+    return min((delay for delay in delays if delay is not None), default=None)

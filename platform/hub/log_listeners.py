@@ -55,8 +55,11 @@ class LogListeners:
         try:
             fn(argument)
         except Exception as error:
-            self.counters.listener_errors += 1
-            self._loop.call_exception_handler({"message": f"{fn!r} failed", "exception": error})
+            self._failed_call(fn, error)
+
+    def _failed_call(self, fn: Callable[[Any], None], error: Exception) -> None:
+        self.counters.listener_errors += 1
+        self._loop.call_exception_handler({"message": f"{fn!r} failed", "exception": error})
 
 
 def _subscribe(listeners: list[Callable[[T], None]], fn: Callable[[T], None]) -> Callable[[], None]:

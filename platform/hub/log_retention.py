@@ -19,6 +19,7 @@ from .timekeeping import TRUSTED, Correction, shift
 
 RETENTION_STEP = 1_000  # messages deleted in one commit at most: about 1 ms
 VACUUM_STEP = 64  # pages given back to the disk in one step
+MEASURE_BYTES = 1 << 20  # written between two looks at the size, far from its bound: a look costs 40 us
 SPARE_PAGES = 2_048  # free pages kept for new messages: giving back and asking again would wear the card
 
 
@@ -36,13 +37,13 @@ class Retention:
 
     def __init__(self, path: Path, limits: Limits) -> None:
         self.limits = limits
-        self.size_bytes = 0
+        self.size_bytes = 0  # as last measured
+        self._grown = 0  # bytes that may have come on top since
         self._folder = path.parent
         self._page_size = 0
         self._expired_seq = 0  # all up to here are older than allowed
-        self._age: tuple[int, Sequence[Correction]] | None = (
-            None  # what to look for further expired ones with
-        )
+        # What to look for further expired ones with
+        self._age: tuple[int, Sequence[Correction]] | None = None
         self._short = False  # the disk has less than min_free_bytes
 
     def measure(self, conn: sqlite3.Connection) -> None:
@@ -52,6 +53,7 @@ class Retention:
         (pages,) = conn.execute("PRAGMA page_count").fetchone()
         (free,) = conn.execute("PRAGMA freelist_count").fetchone()
         self.size_bytes = (pages - free) * self._page_size
+        self._grown = 0
 
     def look_at_disk(self) -> None:
         """See whether the disk has run short; once a second is enough."""
@@ -85,12 +87,15 @@ class Retention:
         if self._age:
             self.look_at_age(conn, *self._age)
 
-    def step(self, conn: sqlite3.Connection, count: int, added: int) -> Step:
+    def step(self, conn: sqlite3.Connection, count: int, added: int, added_bytes: int) -> Step:
         """Remove the oldest of `count` messages beyond the bounds, inside the open transaction.
 
-        `added`: messages that this transaction brought, which a step must at least make up for.
+        `added`: messages that this transaction brought, which a step must at least make up for; `added_bytes` of rows.
         """
-        self.measure(conn)
+        # A row takes its place in a page that may stay half empty, or pages of its own.
+        self._grown += 2 * added_bytes + (added and 4 * self._page_size)
+        if self._grown > MEASURE_BYTES or self.size_bytes + self._grown > self.limits.max_bytes:
+            self.measure(conn)
         over = count - self.limits.max_messages
         if self.size_bytes > self.limits.max_bytes:
             over = max(over, added + RETENTION_STEP // 10)

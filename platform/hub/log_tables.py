@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -54,8 +56,8 @@ _INSERT = (
 _STATEMENT_ERRORS = frozenset({1, 18, 19, 20, 21, 25})
 
 
-def insert(conn: sqlite3.Connection, messages: Sequence[Message], *, small: bool) -> None:
-    """Insert `messages`, whose numbers are consecutive; `small`: compressed."""
+def insert(conn: sqlite3.Connection, messages: Sequence[Message], *, small: bool) -> int:
+    """Insert `messages`, whose numbers are consecutive; `small`: compressed. Returns the bytes of their rows."""
     places = []
     offset = 0
     bodies = [encode_row(message, small=small) for message in messages]
@@ -64,6 +66,20 @@ def insert(conn: sqlite3.Connection, messages: Sequence[Message], *, small: bool
         places.append(offset << 32 | size)
         offset += size
     conn.execute(_INSERT, (messages[0].seq, b"".join(bodies), msgspec.json.encode(places).decode()))
+    return offset
+
+
+def run_together(conn: sqlite3.Connection, units: Sequence[Unit]) -> list[str]:
+    """Run the writes of all units, those that follow each other with the same statement at once.
+
+    Returns the statements.
+    """
+    statements = []
+    writes = itertools.chain.from_iterable(unit.also for unit in units)
+    for sql, run in itertools.groupby(writes, key=operator.itemgetter(0)):
+        conn.executemany(sql, [params for _, params in run])
+        statements.append(sql)
+    return statements
 
 
 def run_units(conn: sqlite3.Connection, units: Sequence[Unit], outcome: Outcome) -> int:
@@ -88,6 +104,15 @@ def run_units(conn: sqlite3.Connection, units: Sequence[Unit], outcome: Outcome)
                 dropped += unit.last - unit.first + 1
         conn.execute("RELEASE unit")
     return dropped
+
+
+def put_cursors(conn: sqlite3.Connection, cursors: Mapping[str, int | None]) -> None:
+    """Write where readers stand; None forgets one."""
+    for name, seq in cursors.items():
+        if seq is None:
+            conn.execute("DELETE FROM cursor WHERE name = ?", (name,))
+        else:
+            conn.execute("INSERT OR REPLACE INTO cursor(name, seq) VALUES (?, ?)", (name, seq))
 
 
 def is_statement_error(error: sqlite3.Error) -> bool:

@@ -6,7 +6,6 @@ small step of retention. It holds the only connection that writes the file.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import queue
 import secrets
@@ -29,11 +28,11 @@ from .database import (
 )
 from .disk import Ballast, DiskState, words
 from .errors import LogFailed, LogFull
-from .log_batch import Batch, Limits, Outcome, Write
+from .log_batch import Batch, Limits, Outcome
 from .log_copy import TableCopy, soonest
 from .log_retention import Retention, Step
 from .log_source import ReaderSource
-from .log_tables import SCHEMA, insert, is_statement_error, run_units
+from .log_tables import SCHEMA, insert, is_statement_error, put_cursors, run_together, run_units
 
 log = logging.getLogger("hub.log")
 
@@ -343,13 +342,14 @@ class LogWriter:
             self._took_s = time.monotonic() - start_s  # and as long a rest, for a card that is slow
 
     def _tidy_step(self, conn: sqlite3.Connection, outcome: Outcome) -> bool:
+        self._retention.measure(conn)
         if not self._retention.behind(self.count, self.first_seq):
             self._retention.look_further(conn)
         if not self._retention.behind(self.count, self.first_seq):
             self._more = self._retention.give_back(conn)
             return False
         conn.execute("BEGIN IMMEDIATE")
-        step = self._retention.step(conn, self.count, 0)
+        step = self._retention.step(conn, self.count, 0, 0)
         conn.execute("COMMIT")
         self._apply(step, 0)
         self._more = bool(step.messages)
@@ -411,6 +411,7 @@ class LogWriter:
         if now_s >= self._next_look_s:
             self._next_look_s = now_s + LOOK_S
             self._retention.look_at_disk()
+            self._retention.measure(conn)  # what other parts keep here counts, too
             self._more = True
             if self._wal_bytes() > MAX_WAL_BYTES:
                 self._enter(DiskState.FULL, _HELD_UP)
@@ -419,6 +420,7 @@ class LogWriter:
         self, conn: sqlite3.Connection, batch: Batch, outcome: Outcome, *, one_by_one: bool
     ) -> None:
         reserved = self.reserved
+        size = 0
         conn.execute("BEGIN IMMEDIATE")
         if batch.messages:
             first = batch.messages[0].seq
@@ -429,33 +431,25 @@ class LogWriter:
             now_s = time.monotonic()
             small = len(batch.messages) <= min(SMALL_RATE * (now_s - self._inserted_s), SMALL_BATCH)
             self._inserted_s = now_s
-            insert(conn, batch.messages, small=small)
+            size = insert(conn, batch.messages, small=small)
             if batch.messages[-1].seq > reserved - RESERVE // 2:
                 self._extend_reservation(conn, batch.messages[-1].seq)
         dropped = 0
-        copy_in_s: float | None = None
         if one_by_one:
-            copy_in_s = soonest(self._copy, itertools.chain.from_iterable(unit.also for unit in batch.units))
+            statements = [sql for unit in batch.units for sql, _ in unit.also]
             dropped = run_units(conn, batch.units, outcome)
         else:
-            writes = itertools.chain.from_iterable(unit.also for unit in batch.units)
-            for sql, run in itertools.groupby(writes, key=_sql_of):
-                conn.executemany(sql, [params for _, params in run])
-                copy_in_s = _sooner(copy_in_s, self._copy.delay_of(sql))
+            statements = run_together(conn, batch.units)
         for sql, params in batch.lasting:
             conn.execute(sql, params)
-            copy_in_s = _sooner(copy_in_s, self._copy.delay_of(sql))
-        for name, seq in batch.cursors.items():
-            if seq is None:
-                conn.execute("DELETE FROM cursor WHERE name = ?", (name,))
-            else:
-                conn.execute("INSERT OR REPLACE INTO cursor(name, seq) VALUES (?, ?)", (name, seq))
+            statements.append(sql)
+        put_cursors(conn, batch.cursors)
         kept = len(batch.messages) - dropped
-        step = self._retention.step(conn, self.count + kept, kept)
+        step = self._retention.step(conn, self.count + kept, kept, size)
         conn.execute("COMMIT")
         # Only now do these hold.
         self._apply(step, kept)
-        if copy_in_s is not None:
+        if (copy_in_s := soonest(self._copy, statements)) is not None:
             self._copy.changed(copy_in_s)
         if batch.messages:
             self._expected = batch.messages[-1].seq + 1
@@ -504,13 +498,3 @@ class LogWriter:
             return self._path.with_name(self._path.name + "-wal").stat().st_size
         except OSError:
             return 0
-
-
-def _sql_of(write: Write) -> str:
-    return write[0]
-
-
-def _sooner(one: float | None, other: float | None) -> float | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)

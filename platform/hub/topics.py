@@ -116,6 +116,20 @@ def format_topic(channel: str, subtopic: str = "", content_type: str | None = No
     return topic
 
 
+def subtopic_fits(wanted: str, subtopic: str) -> bool:
+    """Whether a dotted subtopic is one that a dotted filter asks for (MQTT 5.0, 4.7.1)."""
+    if wanted == subtopic:
+        return True
+    pattern = wanted.split(".") if wanted else []
+    elements = subtopic.split(".") if subtopic else []
+    for at, element in enumerate(pattern):
+        if element == REST:
+            return True
+        if at >= len(elements) or element not in (ANY, elements[at]):
+            return False
+    return len(pattern) == len(elements)
+
+
 def _check_wildcards(levels: list[str]) -> None:
     if len("/".join(levels)) > MAX_SUBTOPIC + 128:
         raise TopicError("the filter is too long")

@@ -73,6 +73,12 @@ def lost(database: Path, before: Wal) -> int:
     return max(known, len(behind) - 1)
 
 
+def frames(database: Path) -> int:
+    """Pages in the WAL of an open database that are not in the database yet."""
+    index = _index(database)
+    return index.frames - index.backfilled if index is not None else 0
+
+
 def _index(database: Path) -> _Index | None:
     """What the WAL's index says; None where there is none, or it was being written."""
     try:

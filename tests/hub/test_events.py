@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ def test_people_groups_policies_and_keys_are_told_of(tmp_path: Path) -> None:
 
 def test_every_table_that_is_watched_exists_and_no_secret_is_taken(tmp_path: Path) -> None:
     async def scenario(hub: Hub) -> None:
-        with sqlite3.connect(tmp_path / "registry.db") as conn:
+        with closing(sqlite3.connect(tmp_path / "registry.db")) as conn:
             for each in WATCHED:
                 columns = {row[1] for row in conn.execute(f"PRAGMA table_info({each.table})")}
                 assert columns, each

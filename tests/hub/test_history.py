@@ -15,9 +15,17 @@ import pytest
 from pytest_mock import MockerFixture
 
 from hub import history as history_module
-from hub import history_model, history_pieces, history_query, history_store, history_tail, history_view
+from hub import (
+    history_intake,
+    history_model,
+    history_pieces,
+    history_query,
+    history_store,
+    history_tail,
+    history_view,
+)
 from hub.errors import Busy, Invalid
-from hub.history import History, HistoryPage, Query
+from hub.history import History, HistoryPage, HistoryRecord, Query
 from hub.log import Log
 from hub.message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON, Message, TimeQuality
 
@@ -110,6 +118,25 @@ def test_records_are_found_newest_first(
         page = await history.query(Query(**({"channel": CHANNEL} | asked)))
         assert shown(page) == expected
         assert page.total == len(expected)
+
+    run(tmp_path, body)
+
+
+def test_what_one_publisher_sent_is_found_in_its_channel_alone(tmp_path: Path) -> None:
+    async def body(log: Log, history: History) -> None:
+        sent = [
+            message(b'[{"n":"t","v":%d}]' % number, at=number, channel=f"channel-{number % 2}", publisher=who)
+            for number, who in enumerate(["thing-1", "thing-1", "thing-2", "thing-2", "thing-1", "thing-10"])
+        ]
+        await log.append(sent)
+        for channel, publisher, expected in (
+            ("channel-0", "thing-1", [4.0, 0.0]),
+            ("channel-1", "thing-1", [1.0]),
+            ("channel-1", "thing-10", [5.0]),
+            ("channel-0", "thing-10", []),
+        ):
+            page = await history.query(Query(channel, publisher=publisher))
+            assert [record.value for record in page.messages if isinstance(record, HistoryRecord)] == expected
 
     run(tmp_path, body)
 
@@ -322,7 +349,7 @@ def test_a_step_that_fails_leaves_nothing_behind(tmp_path: Path, mocker: MockerF
     async def body(log: Log, history: History) -> None:
         await log.append([message(b'[{"n":"a","v":%d}]' % n, at=n) for n in range(5)])
         assert (await history.query(Query(CHANNEL))).total == 5
-        mocker.patch.object(history_store, "_INSERT", "INSERT INTO chunk(series) VALUES (?)")
+        mocker.patch.object(history_store, "INSERT", "INSERT INTO chunk(series) VALUES (?)")
         with pytest.raises(sqlite3.Error):
             await history._compact()
         mocker.stopall()
@@ -388,7 +415,7 @@ def test_a_tail_that_cannot_be_compacted_stays_within_its_bound(
         for part in range(10):
             await log.append([message(b'[{"n":"a","v":%d}]' % n, at=100 * part + n) for n in range(100)])
             await history.query(Query(CHANNEL))
-        assert history.tail_records <= 200 + history_module.TAKE
+        assert history.tail_records <= 200 + history_intake.TAKE
         assert history.behind > 0
         mocker.stop(full)
         history._wake.set()
@@ -399,6 +426,74 @@ def test_a_tail_that_cannot_be_compacted_stays_within_its_bound(
 
     run(tmp_path, body)
     assert "behind" in caplog.text
+
+
+def test_a_question_misses_nothing_that_came_faster_than_memory_takes_it(
+    tmp_path: Path, mocker: MockerFixture
+) -> None:
+    async def body(log: Log, history: History) -> None:
+        mocker.patch.object(history_tail, "TAIL_RECORDS", 100)
+        await log.append([message(b'[{"n":"a","v":%d}]' % n, at=n) for n in range(2000)])
+        while history._intake.waiting:  # noqa: ASYNC110  (a turn at a time, until what waits is let go)
+            await asyncio.sleep(0)
+        assert history.behind > 1000
+        assert (await history.query(Query(CHANNEL))).total == 2000
+
+    run(tmp_path, body)
+
+
+def test_a_commit_larger_than_what_may_wait_in_memory_is_read_from_the_log(
+    tmp_path: Path, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(history_intake, "MAX_WAITING", 500)
+
+    async def body(log: Log, history: History) -> None:
+        scanned = mocker.spy(history._intake, "next_from_log")
+        await log.append([message(b'[{"n":"a","v":%d}]' % n, at=n) for n in range(500)])
+        assert history._intake.waiting
+        assert (await history.query(Query(CHANNEL))).total == 500
+        assert scanned.call_count == 0  # the control
+        await log.append([message(b'[{"n":"a","v":%d}]' % n, at=n) for n in range(500, 1001)])
+        assert not history._intake.waiting
+        assert (await history.query(Query(CHANNEL))).total == 1001
+        assert scanned.call_count > 0
+        await log.append([message(b'[{"n":"a","v":1}]', at=1001)])
+        assert history._intake.waiting  # from commits again
+        assert (await history.query(Query(CHANNEL))).total == 1002
+
+    run(tmp_path, body)
+
+
+def test_the_more_waits_the_more_is_taken_in_a_turn(tmp_path: Path, mocker: MockerFixture) -> None:
+    async def body(log: Log, history: History) -> None:
+        taken = mocker.spy(history._tail, "take")
+        await log.append([message(b'[{"n":"a","v":%d}]' % n, at=n) for n in range(16 * history_intake.TAKE)])
+        while history._intake.waiting:  # noqa: ASYNC110  (a turn at a time)
+            await asyncio.sleep(0)
+        sizes = [len(call.args[0]) for call in taken.call_args_list]
+        assert sizes[0] == 2 * history_intake.TAKE
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[-2] == history_intake.TAKE
+        assert sum(sizes) == 16 * history_intake.TAKE
+
+    run(tmp_path, body)
+
+
+def test_a_question_that_would_wait_too_long_is_refused(tmp_path: Path, mocker: MockerFixture) -> None:
+    async def body(log: Log, history: History) -> None:
+        reached = asyncio.Event()
+        mocker.patch.object(history_tail, "TAIL_RECORDS", 100)
+        mocker.patch.object(history_module, "CATCH_UP_S", 0.1)
+        compact = mocker.patch.object(history, "_compact", side_effect=reached.wait)
+        await log.append([message(b'[{"n":"a","v":%d}]' % n, at=n) for n in range(2000)])
+        with pytest.raises(Busy, match="messages behind"):
+            await history.query(Query(CHANNEL))
+        mocker.stop(compact)
+        reached.set()
+        mocker.patch.object(history_module, "CATCH_UP_S", 60)
+        assert (await history.query(Query(CHANNEL))).total == 2000
+
+    run(tmp_path, body)
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -494,7 +589,7 @@ def test_enough_messages_start_a_compaction(tmp_path: Path, monkeypatch: pytest.
     async def body(log: Log, history: History) -> None:
         await log.append([message(b'[{"n":"a","v":1}]') for _ in range(49)])
         await history.query(Query(CHANNEL))
-        assert not history._due()
+        assert not history._intake.due()
         await log.append([message(b'[{"n":"a","v":1}]')])
         await until(lambda: history.counters.compactions == 1)
         assert history.cursor == 50
@@ -509,7 +604,7 @@ def test_a_log_about_to_drop_messages_starts_a_compaction(tmp_path: Path) -> Non
         for part in range(50):
             await log.append([message(b'[{"n":"a","v":%d}]' % n, at=part) for n in range(100)])
             assert (await history.query(Query(CHANNEL))).total == 100 * (part + 1)
-            await until(lambda: not history._due())
+            await until(lambda: not history._intake.due())
         assert log.gaps() == []
         assert history.counters.compactions > 2
         await history.close()

@@ -31,6 +31,8 @@ def message(payload: bytes, content_type: str = SENML_JSON, at: int = 0, subtopi
 
 
 def exported(folder: Path, messages: list[Message], media_type: str, query: Query, records: int = 4) -> bytes:
+    folder.mkdir(exist_ok=True)
+
     async def main() -> bytes:
         log = Log.open(folder / "log.db")
         history = History.open(folder / "history.db", log)
@@ -54,6 +56,24 @@ def test_senml_reads_back_as_the_records_that_went_in(tmp_path: Path) -> None:
     by_name = sorted(senml.decode(SENML_JSON, out, 0.0), key=lambda record: record.name)
     expected = sorted(senml.decode(SENML_JSON, PACK, 0.0), key=lambda record: record.name)
     assert by_name == expected
+
+
+def test_no_time_is_written_as_senml_that_would_be_read_as_one_relative_to_now(tmp_path: Path) -> None:
+    """A record of a clock that was never set, at 1970: CSV and JSON Lines have it, SenML has no form for it."""
+
+    def never_set() -> list[Message]:
+        return [message(b'[{"n":"early","v":1}]', at=n - T0) for n in (5, 2**28 - 1)]
+
+    def messages() -> list[Message]:
+        return [*never_set(), message(b'[{"n":"first","v":2}]', at=2**28 - T0), message(PACK)]
+
+    now_s = 1_800_000_000.0
+    out = exported(tmp_path / "senml", messages(), SENML_JSON, Query("c"), records=1)
+    found = senml.decode(SENML_JSON, out, now_s)
+    assert {record.time for record in found} == {2.0**28, T0}
+    assert "early" not in out.decode()
+    assert exported(tmp_path / "none", never_set(), SENML_JSON, Query("c")) == b"[]"
+    assert exported(tmp_path / "csv", messages(), CSV, Query("c")).count(b"early") == 2
 
 
 def test_json_lines_are_the_records_of_a_page(tmp_path: Path) -> None:

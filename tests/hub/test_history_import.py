@@ -15,6 +15,7 @@ from hub.history import History
 from hub.history_model import HistoryRecord, Query
 from hub.log import Log
 from hub.message import JSON, OCTET_STREAM, SENML_JSON, Message
+from hub.topics import Filter
 
 T0 = 1_700_000_000
 # The tables as the earlier version made them.
@@ -104,6 +105,10 @@ async def check(history: History, numbers: int) -> None:
     assert msgspec.to_builtins(json.messages)[0]["created"] == (T0 + 1) * 10**9 + 7
     octets = await history.query(Query("c", format="octets"))
     assert msgspec.to_builtins(octets.messages)[0]["payload"] == "AP8="
+    for content_type, payload in ((JSON, b'{"a":1}'), (OCTET_STREAM, b"\x00\xff")):
+        last = await history.last_kept(Filter("c", "", content_type))
+        assert last is not None
+        assert last.payload == payload
 
 
 def pack(n: int) -> Message:

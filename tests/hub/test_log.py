@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hub import log as log_module
-from hub import log_reader, log_writer
+from hub import log_marks, log_reader, log_writer
 from hub.database import Migration
 from hub.errors import Busy, Invalid, LogFailed, WriteRefused
 from hub.log import Gap, Log
@@ -390,7 +390,7 @@ def test_cursors_are_written_with_the_next_commit(tmp_path: Path, make_message: 
 
 
 def test_a_cursor_alone_is_written_by_its_own_timer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "CURSOR_INTERVAL_S", 0.01)
+    monkeypatch.setattr(log_marks, "CURSOR_INTERVAL_S", 0.01)
 
     async def main() -> None:
         log = Log.open(tmp_path / "log.db", commit_interval_s=3600)

@@ -68,7 +68,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
 
 
 async def by_http(w: World) -> bool:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{w.http.port}") as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{w.http.port}", timeout=30) as client:
         headers = {"authorization": f"Thing {w.key}", "content-type": "application/senml+json"}
         answer = await client.post(f"/channels/{w.channel}/messages", content=PACK, headers=headers)
     assert answer.status_code in (202, 403)
@@ -216,7 +216,7 @@ def test_reading_hides_what_would_not_be_delivered(tmp_path: Path) -> None:
             headers = {"authorization": f"Thing {w.key}", "content-type": "application/senml+json"}
             path = f"/channels/{w.channel}/messages"
             async with httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{w.http.port}", headers=headers
+                base_url=f"http://127.0.0.1:{w.http.port}", headers=headers, timeout=30
             ) as client:
                 for below in ("/open", "/secret"):
                     assert (await client.post(path + below, content=PACK)).status_code == 202

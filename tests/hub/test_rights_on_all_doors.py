@@ -52,7 +52,7 @@ class World:
         self, hub: Hub, http: HttpDoor, broker: mqtt.MqttDoor, constrained: coap.CoapDoor, context: Any
     ) -> None:
         self.hub, self.http, self.mqtt, self.coap, self.context = hub, http, broker, constrained, context
-        self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{http.port}", verify=False)
+        self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{http.port}", verify=False, timeout=30)
         registry = hub.registry
         registry.create_user("owner@example.org", "correct horse")
         make = registry.groups.create

@@ -329,6 +329,15 @@ def test_json_that_is_no_pack_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "row", [b'"n":"a\xe2(","v":1', b'"n":"a","v":1,"x":"\xe2("', b'"n":"a","v":1,"\xc0\xae":2']
+)
+def test_json_that_is_not_utf_8_is_refused_in_labels_nobody_knows_too(row: bytes) -> None:
+    """RFC 8259, 8.1. A message that is no text could be shown to nobody who follows its channel."""
+    with pytest.raises(SenmlError):
+        senml.decode(SENML_JSON, b"[{" + row + b"}]", 0.0)
+
+
+@pytest.mark.parametrize(
     "wire",
     [
         pytest.param("81a200616102c249010000000000000000", id="tag 2, a bignum"),

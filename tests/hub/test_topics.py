@@ -18,6 +18,7 @@ from hub.topics import (
     parse_filter,
     parse_subtopic,
     parse_topic,
+    subtopic_fits,
 )
 
 ID = "6f2a1d52-6f2c-4b6a-a5a1-0a3d4be1c001"
@@ -206,3 +207,23 @@ def test_remembered_matches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     for number in range(100):
         router.match("x", str(number))
     assert len(router._matches) <= 10
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits", "fails"),
+    [
+        pytest.param("#", ["", "a", "a.b"], [], id="everything"),
+        pytest.param("", [""], ["a"], id="no subtopic"),
+        pytest.param("a", ["a"], ["", "a.b", "b"], id="one"),
+        pytest.param("a.b", ["a.b"], ["a", "a.b.c", "b.a"], id="one below"),
+        pytest.param("a.#", ["a", "a.b", "a.b.c"], ["", "b", "ab"], id="all below"),
+        pytest.param("+", ["a", "b"], ["", "a.b"], id="any"),
+        pytest.param("a.+", ["a.b"], ["a", "a.b.c", "b.b"], id="any below"),
+        pytest.param("+.b", ["a.b", "c.b"], ["b", "a.b.c", "a.c"], id="below any"),
+        pytest.param("+.b.#", ["a.b", "x.b.c"], ["a", "a.c", "b"], id="all below any"),
+        pytest.param("+.+.#", ["a.b", "a.b.c.d"], ["a", ""], id="two and more"),
+    ],
+)
+def test_filters_fit_subtopics_as_in_mqtt(pattern: str, fits: list[str], fails: list[str]) -> None:
+    assert all(subtopic_fits(pattern, each) for each in fits)
+    assert not any(subtopic_fits(pattern, each) for each in fails)
