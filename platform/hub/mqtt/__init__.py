@@ -3,7 +3,8 @@
 In: bytes of connections. Out: messages into the durable log, acknowledged after the commit, and messages of the
 log to whoever subscribed. The codec (`decoder`, `bodies`, `properties`, `replies`) and the state of a `session`
 are pure; `intake` and `delivery` meet the log; `sessions`, `retained`, `sharing` are rows in its database
-(`store`); `entry`, `publishing`, `subscribing` decide about packets; `connection` and `door` move the bytes.
+(`store`), and so are `wills`; `entry`, `publishing`, `subscribing` decide about packets, `rights` about what lives;
+`listening`, `connection` and `door` move the bytes.
 Not here: who may do what (`hub.access`), what a topic means (`hub.topics`), the messages (`hub.log`).
 """
 

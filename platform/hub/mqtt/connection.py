@@ -92,6 +92,7 @@ class Connection(Outbox, asyncio.Protocol):
         self.authenticated = False
         self.interests: dict[str, Interest] = {}
         self.resending: deque[int] = deque()  # packet ids owed again since the reconnect
+        self._held: bytearray | None = None  # what came behind a CONNECT that is not answered yet
         self.unsaved = False  # the kept session has moved on since its row was written
         # MQTT 5
         self.says_why = True  # reason strings are wanted (3.1.2.11.7)
@@ -115,6 +116,12 @@ class Connection(Outbox, asyncio.Protocol):
             return
         self.heard_s = self._door.clock()
         self._door.counters["bytes_received"] += len(data)
+        if self._held is not None:
+            self._held += data  # of a read that was under way when reading was paused
+            return
+        self._read(data)
+
+    def _read(self, data: bytes) -> None:
         if not self.authenticated and begins_header(data):
             self._door.misannounced(self.peer, "a PROXY header is taken on mqtt.proxy_port only")
             self.close()
@@ -125,7 +132,7 @@ class Connection(Outbox, asyncio.Protocol):
             self._decoder.feed(data, found)
             if not self.authenticated and found:
                 self._door.connect(self, cast(mqtt.Connect, found.pop()))
-                if not self.authenticated:
+                if not self.authenticated or self._held is not None:
                     return
                 self._decoder.feed(b"", found)
         except PacketError as error:
@@ -172,6 +179,21 @@ class Connection(Outbox, asyncio.Protocol):
             self.session.max_receiving = 2 * limits.receiving  # those of its last connection included
         self.session.connected(receive_maximum)
 
+    def hold(self) -> None:
+        """The CONNECT was accepted and is answered later; until `go_on` nothing more is read."""
+        self._held = bytearray()
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """CONNACK has been sent, and what is owed with it: handle what came behind the CONNECT, and read on."""
+        held, self._held = self._held, None
+        if held is None:
+            return
+        self._read(bytes(held))
+        if self._transport is not None and not self.paused:
+            self._transport.resume_reading()
+
     def refuse(self, level: int, reason: Reason, why: str = "", packet: mqtt.Connect | None = None) -> None:
         """Answer a CONNECT with a refusal and close (3.2.2.2, 3.2.2.3); `packet` where it could be read."""
         if packet is not None and packet.properties is not None:
@@ -198,7 +220,8 @@ class Connection(Outbox, asyncio.Protocol):
         A client of MQTT 5 is told `reason` by DISCONNECT (4.13).
         """
         if self.closing_s is None:
-            if reason is not None and self.authenticated and self.level == LEVEL_5_0:
+            answered = self.authenticated and self._held is None  # no DISCONNECT before CONNACK (3.14.0-1)
+            if reason is not None and answered and self.level == LEVEL_5_0:
                 wire = replies.encode_disconnect(reason, why[:MAX_REASON])
                 if not self.fits(wire):
                     wire = replies.encode_disconnect(reason)
@@ -213,10 +236,15 @@ class Connection(Outbox, asyncio.Protocol):
     def cut(self, reason: Reason, why: str) -> None:
         """Close because a right is gone, without what was not sent yet: who reads slowly gets no more of it."""
         self.out, self.out_bytes = [], 0
-        unread = self._transport is not None and self._transport.get_write_buffer_size() > 0
+        unread = self.unsent_bytes > 0
         self.close(reason, why)
         if unread:
             self.abort()
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What the socket has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def abort(self) -> None:
         """Close at once."""
@@ -245,29 +273,32 @@ class Connection(Outbox, asyncio.Protocol):
 
     def _handle(self, found: list[mqtt.Packet]) -> None:
         """Handle the packets of one read in order. After PacketError or HubError it is to be closed."""
+        if not found:
+            return
         if self._epoch != self._door.epoch:
             self._epoch = self._door.epoch
             self._places.clear()
         self._stamp = self._door.stamp()
+        publish = self._publish_5 if self.level == LEVEL_5_0 else self._publish
+        acknowledged = self.session.acknowledged
+        room = False
         try:
             for packet in found:
                 if self.closing_s is not None:
                     return
                 if type(packet) is mqtt.Publish:
-                    if self.level == LEVEL_5_0:
-                        self._publish_5(packet)
-                    else:
-                        self._publish(packet)
+                    publish(packet)
+                elif type(packet) is mqtt.PubAck:
+                    room = acknowledged(packet.packet_id) or room
                 else:
                     self._other(packet)
         finally:
+            if room:
+                self._room()
             self._hand_in()
 
     def _other(self, packet: mqtt.Packet) -> None:
         match packet:
-            case mqtt.PubAck():
-                if self.session.acknowledged(packet.packet_id):
-                    self._room()
             case mqtt.PubRec():
                 self._pubrec(packet)
             case mqtt.PubRel():
@@ -292,12 +323,11 @@ class Connection(Outbox, asyncio.Protocol):
         """3.14. Only a normal disconnection drops the will (5.0, 3.1.2.5)."""
         if packet.session_expiry_s is not None:
             if packet.session_expiry_s and not self.session.expiry_s:
-                raise PacketError(
-                    "session expiry on a session that ends", Reason.PROTOCOL_ERROR
-                )  # 3.14.2.2.2
+                # 3.14.2.2.2
+                raise PacketError("session expiry on a session that ends", Reason.PROTOCOL_ERROR)
             self.session.expiry_s = min(packet.session_expiry_s, self._door.limits.session_expiry_s)
-        if packet.code == Reason.SUCCESS:
-            self.session.will = None
+        if packet.code == Reason.SUCCESS and self.session.will is not None:
+            self._door.wills.drop(self.session)
         self.close()
 
     def _hand_in(self) -> None:

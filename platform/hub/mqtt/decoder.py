@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hub.mqtt import bodies
 from hub.mqtt.fields import Fields, read_length, text, topic_name
-from hub.mqtt.packets import CONNECT_BYTE, Packet, Publish
+from hub.mqtt.packets import CONNECT_BYTE, Packet, PubAck, PubComp, Publish, PubRec, PubRel
 from hub.mqtt.properties import On, Properties, read_properties
 from hub.mqtt.reasons import LEVEL_5_0, PacketError, Reason
 
@@ -16,6 +16,12 @@ _TOPIC_BYTES = 16 << 10  # per connection: a thing publishes to a handful of top
 _LONGEST_TOPIC = 1280  # bytes that are remembered of one topic; the hub has no place for a longer one
 _BLOCKS_REMEMBERED = 16  # per connection: property blocks that come again and again, so each is read once
 _BLOCK_BYTES = 256  # longest block remembered
+_ANSWERS: dict[int, type[PubAck | PubRec | PubRel | PubComp]] = {  # a packet id and no more: all is well
+    0x40: PubAck,
+    0x50: PubRec,
+    0x62: PubRel,
+    0x70: PubComp,
+}
 
 
 class Decoder:
@@ -94,6 +100,13 @@ class Decoder:
                 break
             if first & 0xF0 == 0x30 and self.level:
                 packets.append(self._publish(first, data, body, stop))
+                at = stop
+                continue
+            if length == 2 and self.level and first in _ANSWERS:  # no call: as many as there are messages
+                packet_id = data[body] << 8 | data[body + 1]
+                if not packet_id:
+                    raise PacketError("packet id 0", Reason.PROTOCOL_ERROR)
+                packets.append(_ANSWERS[first](packet_id))
                 at = stop
                 continue
             packet = self._other(first, data[body:stop])

@@ -9,16 +9,15 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from hub.log import Log
-from hub.message import Message
+from hub.message import Message, size_of
 from hub.mqtt.intake import Intake
 from hub.mqtt.replies import encode_pubrel, publish_head
 from hub.mqtt.retained import Retained, key_of
 from hub.mqtt.routes import Interest, Receiver, Routes, own
-from hub.mqtt.session import Flight, Subscription
+from hub.mqtt.session import Flight, Session, Subscription
 from hub.mqtt.shared_delivery import SharedDelivery
 from hub.mqtt.showing import Showing
 from hub.topics import Filter, format_topic
@@ -30,8 +29,8 @@ log = logging.getLogger("hub.mqtt")
 
 MAX_HEADS = 32  # payload sizes whose PUBLISH head is remembered, per receiver
 SCAN_ROWS = 512  # messages looked at in one go for a session that lags: a few milliseconds of the loop
-SCAN_FOUND = 64  # messages taken from the log in one go
-TAIL_MESSAGES = 2048  # newest QoS 1 and 2 messages kept in memory, so that who lags a little reads no disk
+LOG_ROWS = 512  # messages read from the log in one turn, for all sessions together; others have the next turn
+TAIL_MESSAGES = 8192  # newest QoS 1 and 2 messages kept in memory, so that who lags a little reads no disk
 TAIL_BYTES = 2 << 20
 
 
@@ -58,13 +57,14 @@ class Delivery:
         self._tail: list[Message] = []  # every committed QoS 1 and 2 message after _tail_after
         self._tail_after = hub_log.committed_seq
         self._tail_bytes = 0
+        self._rows_left = LOG_ROWS
 
     # Live
 
     def on_append(self, messages: Sequence[Message]) -> None:
         """Messages have entered the log: QoS 0 leaves at once."""
         self.last_seq = messages[-1].seq
-        known = self._routes.known
+        known = self._routes.fresh()
         sent = dropped = 0
         for message in messages:
             route = known.get((message.channel, message.subtopic, message.content_type))
@@ -112,12 +112,10 @@ class Delivery:
             receiver.connection.put(*parts)
 
     def _head(self, receiver: Receiver, size: int, qos: int) -> bytes:
-        key = size << 2 | qos
-        head = receiver.heads.get(key)
-        if head is None:
-            if len(receiver.heads) >= MAX_HEADS:
-                receiver.heads.clear()
-            head = receiver.heads[key] = publish_head(receiver.topic, size, qos)
+        """The start of a PUBLISH to a client of 3.1.1 that is not remembered in `receiver.heads` yet."""
+        if len(receiver.heads) >= MAX_HEADS:
+            receiver.heads.clear()
+        head = receiver.heads[size << 2 | qos] = publish_head(receiver.topic, size, qos)
         return head
 
     def _parts(
@@ -137,7 +135,8 @@ class Delivery:
                 head = publish_head(receiver.topic, len(message.payload), qos, retain=retain)
                 head = bytes((head[0] | dup << 3,)) + head[1:]
             else:
-                head = self._head(receiver, len(message.payload), qos)
+                size = len(message.payload)
+                head = receiver.heads.get(size << 2 | qos) or self._head(receiver, size, qos)
             return (head + packet_id.to_bytes(2, "big") if qos else head), message.payload
         payload, converted = message.payload, ""
         if receiver.accept:
@@ -145,9 +144,18 @@ class Delivery:
         typed = bool(receiver.accept)
         block = receiver.identifiers + self._showing.block(message, converted, typed=typed)
         retain = retain or (message.retain and receiver.retain_as_published)
-        fitting = receiver.connection.publish_head(
-            receiver.topic, block, len(payload), qos, packet_id, retain=retain, dup=dup, alias=alias
-        )
+        fitting = None
+        if qos and (missed := receiver.connection.session.untold):
+            told = block + self._showing.missed(missed)
+            fitting = receiver.connection.publish_head(
+                receiver.topic, told, len(payload), qos, packet_id, retain=retain, dup=dup, alias=alias
+            )
+            if fitting is not None:
+                receiver.connection.session.telling = packet_id, missed
+        if fitting is None:
+            fitting = receiver.connection.publish_head(
+                receiver.topic, block, len(payload), qos, packet_id, retain=retain, dup=dup, alias=alias
+            )
         if fitting is None:
             self._counters["dropped_too_large"] += 1
             return None
@@ -155,12 +163,22 @@ class Delivery:
 
     def on_commit(self, messages: Sequence[Message]) -> None:
         """Messages are durable: QoS 1 and 2 leave for the sessions that have seen everything before."""
+        lasting = [message for message in messages if message.qos]
+        self._tail += lasting
+        self._tail_bytes += size_of(lasting)
+        if self._routes.later:
+            self._offer(lasting)
+        self._intake.committed = messages[-1].seq
+        if len(self._tail) > TAIL_MESSAGES or self._tail_bytes > TAIL_BYTES:
+            self._shorten_tail()
+
+    def _offer(self, messages: Sequence[Message]) -> None:
+        """Durable messages of QoS 1 and 2: each to its receivers, or noted as what they are behind with."""
+        known = self._routes.fresh()
         for message in messages:
-            if not message.qos:
-                continue
-            self._tail.append(message)
-            self._tail_bytes += message.size
-            route = self._routes.of(message)
+            route = known.get((message.channel, message.subtopic, message.content_type))
+            if route is None:
+                route = self._routes.of(message)
             for receiver in route.receivers.values():
                 if message.client:
                     found = own(receiver, message)
@@ -179,23 +197,17 @@ class Delivery:
                     session.cursor = message.seq - 1
             for group in route.groups:
                 self.shared.offer(group, message)
-        self._intake.committed = messages[-1].seq
-        if len(self._tail) > TAIL_MESSAGES or self._tail_bytes > TAIL_BYTES:
-            self._shorten_tail()
 
     def _shorten_tail(self) -> None:
         """Cut the tail to half its bounds: rarely, so that it costs little."""
-        keep = len(self._tail)
-        size = 0
-        for message in reversed(self._tail):
-            size += message.size
-            if len(self._tail) - keep >= TAIL_MESSAGES // 2 or size > TAIL_BYTES // 2:
-                break
-            keep -= 1
-        if keep:
-            self._tail_after = self._tail[keep - 1].seq
-            del self._tail[:keep]
-            self._tail_bytes = sum(message.size for message in self._tail)
+        gone = max(0, len(self._tail) - TAIL_MESSAGES // 2)
+        size = self._tail_bytes - size_of(self._tail[:gone])
+        while size > TAIL_BYTES // 2:
+            size -= self._tail[gone].size
+            gone += 1
+        self._tail_after = self._tail[gone - 1].seq
+        del self._tail[:gone]
+        self._tail_bytes = size
 
     def send(self, receiver: Receiver, message: Message, *, retained: str = "", group: str = "") -> None:
         """Put one QoS 1 or 2 message in flight; for QoS 2 of a kept session its row comes first.
@@ -221,6 +233,15 @@ class Delivery:
 
     # Behind
 
+    def begin_turn(self) -> None:
+        """A turn of pumping begins: the log may be read again."""
+        self._rows_left = LOG_ROWS
+
+    @property
+    def spent(self) -> bool:
+        """Whether this turn has read from the log what one turn may: the next client waits for the next turn."""
+        return self._rows_left <= 0
+
     def pump(self, connection: Connection) -> bool:
         """Send what waits for this client, as far as its window and buffer allow.
 
@@ -242,21 +263,28 @@ class Delivery:
 
     def _read_on(self, connection: Connection) -> bool:
         session = connection.session
-        session.cursor = self.reached(session.name, session.cursor, noted=session.kept)
+        if self.catch_up(session):
+            connection.unsaved = True
+        receivers: list[Receiver] = []  # of what is found
+        known = self._routes.fresh()
 
         def wants(message: Message) -> bool:
             if not message.qos:
                 return False
-            receiver = self._routes.of(message).receiver(connection, message)
-            return receiver is not None and receiver.qos > 0 and message.seq > receiver.since
+            route = known.get((message.channel, message.subtopic, message.content_type))
+            if route is None:
+                route = self._routes.of(message)
+            receiver = route.receiver(connection, message)
+            if receiver is None or not receiver.qos or message.seq <= receiver.since:
+                return False
+            receivers.append(receiver)
+            return True
 
-        found, seen = self.scan(session.cursor, wants, min(session.room, SCAN_FOUND))
-        for message in found:
+        found, seen = self.scan(session.cursor, wants, session.room)
+        for receiver, message in zip(receivers, found, strict=True):
             if connection.full:
                 return False
             if not self.expired(message):
-                receiver = self._routes.of(message).receiver(connection, message)
-                assert receiver is not None, "it was wanted a moment ago"
                 self.send(receiver, message)
             session.cursor = message.seq
             connection.unsaved = True
@@ -265,10 +293,17 @@ class Delivery:
         return session.behind and session.room > 0 and not connection.full
 
     def scan(self, after_seq: int, wants: Callable[[Message], bool], limit: int) -> tuple[list[Message], int]:
-        """As `Log.scan`, a bounded step, from memory where that reaches back far enough."""
+        """As `Log.scan`, a bounded step, from memory where that reaches back far enough.
+
+        Nothing is found where this turn has read enough from the log.
+        """
         if after_seq >= self._tail_after:
             return self._scan_tail(after_seq, wants, limit)
-        return self._log.scan(after_seq, wants, limit, max_rows=SCAN_ROWS)
+        if self.spent:
+            return [], after_seq
+        found, seen = self._log.scan(after_seq, wants, limit, max_rows=self._rows_left)
+        self._rows_left -= max(1, seen - after_seq)
+        return found, seen
 
     @property
     def committed_seq(self) -> int:
@@ -290,22 +325,29 @@ class Delivery:
         self._counters["expired"] += 1
         return True
 
-    def reached(self, name: str, cursor: int, *, noted: bool) -> int:
-        """Where a reader goes on: at its cursor, or behind what retention took, which is counted.
+    def catch_up(self, session: Session) -> int:
+        """Move a session past what retention took before it had come there; its client is to be told how many."""
+        session.cursor, lost = self.reached(session.name, session.cursor, noted=session.kept)
+        session.missed += lost
+        return lost
 
-        `noted`: the log keeps its cursor, and a record of what was removed before that.
+    def reached(self, name: str, cursor: int, *, noted: bool) -> tuple[int, int]:
+        """Where a reader goes on, at its cursor or behind what retention took, and how many messages that were.
+
+        They are counted, for this reader or not: nobody can say any more. `noted`: the log keeps its cursor, and a
+        record of what was removed before that.
         """
         first_seq: int = self._log.first_seq
         if cursor >= first_seq - 1:
-            return cursor
+            return cursor, 0
         lost = first_seq - 1 - cursor
         if noted:  # over a restart numbers may be missing that no message ever had
             gaps = self._log.gaps(name)
-            lost = sum(gap.messages for gap in gaps if gap.last_seq > cursor)
+            lost = sum(min(gap.messages, gap.last_seq - cursor) for gap in gaps if gap.last_seq > cursor)
         if lost:
             self._counters["lost_to_retention"] += lost
             log.warning("%s: %d messages were removed before it read them", name, lost)
-        return first_seq - 1
+        return first_seq - 1, lost
 
     def _scan_tail(
         self, after_seq: int, wants: Callable[[Message], bool], limit: int
@@ -313,7 +355,7 @@ class Delivery:
         """As `Log.scan`, from memory. What has been committed and not yet told to `on_commit` is not seen."""
         found: list[Message] = []
         start = bisect_right(self._tail, after_seq, key=_seq_of)
-        for message in islice(self._tail, start, start + SCAN_ROWS):
+        for message in self._tail[start : start + SCAN_ROWS]:
             if wants(message):
                 found.append(message)
                 if len(found) == limit:
@@ -351,6 +393,8 @@ class Delivery:
         message = self._retained.get(key) if key else self._log.read_one(flight.seq)
         if message is None:
             self._counters["lost_to_retention"] += 1
+            if not key:
+                connection.session.missed += 1
             return None
         receiver = self._receiver_again(connection, message, flight)
         if receiver is None:

@@ -1,4 +1,4 @@
-"""The MQTT door: the listening sockets, who is connected, and what they may do.
+"""The MQTT door: who is connected, and what they may do.
 
 Wires the rooms of this package together: connections hand messages to the intake, the intake to the log, the
 log to the delivery, the delivery to the connections. Authenticates before any session is touched; a session
@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import ssl as tls
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from hub.access import Action, Principal, Resource
-from hub.authority.doorkeeper import entrance_of
-from hub.authority.entrance import Entrance, listening_socket
+from hub.disk import DiskState
 from hub.errors import AccessDenied, HubError, TopicError
 from hub.hub import Hub
 from hub.message import Message, TimeQuality
@@ -27,25 +24,27 @@ from hub.mqtt.connection import Connection
 from hub.mqtt.delivery import Delivery
 from hub.mqtt.intake import Intake
 from hub.mqtt.limits import COUNTERS, Limits
+from hub.mqtt.listening import Listening
 from hub.mqtt.outbox import Outbox
-from hub.mqtt.packets import Connect, Will
-from hub.mqtt.proxied import ProxiedListener
-from hub.mqtt.publishing import PROTOCOL, Publishing
+from hub.mqtt.packets import Connect
+from hub.mqtt.publishing import Publishing
 from hub.mqtt.reasons import CONNECT_CODES, LEVEL_5_0, PacketError, Reason
 from hub.mqtt.replies import encode_connack, encode_connack_5
 from hub.mqtt.retained import Retained
+from hub.mqtt.rights import Rights
 from hub.mqtt.routes import Routes
-from hub.mqtt.session import Session, grant_of, identity_of
-from hub.mqtt.sessions import SessionKey, Sessions, delay_s
+from hub.mqtt.session import identity_of
+from hub.mqtt.sessions import SessionKey, Sessions
 from hub.mqtt.showing import Showing
 from hub.mqtt.system import System
+from hub.mqtt.waiting import Waiting
+from hub.mqtt.wills import Wills, delay_s
 
 log = logging.getLogger("hub.mqtt")
 
 SWEEP_S = 1.0  # how late a timeout or the row of a kept session may be
 SLOW_SWEEP_S = 60.0  # how late a token's end or an expired retained message may be noticed
 LINGER_S = 5.0  # how long a closing connection may take to read its last bytes
-BACKLOG = 1024  # connections the kernel completes ahead: all of a site reconnect at once after an outage
 
 
 class MqttDoor:
@@ -80,12 +79,13 @@ class MqttDoor:
         self.publishing: Publishing
         self.routes = Routes(hub.access)
         self.retained = Retained(self.limits.retained_messages, self.limits.retained_bytes)
-        self.sessions = Sessions(hub, self.limits, self.counters, clock, self._publish_waiting_will)
+        self.wills = Wills(hub, self.counters)
+        self.sessions = Sessions(hub, self.limits, self.counters, clock, self.wills)
         self.system = System(hub, version, self._system_values, clock())
         self._hub = hub
         self._gateway = gateway
         self._ssl = ssl
-        self._waiting: dict[Connection, None] = {}  # accepted, no CONNECT yet; in the order of arrival
+        self._waiting = Waiting(self.limits)
         self._live: dict[SessionKey, Connection] = {}
         self._closing: dict[Connection, None] = {}
         self._per_owner: Counter[str] = Counter()  # connections of one thing or user
@@ -93,9 +93,8 @@ class MqttDoor:
         self._to_flush: list[Outbox] = []
         self._not_begun: list[Connection] = []  # resumed while nothing could be stored; tried by the sweep
         self._unsubscribe: list[Callable[[], None]] = []
-        self._servers: list[asyncio.Server] = []
-        self._entrances: list[Entrance] = []
-        self._proxied: list[ProxiedListener] = []
+        self._rights = Rights(hub, self._live.values, self.counters)
+        self._listening = Listening(self, hub)
         self._sweeper: asyncio.TimerHandle | None = None
         self._slow_sweep_s = clock()
         self._anonymous = 0
@@ -115,6 +114,8 @@ class MqttDoor:
         if unreadable:
             log.error("%d retained messages are damaged and left out", unreadable)
         self.sessions.load(self.intake, self.delivery, self.routes)
+        self.wills.load(self.intake, self.publishing)
+        self.sessions.sweep()  # what is due before its client can be back
         self._unsubscribe = [
             hub_log.on_append(self.delivery.on_append),
             hub_log.on_commit(self._on_commit),
@@ -129,29 +130,7 @@ class MqttDoor:
 
         Raises OSError.
         """
-        if ssl is not None:
-            listener = listening_socket(host, port, BACKLOG)
-            address: tuple[str, int] = listener.getsockname()[:2]
-            self._entrance(ssl).listen(listener, partial(Connection, self, ""))
-            return address[1]
-        server = await asyncio.get_running_loop().create_server(
-            partial(Connection, self), host, port, backlog=BACKLOG
-        )
-        self._servers.append(server)
-        chosen: int = server.sockets[0].getsockname()[1]
-        return chosen
-
-    def _entrance(self, context: tls.SSLContext) -> Entrance:
-        def turned_away() -> None:
-            self.counters["refused_connections"] += 1
-
-        entrance = entrance_of(
-            *(self._hub, context, PROTOCOL),
-            handshake_s=self.limits.connect_timeout_s,
-            turned_away=turned_away,
-        )
-        self._entrances.append(entrance)
-        return entrance
+        return await self._listening.listen(host, port, ssl)
 
     def listen_behind_proxy(
         self, host: str, port: int, trusts: Callable[[str], bool], *, ssl: tls.SSLContext | None = None
@@ -160,27 +139,15 @@ class MqttDoor:
 
         Returns the port. Raises OSError.
         """
-        entrance = self._entrance(ssl) if ssl is not None else None
+        return self._listening.listen_behind_proxy(host, port, trusts, ssl)
 
-        def secure(accepted: socket.socket, address: str) -> None:
-            assert entrance is not None
-            entrance.begin(accepted, address, partial(Connection, self, address))
-
-        listener = ProxiedListener(
-            partial(Connection, self), trusts, self.misannounced, self.limits, secure if entrance else None
-        )
-        chosen = listener.start(host, port)
-        self._proxied.append(listener)
-        return chosen
+    async def stop_listening(self) -> None:
+        """Take no new connections; those that are there go on."""
+        await self._listening.stop()
 
     async def close(self) -> None:
         """End every connection as lost, wills included, and wait until what was taken is durable."""
-        for server in self._servers:
-            server.close()
-        for entrance in self._entrances:
-            await entrance.close()
-        for listener in self._proxied:
-            await listener.close()
+        await self.stop_listening()
         for connection in [*self._live.values(), *self._waiting]:
             connection.close(Reason.SERVER_SHUTTING_DOWN)
         await self.intake.drain()
@@ -190,17 +157,15 @@ class MqttDoor:
             unsubscribe()
         for connection in list(self._closing):
             connection.abort()
-        for server in self._servers:
-            await server.wait_closed()
+        await self._listening.ended()
 
     # Connections come and go
 
     def admit(self, connection: Connection) -> bool:
         """A TCP connection was accepted; False where there are too many without a CONNECT."""
-        if len(self._waiting) >= self.limits.unauthenticated:
+        if not self._waiting.add(connection):
             self.counters["refused_connections"] += 1
             return False
-        self._waiting[connection] = None
         self.counters["connections_accepted"] += 1
         return True
 
@@ -227,7 +192,7 @@ class MqttDoor:
         if refusal is not None:
             self._refuse(connection, packet, refusal)
             return
-        self._waiting.pop(connection, None)
+        self._waiting.remove(connection)
         self._attach(connection, packet, key, assigned)
 
     @staticmethod
@@ -281,16 +246,47 @@ class MqttDoor:
         self._live[key] = connection
         self._per_owner[session.owner] += 1
         self.counters["connections_now"] = len(self._live)
-        connection.send(self._connack(connection, packet, assigned, present=stored is not None))
-        if stored is not None:
+        if session.kept and stored is None:
+            self.sessions.save(session)
+        answer = partial(self._answer, connection, packet, assigned, present=stored is not None)
+        if packet.will is None:
+            answer()
+        else:
+            self._answer_when_kept(connection, answer)
+
+    def _answer_when_kept(self, connection: Connection, answer: Callable[[], None]) -> None:
+        """The will has to be durable first, except on a disk that is full, which keeps nobody out."""
+
+        def without() -> None:
+            if self._hub.log.state is DiskState.OK:
+                connection.abandon("the log did not take the will")
+            else:
+                answer()
+
+        connection.hold()
+        self.wills.keep(connection.session, connection.principal)
+        self.intake.then(answer)
+        self.intake.undo(without)
+
+    def _answer(self, connection: Connection, packet: Connect, assigned: str, *, present: bool) -> None:
+        """Send CONNACK, and what is owed to the session."""
+        if connection.closing_s is not None:
+            return
+        connection.send(self._connack(connection, packet, assigned, present=present))
+        if present:
             self._resume(connection)
-        elif session.kept:
-            self.intake.save(session)
+        connection.go_on()
 
     def _connack(self, connection: Connection, packet: Connect, assigned: str, *, present: bool) -> bytes:
         if packet.level != LEVEL_5_0:
             return encode_connack(CONNECT_CODES[Reason.SUCCESS], session_present=present)
-        properties = entry.connack_properties(self._hub, self.limits, connection, packet, assigned)
+        session = connection.session
+        if present and session.behind:
+            self.delivery.catch_up(session)
+        missed = session.missed
+        properties = entry.connack_properties(self._hub, self.limits, connection, packet, assigned, missed)
+        if properties.user:
+            session.telling = 0, missed
         return encode_connack_5(Reason.SUCCESS, properties, session_present=present)
 
     def _resume(self, connection: Connection) -> None:
@@ -308,7 +304,7 @@ class MqttDoor:
 
     def detach(self, connection: Connection) -> None:
         """The connection ends: its will is published unless it said goodbye, or waits for its delay."""
-        self._waiting.pop(connection, None)
+        self._waiting.remove(connection)
         self._closing[connection] = None
         self.intake.forget(connection)
         if not connection.authenticated:
@@ -326,8 +322,7 @@ class MqttDoor:
             session.behind = True
         survives = session.kept and session.expiry_s > 0
         if session.will is not None and (not survives or not delay_s(session.will)):
-            will, session.will = session.will, None
-            self._publish_will(connection.principal, will)
+            self.wills.leave(session, connection.principal)
         if survives:
             self.sessions.leave(session)
             self.sessions.save(session)
@@ -385,30 +380,15 @@ class MqttDoor:
         share = self.limits.buffered_total_bytes // max(1, len(self._live))
         return min(self.limits.buffered_bytes, share)
 
+    def unsent_bytes(self) -> int:
+        """What clients' sockets have not taken yet, of all connections, closing ones included."""
+        return sum(connection.unsent_bytes for connection in (*self._live.values(), *self._closing))
+
     # Messages
 
     def stamp(self) -> tuple[int, TimeQuality]:
         """The time that messages taken now carry: UTC in ns, and how far it can be trusted."""
         return self._hub.clock()
-
-    def _publish_waiting_will(self, session: Session, will: Will) -> None:
-        """The delay of a will is over, or its session: who left it is asked for again, by the key he showed then."""
-        grant = grant_of(session.identity)
-        version = None if grant else session.version or None
-        self._publish_will(Principal("thing", session.owner, version, grant), will)
-
-    def _publish_will(self, principal: Principal, will: Will) -> None:
-        """3.1.2.5."""
-        try:
-            message = self.publishing.will(principal, will, self.stamp())
-        except (AccessDenied, TopicError):
-            return  # it was allowed at CONNECT; the right is gone
-        except HubError as error:
-            self.counters["refused_contents"] += 1
-            log.warning("mqtt: will of %s refused: %s", principal.id, error)
-            return
-        self.counters["wills"] += 1
-        self.intake.take(None, (message,))
 
     def _on_commit(self, messages: Sequence[Message]) -> None:
         self.delivery.on_commit(messages)
@@ -427,13 +407,25 @@ class MqttDoor:
 
     def _flush_clients(self) -> None:
         """At the end of a turn: read on for who lags, then write to each client once."""
-        pumps, self._pumps = self._pumps, {}
-        for connection in pumps:
-            if connection.closing_s is None and self.delivery.pump(connection):
-                self.wants_pump(connection)
+        if self._pumps:
+            self._pump()
         to_flush, self._to_flush = self._to_flush, []
         for outbox in to_flush:
             outbox.flush()
+
+    def _pump(self) -> None:
+        """Send what waits; who is not reached in this turn comes first in the next."""
+        pumps, self._pumps = self._pumps, {}
+        self.delivery.begin_turn()
+        waiting = iter(pumps)
+        for connection in waiting:
+            if connection.closing_s is None and self.delivery.pump(connection):
+                self.wants_pump(connection)
+            if self.delivery.spent:
+                break
+        self._pumps = dict.fromkeys(waiting) | self._pumps
+        if self._pumps:
+            self.intake.schedule()
 
     # Time and rights
 
@@ -453,7 +445,7 @@ class MqttDoor:
             connection.limit_buffer(share)
             keepalive_s = connection.keepalive_s
             if connection.ends_s is not None and wall_s >= connection.ends_s:
-                self._cut(connection)
+                self._rights.cut(connection)
             elif keepalive_s and now - connection.heard_s > 1.5 * keepalive_s and not connection.paused:
                 self.counters["keepalive_timeouts"] += 1
                 connection.close(Reason.KEEP_ALIVE_TIMEOUT)
@@ -468,12 +460,13 @@ class MqttDoor:
             if connection.closing_s is None:
                 self._begin(connection)
         self.sessions.save_groups()
+        self.wills.publish_due()
         self.sessions.sweep()
         self.system.sweep(now)
         if now - self._slow_sweep_s >= SLOW_SWEEP_S:
             self._slow_sweep_s = now
             self.delivery.drop_expired_retained()
-            self._recheck_tokens()
+            self._rights.recheck_tokens()
         self.intake.relax()
 
     def _rights_changed(self) -> None:
@@ -483,32 +476,8 @@ class MqttDoor:
     def recheck(self) -> None:
         """Rights were taken away: ask again for everything that lives, and cut what is no longer allowed."""
         self._rights_changed()
-        for connection in list(self._live.values()):
-            if not self._still_allowed(connection):
-                self._cut(connection)
+        self._rights.recheck()
         self.sessions.forget_strangers()
-
-    def _recheck_tokens(self) -> None:
-        for connection in list(self._live.values()):
-            if connection.token and not self._token_lives(connection):
-                self._cut(connection)
-
-    def _cut(self, connection: Connection) -> None:
-        self.counters["revoked"] += 1
-        log.warning("mqtt %s: rights of %s were revoked", connection.peer, connection.principal.id)
-        connection.cut(Reason.ADMINISTRATIVE_ACTION, "rights were revoked")
-
-    def _still_allowed(self, connection: Connection) -> bool:
-        if not self.access.decide(
-            connection.principal, Action.CONNECT, Resource(), connection.circumstances
-        ).allowed:
-            return False
-        if connection.token and not self._token_lives(connection):
-            return False
-        return connection.subscribing.still_allowed()
-
-    def _token_lives(self, connection: Connection) -> bool:
-        return self._hub.authenticate_bearer(connection.token, self.stamp()[0] / 1e9) is not None
 
     def _system_values(self) -> Mapping[str, int]:
         """The door's own part of `$SYS/broker/`."""

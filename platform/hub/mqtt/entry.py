@@ -16,9 +16,12 @@ from hub.mqtt.properties import Properties
 from hub.mqtt.publishing import PROTOCOL, Publishing
 from hub.mqtt.reasons import LEVEL_5_0, Reason
 from hub.mqtt.session import NEVER
+from hub.mqtt.showing import MISSED
 
 if TYPE_CHECKING:
     from hub.mqtt.connection import Connection
+
+SMALL_PACKET = 256  # bytes; a client that takes no more is not told what it could do without (3.2.2.3.10)
 
 log = logging.getLogger("hub.mqtt")
 
@@ -144,10 +147,14 @@ def new_client_id() -> str:
 
 
 def connack_properties(
-    hub: Hub, limits: Limits, connection: Connection, packet: Connect, assigned: str
+    hub: Hub, limits: Limits, connection: Connection, packet: Connect, assigned: str, missed: int
 ) -> Properties:
-    """3.2.2.3: what this server does and takes. What is left out is as the client asked."""
+    """3.2.2.3: what this server does and takes. What is left out is as the client asked.
+
+    `missed` messages retention took from the session that is taken up: nothing else would tell its client.
+    """
     asked = packet.properties or Properties()
+    tell = missed and (asked.maximum_packet_size or SMALL_PACKET) >= SMALL_PACKET
     expiry_s = session_expiry_s(limits, packet)
     return Properties(
         session_expiry_s=expiry_s if expiry_s != (asked.session_expiry_s or 0) else None,
@@ -163,6 +170,7 @@ def connack_properties(
         response_information=_response_information(hub, connection.principal)
         if asked.request_response_information
         else None,
+        user=((MISSED, str(missed)),) if tell else (),
     )
 
 

@@ -14,9 +14,9 @@ class Limits:
 
     connect_timeout_s: float = 10.0  # from accept to CONNECT; closed: connect_timeouts
     connect_bytes: int = 8 << 10  # a CONNECT, will included; closed: malformed
-    unauthenticated: int = (
-        1024  # connections still without CONNECT, some KB each; closed: refused_connections
-    )
+    # Connections still without CONNECT, some KB each; closed: refused_connections
+    unauthenticated: int = 1024
+    unauthenticated_per_address: int = 512  # of them, from one address (/64 in IPv6) other than the own host
     connections: int = 1000  # CONNACK 3 or 0x97: refused_connections
     connections_per_thing: int = 32  # the same; also of one user
     max_keepalive_s: int = 0  # MQTT 5 clients that ask for more, or for none, are told this one; 0: no bound
@@ -29,9 +29,8 @@ class Limits:
     in_flight: int = 256  # QoS 1 and 2 towards one client; the rest waits in the log
     receiving: int = 1000  # QoS 2 ids one client holds open, receive maximum of MQTT 5; closed: malformed
     topic_aliases: int = 64  # per connection and direction; closed (0x94): malformed
-    buffered_bytes: int = (
-        1 << 20
-    )  # towards one client; QoS 0 dropped: dropped_qos0; QoS 1 and 2 wait in the log
+    # Towards one client; QoS 0 dropped: dropped_qos0; QoS 1 and 2 wait in the log
+    buffered_bytes: int = 1 << 20
     buffered_total_bytes: int = 64 << 20  # towards all clients; each gets its share, the same happens
     uncommitted_bytes: int = 16 << 20  # published and not yet in the log; reading pauses: paused_reads
     uncommitted_messages: int = 50_000  # the same, for small messages
@@ -60,6 +59,7 @@ COUNTERS: tuple[str, ...] = (
     "revoked",
     "wills",
     "wills_waiting",
+    "wills_lost",
     "received_qos0",
     "received_qos1",
     "received_qos2",

@@ -124,16 +124,24 @@ class Routes:
         self.absent: Router[tuple[str, str, str]] = Router()  # identity, client id, filter
         self.known: dict[tuple[str, str, str], Route] = {}
         self._passing = access.passing
+        self._later = 0  # of the subscriptions: those of QoS 1 and 2
 
     def __len__(self) -> int:
         return len(self._interests) + len(self.absent)
 
+    @property
+    def later(self) -> bool:
+        """Whether there is anybody who may get messages after their commit: at QoS 1 or 2, or for a group."""
+        return bool(self._later or len(self._groups))
+
     def add(self, interest: Interest) -> None:
-        self._interests.add(interest.wanted, interest)
+        if self._interests.add(interest.wanted, interest):
+            self._later += interest.subscription.qos > 0
         self.known.clear()
 
     def remove(self, interest: Interest) -> None:
-        self._interests.remove(interest.wanted, interest)
+        if self._interests.remove(interest.wanted, interest):
+            self._later -= interest.subscription.qos > 0
         self.known.clear()
 
     def add_group(self, group: Group) -> None:
@@ -148,13 +156,20 @@ class Routes:
         """Ask again before the next delivery."""
         self.known.clear()
 
-    def of(self, message: Message) -> Route:
-        """Who gets a message like this one."""
+    def fresh(self) -> dict[tuple[str, str, str], Route]:
+        """What is remembered, without what time alone has made wrong: asked for once for messages of one moment.
+
+        By channel, subtopic and content type.
+        """
         if self._access.passing != self._passing:
             self._passing = self._access.passing
             self.known.clear()
+        return self.known
+
+    def of(self, message: Message) -> Route:
+        """Who gets a message like this one."""
         key = (message.channel, message.subtopic, message.content_type)
-        route = self.known.get(key)
+        route = self.fresh().get(key)
         if route is None:
             if len(self.known) >= MAX_ROUTES:
                 self.known.clear()

@@ -73,6 +73,7 @@ class SessionState(msgspec.Struct):
     ended: Moment | None = None
     will: Will | None = None
     version: int = 0  # of the thing's key, with which the will was left; 0 where there was none
+    missed: int = 0
 
 
 class Session:
@@ -95,13 +96,16 @@ class Session:
         "in_flight",
         "kept",
         "max_receiving",
+        "missed",
         "no_local",
         "owed",
         "receiving",
         "subscriptions",
+        "telling",
         "version",
         "waiting",
         "will",
+        "will_row",
         "window",
     )
 
@@ -114,6 +118,7 @@ class Session:
         self.expiry_s = NEVER if kept else 0  # from the end of its connection on
         self.ended: Moment | None = None  # when its connection ended; None while it has one
         self.will: Will | None = None  # of its connection, or waiting for its delay
+        self.will_row = 0  # of a will that is not part of the session's own row; 0 for none
         self.version = 0  # of the key shown at its CONNECT; 0 for none
         self.window = window
         self.max_receiving = max_receiving
@@ -126,6 +131,8 @@ class Session:
         self.owed: set[int] = set()  # of in_flight: not sent on this connection, so outside its window
         self.receiving: set[int] = set()  # QoS 2 ids received, not released: a message counts once
         self.waiting: dict[str, None] = {}  # "<retained key>\n<filter>" of what waits for room in the window
+        self.missed = 0  # messages that retention took before their turn, as far as the client may not know
+        self.telling: tuple[int, int] | None = None  # packet id, how many missed it tells; 0: CONNACK does
         self._max_window = window
         self._next_id = 1
 
@@ -147,11 +154,17 @@ class Session:
         on_the_wire = len(self.in_flight) - len(self.owed)
         return min(self.window - on_the_wire, self._max_window - len(self.in_flight))
 
+    @property
+    def untold(self) -> int:
+        """How many missed messages the next packet may tell of: one at a time does, until it is acknowledged."""
+        return self.missed if self.telling is None else 0
+
     def connected(self, receive_maximum: int) -> None:
         """A connection takes the session up; its client takes `receive_maximum` messages at a time."""
         self.window = min(receive_maximum, self._max_window)
         self.owed = set(self.in_flight)
         self.ended = None
+        self.telling = None  # who may not have read it is told again
 
     def subscriptions_changed(self) -> None:
         """To be called whenever `subscriptions` was."""
@@ -184,8 +197,20 @@ class Session:
             return False
         if flight.qos != 1:
             raise PacketError("PUBACK for a QoS 2 message", Reason.PROTOCOL_ERROR)
-        self.drop(packet_id)
+        if self.telling is not None:
+            self._told(packet_id)
+        del self.in_flight[packet_id]
+        if self.owed:
+            self.owed.discard(packet_id)
         return True
+
+    def _told(self, packet_id: int) -> None:
+        """A packet is acknowledged: what it, or CONNACK before it, told of missed messages has been read."""
+        assert self.telling is not None
+        by, missed = self.telling
+        if by in (0, packet_id):
+            self.missed -= missed
+            self.telling = None
 
     def received(self, packet_id: int) -> bool:
         """PUBREC (4.3.3): from here on the message is never sent again, only PUBREL.
@@ -199,6 +224,8 @@ class Session:
             return False
         if flight.qos != 2:
             raise PacketError("PUBREC for a QoS 1 message", Reason.PROTOCOL_ERROR)
+        if self.telling is not None:
+            self._told(packet_id)
         flight.released = True
         return True
 
@@ -215,6 +242,8 @@ class Session:
         self.in_flight.pop(packet_id, None)
         if self.owed:
             self.owed.discard(packet_id)
+        if self.telling is not None and self.telling[0] == packet_id:
+            self.telling = None  # it was never sent, or has not been read
 
     def take_back(self, group: str) -> list[int]:
         """Forget the QoS 1 messages in flight for a shared subscription; their numbers, for another client."""
@@ -275,6 +304,7 @@ class Session:
                 self.ended,
                 self.will,
                 self.version,
+                self.missed,
             )
         )
 
@@ -287,6 +317,7 @@ class Session:
         self.ended = state.ended
         self.will = state.will
         self.version = state.version
+        self.missed = state.missed
         self.cursor = state.cursor
         self.behind = True
         self.in_flight = state.in_flight

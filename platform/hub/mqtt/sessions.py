@@ -19,11 +19,11 @@ from hub.mqtt.fields import shared
 from hub.mqtt.intake import Intake
 from hub.mqtt.limits import Limits
 from hub.mqtt.moments import Moment, moment, on_this_clock, seconds_since
-from hub.mqtt.packets import Will
 from hub.mqtt.reasons import PacketError
 from hub.mqtt.routes import Routes
 from hub.mqtt.session import NEVER, Session, grant_of, owner_of
 from hub.mqtt.sharing import Group
+from hub.mqtt.wills import Wills, delay_s
 from hub.topics import Filter, parse_filter
 
 log = logging.getLogger("hub.mqtt")
@@ -31,7 +31,6 @@ log = logging.getLogger("hub.mqtt")
 IDLE_CURSOR = 10_000  # messages after which the cursor of a reader without any for it is moved all the same
 
 SessionKey = tuple[str, str]  # identity, client id
-Publish = Callable[[Session, Will], None]
 
 
 class Sessions:
@@ -43,13 +42,13 @@ class Sessions:
         limits: Limits,
         counters: dict[str, int],
         clock: Callable[[], float],
-        publish_will: Publish,
+        wills: Wills,
     ) -> None:
         self._hub = hub
         self._limits = limits
         self._counters = counters
         self._clock = clock
-        self._publish_will = publish_will
+        self._wills = wills
         self._kept: dict[SessionKey, Session] = {}
         self._absent: dict[SessionKey, Session] = {}  # of these, those without a connection
         self._per_owner: Counter[str] = Counter()
@@ -99,7 +98,7 @@ class Sessions:
             self._kept[identity, client] = session
             self._per_owner[session.owner] += 1
             for text in session.subscriptions:
-                self.share(session, text)
+                self._join(session, text)
             self.leave(session)
         self._load_groups()
 
@@ -153,7 +152,8 @@ class Sessions:
     def forget(self, key: SessionKey, *, will: bool = True) -> None:
         """End a kept session: its row, its place in the log, its shared subscriptions. A waiting will is due."""
         session = self._kept.pop(key)
-        self.come_will(session, due=will)
+        if will and session.will is not None:
+            self._wills.leave_late(session, ended=True)
         self.come(session)
         self._intake.discard(session)
         self._per_owner[session.owner] -= 1
@@ -170,17 +170,16 @@ class Sessions:
         for text in list(session.groups):
             self.unshare(session, text, ended=True)
 
-    def come_will(self, session: Session, *, due: bool = True) -> None:
-        """Take the will out of the session and publish it where it is due."""
-        will, session.will = session.will, None
-        if will is not None and due:
-            self._intake.undo(lambda: setattr(session, "will", will))  # on a full disk it waits on
-            self._publish_will(session, will)
-
     # Shared subscriptions
 
     def share(self, session: Session, text: str) -> Group | None:
         """The group of a shared subscription, which the session joins; None where `text` is not shared."""
+        group = self._join(session, text)
+        if group is not None and group.durable:
+            self._tell(group.cursor_name, group.needed_from())
+        return group
+
+    def _join(self, session: Session, text: str) -> Group | None:
         try:
             name, plain = shared(text)
             if not name:
@@ -256,13 +255,15 @@ class Sessions:
                 continue
             session.ended = on_this_clock(session.ended, now, self._started)
             ago_s = seconds_since(session.ended, now, self._started)
-            if session.expiry_s != NEVER and ago_s >= session.expiry_s:
+            if session.will is not None and self._hub.log.state is not DiskState.OK:
+                waiting += 1
+            elif session.expiry_s != NEVER and ago_s >= session.expiry_s:
                 self._counters["sessions_expired"] += 1
                 self.forget(key)
             elif session.will is not None:
-                if ago_s >= delay_s(session.will) and self._hub.log.state is DiskState.OK:
+                if ago_s >= delay_s(session.will):
                     # In one transaction: after a crash the will has been published, or still waits.
-                    self.come_will(session)
+                    self._wills.leave_late(session, ended=False)
                     self._intake.save(session)
                 else:
                     waiting += 1
@@ -277,11 +278,6 @@ class Sessions:
             stranger = registry.thing(owner) is None and registry.user(owner) is None
             if stranger or (grant and registry.grants.get(grant) is None):
                 self.forget(key, will=False)
-
-
-def delay_s(will: Will) -> int:
-    """The will delay interval (5.0, 3.1.3.2.2); 0 in 3.1.1."""
-    return (will.properties.will_delay_s or 0) if will.properties is not None else 0
 
 
 def _filters(session: Session) -> list[tuple[str, Filter]]:

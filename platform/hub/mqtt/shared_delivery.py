@@ -108,6 +108,9 @@ class SharedDelivery:
             return False
         receiver = Receiver([member], message.channel, message.subtopic)
         if receiver.qos:
+            if group.missed and not receiver.plain:  # this member's client is told, with this message
+                member.connection.session.missed += group.missed
+                group.missed = 0
             self._delivery.send(receiver, message, group=group.key)
         else:
             self._delivery.send_0(receiver, message)
@@ -133,7 +136,8 @@ class SharedDelivery:
         return self._read_on(group)
 
     def _read_on(self, group: Group) -> bool:
-        cursor = self._delivery.reached(group.cursor_name, group.cursor, noted=group.durable)
+        cursor, lost = self._delivery.reached(group.cursor_name, group.cursor, noted=group.durable)
+        group.missed += lost
 
         def wants(message: Message) -> bool:
             return message.qos > 0 and group in self._routes.of(message).groups

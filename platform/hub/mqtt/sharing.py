@@ -26,6 +26,7 @@ class GroupState(msgspec.Struct):
 
     cursor: int
     again: list[int]
+    missed: int = 0
 
 
 class Group:
@@ -38,6 +39,7 @@ class Group:
         "cursor",
         "key",
         "members",
+        "missed",
         "sessions",
         "unsaved",
         "wanted",
@@ -51,6 +53,7 @@ class Group:
         self.again: list[int] = []  # numbers of messages that a member went away with, ascending
         self.members: list[Interest] = []
         self.sessions: dict[Session, None] = {}
+        self.missed = 0  # messages that retention took before their turn, of which no member knows yet
         self.unsaved = False
         self._turn = 0
 
@@ -95,11 +98,12 @@ class Group:
     def state(self) -> bytes:
         """The row, as JSON: after a crash, what sessions without a row had in flight goes to somebody again."""
         again = sorted({*self.again, *self._in_unkept_hands()})
-        return msgspec.json.encode(GroupState(self.cursor, again))
+        return msgspec.json.encode(GroupState(self.cursor, again, self.missed))
 
     def load(self, row: bytes) -> None:
         """Take over what `state` wrote. Raises ValueError where the row is damaged."""
         state = msgspec.json.decode(row, type=GroupState)
         self.cursor = state.cursor
         self.again = sorted(state.again)
+        self.missed = state.missed
         self.behind = True

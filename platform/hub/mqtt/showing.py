@@ -13,12 +13,13 @@ from hub.convert import negotiate, transcode
 from hub.errors import SenmlError
 from hub.hub import Clock
 from hub.log import Log
-from hub.message import Message, TimeQuality
+from hub.message import SENML_CBOR, Message, TimeQuality
 from hub.message import Properties as MessageProperties
 from hub.mqtt.fields import encode_binary
 from hub.mqtt.properties import Properties
 from hub.timekeeping import corrected
 
+MISSED = "missed"  # user property of a CONNACK or PUBLISH
 MAX_PUBLISHERS = 1_000  # whose user properties are remembered; then the memory starts afresh
 _UNSURE = frozenset({TimeQuality.UNSET, TimeQuality.RESTORED})
 
@@ -87,7 +88,8 @@ class Showing:
             self._message = message
         properties = message.properties
         content_type = converted or (properties.content_type if properties is not None else "")
-        if not content_type and (typed or message.protocol != "mqtt"):
+        # Of an MQTT publisher's messages CBOR is what the topic has named; the rest a subscriber may guess as we did.
+        if not content_type and (typed or message.protocol != "mqtt" or message.content_type == SENML_CBOR):
             content_type = message.content_type
         said = b"\x03" + encode_binary(content_type.encode()) if content_type else b""
         if properties is None:
@@ -114,6 +116,7 @@ class Showing:
         return bytes(out)
 
     def _identity(self, message: Message) -> bytes:
+        message = corrected(message, self._log.corrections())
         gateway, seq = self._gateway_pair, b"%d" % message.seq
         if message.origin:
             name, _, number = message.origin.rpartition("/")
@@ -128,6 +131,11 @@ class Showing:
         created = b"%d" % message.created_ns
         parts = (gateway, _SEQ, encode_binary(seq), around[0], encode_binary(created), around[1])
         return b"".join(parts)
+
+    @staticmethod
+    def missed(messages: int) -> bytes:
+        """The property of a client that has missed messages which retention took before their turn."""
+        return _pair(MISSED, str(messages))
 
     def form(self, message: Message, accept: str) -> tuple[bytes, str]:
         """The payload for a subscriber that named what it accepts, and the type it was converted to.

@@ -1,4 +1,5 @@
-"""The rows of the MQTT door in the log's database: kept sessions, retained messages, shared subscriptions.
+"""The rows of the MQTT door in the log's database: kept sessions, retained messages, wills, shared
+subscriptions.
 
 Statements only; the log's writer runs them, in the transaction of the messages they belong to.
 """
@@ -32,10 +33,16 @@ MIGRATIONS = (
         "mqtt: shared subscriptions",
         ("CREATE TABLE mqtt_group(key TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID",),
     ),
+    Migration(
+        "mqtt: wills of connections that leave no session",
+        # will: hub.mqtt.wills.Left as msgpack
+        ("CREATE TABLE mqtt_will(id INTEGER PRIMARY KEY, will BLOB NOT NULL)",),
+    ),
 )
 
 SELECT_SESSIONS = "SELECT thing, client, state FROM mqtt_session"
 SELECT_GROUPS = "SELECT key, state FROM mqtt_group"
+SELECT_WILLS = "SELECT id, will FROM mqtt_will ORDER BY id"
 SELECT_RETAINED = "SELECT channel, subtopic, message FROM mqtt_retained"
 
 
@@ -65,6 +72,16 @@ def save_group(group: Group) -> Write:
 def delete_group(key: str) -> Write:
     """Forget a shared subscription."""
     return "DELETE FROM mqtt_group WHERE key = ?", (key,)
+
+
+def save_will(number: int, will: bytes) -> Write:
+    """Keep the will of a connection."""
+    return "INSERT OR REPLACE INTO mqtt_will(id, will) VALUES (?, ?)", (number, will)
+
+
+def delete_will(number: int) -> Write:
+    """The will is published, or was taken back."""
+    return "DELETE FROM mqtt_will WHERE id = ?", (number,)
 
 
 def save_retained(message: Message) -> Write:

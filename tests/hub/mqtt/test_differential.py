@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from gateway.demo.broker import free_port
 from tests.hub.mqtt import seeds
 from tests.hub.mqtt.conformance import wire
 from tests.hub.mqtt.whole import Whole, whole_server
@@ -36,9 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
 def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Its port."""
     folder = tmp_path_factory.mktemp("mosquitto")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     config = folder / "conf"
     config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n")
     with subprocess.Popen(["mosquitto", "-c", str(config)], stderr=subprocess.DEVNULL) as process:

@@ -66,6 +66,39 @@ def test_a_message_of_another_door_brings_its_content_type_and_origin(open_site:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("takes", [0, 255])
+def test_session_that_is_taken_up_is_told_how_much_retention_took_from_it(
+    open_site: Open, takes: int
+) -> None:
+    kept: dict[str, Any] = {"clean": False, "props": [("session_expiry_interval", 1000)]}
+    small = [("maximum_packet_size", takes)] if takes else []
+
+    async def main() -> None:
+        async with open_site(log_messages=100) as site:
+            sender, keeper = await site.client("a"), await site.client("b", "keeper", **kept)
+            assert not keeper.connack.all("user_property")
+            await keeper.subscribe((site.topic, 1))
+            await keeper.leave()
+            await sender.published(site.topic, b"0")
+            keeper = await site.client("b", "keeper", **kept)
+            assert keeper.connack.session_present
+            assert not keeper.connack.all("user_property"), "nothing is missing"
+            assert (await keeper.message()).payload == b"0"
+            await keeper.leave()
+            for n in range(1, 400):
+                await sender.published(site.topic, b"%d" % n)
+            again = {**kept, "props": [*kept["props"], *small]}
+            keeper = await site.client("b", "keeper", **again)
+            first = int((await keeper.message()).payload)
+            assert first > 1
+            lost = site.world.door.counters["lost_to_retention"]
+            assert keeper.connack.all("user_property") == ([] if takes else [("missed", str(lost))])
+            # What was in flight when the client left, and was never acknowledged, is gone as well.
+            assert lost in (first - 1, first)
+
+    asyncio.run(main())
+
+
 # Form
 
 
@@ -115,6 +148,17 @@ def test_what_need_not_be_converted_keeps_the_type_its_publisher_gave(open_site:
             found = await listener.message()
             assert (found.payload, found.get("content_type")) == (b"line", "text/x-log")
             assert found.get("payload_format_indicator") == 1
+
+    asyncio.run(main())
+
+
+def test_cbor_that_only_the_topic_has_named_comes_with_its_content_type(open_site: Open) -> None:
+    async def main() -> None:
+        async with open_site() as site:
+            listener, sender = await site.client("b"), await site.client("a")
+            await listener.subscribe((site.topic, 1))
+            await sender.published(f"{site.topic}/senml-cbor", cbor2.dumps([{0: "t", 2: 1}]))
+            assert (await listener.message()).get("content_type") == "application/senml+cbor"
 
     asyncio.run(main())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from hub.authority.judge import Shown
+from hub.message import TimeQuality
 from hub.mqtt.entry import BAD_CREDENTIALS, NO_CREDENTIALS, Login, Refusal, authenticate
 from hub.mqtt.packets import Connect
 
@@ -289,5 +291,39 @@ def test_a_certificate_is_enough_and_what_else_is_shown_has_to_agree(
                 assert login.principal.id == thing
             else:
                 assert isinstance(login, Refusal)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_right_that_ends_by_the_hour_ends_for_what_is_subscribed(open_world: Open, qos: int) -> None:
+    policy = {
+        "subjects": ["things/<.*>"],
+        "resources": ["channels/<.*>"],
+        "actions": ["deliver"],
+        "effect": "deny",
+        "conditions": {
+            "current_time": {"type": "TimeOfDayCondition", "options": {"from": "18:00", "to": "23:00"}}
+        },
+    }
+    now_s = [17 * 3600]
+
+    def clock() -> tuple[int, TimeQuality]:
+        return now_s[0] * 1_000_000_000, TimeQuality.NTP
+
+    async def main() -> None:
+        async with open_world(clock=clock) as world:
+            world.hub.registry.change_policies({"evening": json.dumps(policy)}, 0.0)
+            a, b = await world.client("a"), await world.client("b")
+            await b.subscribe((b.topic, qos))
+            for hour, seen in ((17, [b"17"]), (18, []), (23, [b"23"])):
+                now_s[0] = hour * 3600
+                a.publish(a.topic, b"%d" % hour, qos, 1 if qos else 0)
+                await a.fence()
+                await world.hub.log.write(())
+                got = [body for first, body in await b.fence() if first >> 4 == 3]
+                assert [body[-2:] for body in got] == seen
+                if got and qos:
+                    b.send(b"\x40\x02" + got[0][-4:-2])
 
     asyncio.run(main())

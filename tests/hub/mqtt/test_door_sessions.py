@@ -230,27 +230,35 @@ def test_messages_lost_to_retention_are_counted_not_hidden(open_world: Open) -> 
     asyncio.run(main())
 
 
-def test_session_far_behind_reads_the_log_and_goes_over_to_what_is_in_memory(
+def test_sessions_far_behind_read_the_log_in_turn_and_go_over_to_what_is_in_memory(
     open_world: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hub.mqtt.delivery.TAIL_MESSAGES", 10)
     monkeypatch.setattr("hub.mqtt.delivery.SCAN_ROWS", 7)
+    monkeypatch.setattr("hub.mqtt.delivery.LOG_ROWS", 7)
 
     async def main() -> None:
         async with open_world(in_flight=4) as world:
-            a, b = await world.client("a"), await world.client("b")
-            await b.subscribe((b.topic + "/wanted", 1))
+            a = await world.client("a")
+            readers = [await world.client("b", f"reader-{n}") for n in range(3)]
+            for b in readers:
+                await b.subscribe((b.topic + "/wanted", 1))
             for n in range(300):
                 a.publish(a.topic + ("/wanted" if n % 3 else "/other"), b"%d" % n, 1, n + 1)
             for _ in range(300):
                 await a.read()
-            got = []
-            while len(got) < 200:
-                _, payload, _, packet_id, _, dup = await b.message()
-                assert not dup
-                got.append(int(payload))
-                b.send(b"\x40\x02" + packet_id.to_bytes(2, "big"))
-            assert got == [n for n in range(300) if n % 3]
-            assert await b.fence() == []
+
+            async def all_of(b: Any) -> list[int]:
+                got = []
+                while len(got) < 200:
+                    _, payload, _, packet_id, _, dup = await b.message()
+                    assert not dup
+                    got.append(int(payload))
+                    b.send(b"\x40\x02" + packet_id.to_bytes(2, "big"))
+                return got
+
+            for got in await asyncio.gather(*map(all_of, readers)):
+                assert got == [n for n in range(300) if n % 3]
+            assert [await b.fence() for b in readers] == [[], [], []]
 
     asyncio.run(main())

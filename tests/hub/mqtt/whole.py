@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from gateway.demo.broker import free_port
+from tests.hub.mqtt.own_process import OwnProcess
 from tests.hub.pki import Authority, Pair
 
 HERE = Path(__file__).parent
@@ -18,21 +17,32 @@ ROOT = HERE.parents[2]
 PATIENCE_S = 60.0  # for a whole exchange on a busy machine
 
 
-class Whole:
+WAYS = ("tcp", "tls", "mutual", "ws")
+
+
+def kept_ports(count: int) -> set[int]:
+    """That no connection gets while nobody listens."""
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(free_port())
+    return found
+
+
+class Whole(OwnProcess):
     """The hub over one data directory, on plain TCP, TLS, TLS with client certificates, and WebSocket.
 
     `kill` is SIGKILL; started again it has the same ports and data.
     """
 
     def __init__(self, folder: Path) -> None:
+        super().__init__("serve_whole.py")
         self.authority = Authority(folder)
         self.stranger = Authority(folder, "stranger")
         self.gateway = self.authority.server()
         self._given = folder / "given.json"
-        self.process: subprocess.Popen[str] | None = None
-        self.facts: dict[str, Any] = {
+        self.facts = {
             "folder": str(folder / "data"),
-            "ports": dict.fromkeys(("tcp", "tls", "mutual", "ws"), 0),
+            "ports": dict(zip(WAYS, kept_ports(len(WAYS)), strict=True)),
             "cert": str(self.gateway.cert),
             "key": str(self.gateway.key),
             "authority": str(self.authority.cert),
@@ -40,26 +50,7 @@ class Whole:
 
     def start(self) -> None:
         self._given.write_text(json.dumps(self.facts))
-        path = os.pathsep.join([str(ROOT / "platform"), os.environ.get("PYTHONPATH", "")])
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "serve_whole.py"), str(self._given)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": path},
-        )
-        assert self.process.stdout is not None
-        self.facts = json.loads(self.process.stdout.readline())
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
-            self.process = None
-
-    @property
-    def topic(self) -> str:
-        return f"channels/{self.facts['channel']}/messages"
+        self.run(str(self._given))
 
     def port(self, way: str = "tcp") -> int:
         port: int = self.facts["ports"][way]
