@@ -46,6 +46,7 @@ from hub.http import (
 )
 from hub.http.auth import CERTIFIED, Credentials, address_of
 from hub.http.body import MAX_BODY, ClientGone, bounded, encode_json
+from hub.http.export import export_shares
 from hub.http.follow import Followers
 from hub.http.limits import Limits
 from hub.http.problem import Problem, of_hub_error, problem
@@ -53,8 +54,9 @@ from hub.http.proxies import ForwardingError, Proxies, below_prefix, vouched
 from hub.http.publish import Publisher
 from hub.http.service import Counters
 from hub.http.sse import Streams
+from hub.http.strangers import Strangers
 from hub.http.stream import Shared
-from hub.http.table import Endpoint, TableRoute, routes
+from hub.http.table import Endpoint, Table, TableRoute, routes
 from hub.http.websocket import Sockets, deny
 from hub.hub import Hub
 
@@ -110,14 +112,17 @@ class HttpApp:
         hub.access.on_revoke(self.streams.recheck)
         hub.access.on_revoke(self.followers.wake)
         self._credentials = Credentials(hub)
+        self.strangers = Strangers(limits or Limits())
         self.publisher = Publisher(hub, self._credentials, limits or Limits())
         shared = Shared(hub, self._credentials, self.followers, self.streams, gateway)
         self.sockets = Sockets(shared, self.publisher)
         self._mqtt = mqtt
         self._answers: dict[int, int] = {}
         self._openapi = b""
+        rows = [route for route in extra_routes if isinstance(route, TableRoute)]
+        self._table = Table([*routes(ENDPOINTS), *rows])
         self._starlette = Starlette(
-            routes=[*routes(ENDPOINTS), *extra_routes],
+            routes=[self._table, *(route for route in extra_routes if route not in rows)],
             exception_handlers={
                 Problem: _on_problem,
                 HubError: _on_hub_error,
@@ -132,14 +137,15 @@ class HttpApp:
         }
         state = self._starlette.state
         state.hub = hub
+        state.table = self._table
         state.proxies = self.proxies
         state.credentials = self._credentials
         state.streams = self.streams
         state.shared = shared
         state.version = version or _installed_version()
         state.counters = [self.counters, hub.audit.counters]
-        state.reads = 0
-        state.exports = 0
+        state.reads = messages.reading_shares()
+        state.exports = export_shares()
         state.publisher = self.publisher
         state.edits = asyncio.Lock()  # what is changed on a condition is looked at and changed as one
         state.openapi = self.openapi
@@ -147,8 +153,7 @@ class HttpApp:
     @property
     def endpoints(self) -> list[Endpoint]:
         """Every row that is served, the gateway's own included."""
-        tables = [route.endpoints for route in self._starlette.routes if isinstance(route, TableRoute)]
-        return [endpoint for table in tables for endpoint in table]
+        return self._table.endpoints
 
     def openapi(self) -> bytes:
         """The OpenAPI document, as JSON text."""
@@ -169,8 +174,11 @@ class HttpApp:
             "fluxgate_http_stream_gaps_total": self.followers.gaps,
             "fluxgate_http_stream_fell_behind_total": self.followers.fell_behind,
             "fluxgate_http_websockets": self.sockets.open,
+            "fluxgate_http_reads_refused_total": self._starlette.state.reads.refused,
+            "fluxgate_http_exports_refused_total": self._starlette.state.exports.refused,
             "fluxgate_http_idempotent_repeats_total": self.publisher.keys.repeats,
             "fluxgate_http_forwarding_refused_total": self._misnamed,
+            "fluxgate_http_strangers_delayed_total": self.strangers.delayed,
         }
         for outcome, count in self.sockets.counts.items():
             numbers[f'fluxgate_http_websocket_frames_total{{outcome="{outcome}"}}'] = count
@@ -190,6 +198,7 @@ class HttpApp:
         except (ForwardingError, Problem) as error:
             await self._refuse(scope, receive, send, error)
             return
+        send = self.strangers.patient(scope, send)
         path = scope["path"] = below_prefix(scope["path"])
         if scope["type"] == "websocket":
             if path == MQTT_PATH and self._mqtt is not None:

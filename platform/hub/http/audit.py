@@ -13,12 +13,13 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from hub.audit import KINDS
 from hub.audit_chain import Line, Verdict
 from hub.http.auth import hub_of, principal_of
 from hub.http.body import encode_json, read_json
+from hub.http.export import Download
 from hub.http.problem import Problem
 from hub.http.proxies import PAGES
 from hub.http.query import count, number, optional
@@ -117,9 +118,7 @@ async def export(request: Request) -> Response:
             lines = await _read(request, f"({where}) AND n < ?", (*parameters, lines[-1].n), EXPORT_PAGE)
 
     name = f'attachment; filename="audit.{wanted}"'
-    return StreamingResponse(
-        body(), 200, {"content-disposition": name}, CSV if wanted == "csv" else JSON_LINES
-    )
+    return Download(body(), 200, {"content-disposition": name}, CSV if wanted == "csv" else JSON_LINES)
 
 
 async def note_refusal(request: Request) -> Response:

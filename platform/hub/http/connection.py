@@ -20,9 +20,9 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from hub.authority.judge import Shown
-from hub.errors import HubError
 from hub.http.auth import CERTIFIED
 from hub.http.body import DRAIN, MAX_BODY
+from hub.http.burst import Burst
 from hub.http.limits import Limits
 from hub.http.problem import PROBLEM_JSON, problem_body
 from hub.http.proxies import Proxies, below_prefix, parse_address
@@ -31,6 +31,8 @@ from hub.http.sse import DOOR_CLOSING
 
 _HEAD_END = b"\r\n\r\n"
 _ACCEPTED_LINE = b"HTTP/1.1 202 Accepted\r\n"
+# What uvicorn logs, with a traceback, of a client's fault
+_NO_TEXT = "Invalid UTF-8 sequence received from client."
 
 # What a peer sends wrongly is counted, not logged line by line, and a WebSocket's address may hold a credential; our
 # own tracebacks still pass.
@@ -40,7 +42,8 @@ wire_log = logging.getLogger("hub.http.wire")
 def _is_ours(record: logging.LogRecord) -> bool:
     kind = record.exc_info[0] if record.exc_info else None
     stopped = kind is not None and issubclass(kind, asyncio.CancelledError)  # under way when the door closed
-    return record.levelno >= logging.ERROR and not stopped
+    theirs = record.msg == _NO_TEXT
+    return record.levelno >= logging.ERROR and not stopped and not theirs
 
 
 wire_log.addFilter(_is_ours)
@@ -59,6 +62,7 @@ class Wire:
         self.malformed = 0  # not HTTP, or a head above its limit
         self.timeouts = 0  # request not complete in time
         self.direct = 0  # requests whose head was known
+        self.burst = Burst(publisher)
         self.closing = asyncio.Event()
         self._dated: list[tuple[bytes, bytes]] | None = None
         self._accepted = b""
@@ -115,14 +119,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._mid_message = False  # the parser has seen the begin of a request and not its end
         self._begun = 0  # requests whose begin the parser has seen
         self._under_way = False  # a request that took the short way waits for its answer
-        self._seq = 0  # of its message
         self._held = b""  # what came meanwhile
         self._moves = 0  # reads from this connection
-        self._waiting_for: object = (
-            None  # what the last sweep saw arriving: a request, or after how many reads
-        )
+        # What the last sweep saw arriving: a request, or after how many reads
+        self._waiting_for: object = None
         self._waiting_since = 0.0
         self._leaving = False
+        self._running: Any = None  # uvicorn's cycle of the request that is being answered, or was last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.app_state: dict[str, object] = {DOOR_CLOSING: self.wire.closing}
@@ -146,7 +149,21 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
+        running = self._running
+        if self._is_answering:  # uvicorn tells only the last of the requests that stand in a row
+            running.disconnected = True
+            running.message_event.set()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn keeps all this for as long where a connection broke
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    @property
+    def _is_answering(self) -> bool:
+        """Whether a request that takes the usual way has not been answered whole."""
+        return self._running is not None and not self._running.response_complete
 
     def data_received(self, data: bytes) -> None:
         self._moves += 1
@@ -187,34 +204,37 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()  # of an answer that took the usual way; here the sweep sees to it
         self._under_way = True
         self.wire.direct += 1
-        try:
-            source_ip = head.caller if head.caller and self._behind_proxy else self._peer
-            self._seq = self._publisher.direct(head, payload, self._stored, source_ip)
-        except Exception as error:
-            self._under_way = False
-            self._fail(error)
+        source_ip = head.caller if head.caller and self._behind_proxy else self._peer
+        self.wire.burst.add(self, head, payload, source_ip)
 
-    def _stored(self, error: HubError | None) -> None:
-        """The message is durable, or will not be: answer, then go on with what came meanwhile."""
+    def stored(self, seq: int) -> None:
+        """The message that took the short way is durable: answer, then go on with what came meanwhile."""
         self._under_way = False
         if self._raw.is_closing():
             return  # the client has left; its message is kept all the same
-        if error is None:
-            self._publisher.counts[202] += 1
-            self._raw.write(self.wire.accepted(self.server_state.default_headers, self._seq))
-        else:
-            self._fail(error)
-        if self._leaving:
-            self._raw.close()
-        elif self._held:
-            held, self._held = self._held, b""
-            if not self.flow.write_paused:
-                self._raw.resume_reading()
-            self.data_received(held)
+        self._publisher.counts[202] += 1
+        self._raw.write(self.wire.accepted(self.server_state.default_headers, seq))
+        if self._leaving or self._held:
+            self._go_on()
 
-    def _fail(self, error: Exception) -> None:
+    def failed(self, error: Exception) -> None:
+        """The message that took the short way is refused, or not stored."""
+        self._under_way = False
+        if self._raw.is_closing():
+            return
         refusal = self._publisher.refusal(error)
         self._raw.write(_problem(refusal.status, refusal.detail, dict(refusal.headers or {})))
+        if self._leaving or self._held:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._leaving:
+            self._raw.close()
+            return
+        held, self._held = self._held, b""
+        if not self.flow.write_paused:
+            self._raw.resume_reading()
+        self.data_received(held)
 
     def _parse(self, data: bytes) -> None:
         cycle = self.cycle
@@ -241,6 +261,10 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
+        if self._is_answering:  # an answer to an earlier request would be written between frames
+            self.wire.malformed += 1
+            self._raw.abort()
+            return
         self._leave()  # the WebSocket counts itself
         self.transport = self._raw
         super().handle_websocket_upgrade()
@@ -333,6 +357,11 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
                 detail = "this is not a WebSocket handshake"
                 self.transport.write(_problem(400, detail, {"connection": "close"}))
                 self.transport.close()
+
+    def handle_parser_exception(self) -> None:
+        """Frames that break the protocol, or a text that is none: uvicorn closes with the code that says so."""
+        self.wire.malformed += 1
+        super().handle_parser_exception()
 
     async def send(self, message: ASGISendEvent) -> None:
         """As uvicorn, which takes an upgrade that was refused for one that was forgotten, and logs an error."""

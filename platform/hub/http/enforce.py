@@ -18,7 +18,6 @@ from urllib.parse import quote, unquote_to_bytes
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
 
 from hub.access import Action, Circumstances, Principal, Resource
 from hub.audit import attempt
@@ -27,7 +26,7 @@ from hub.http.auth import Credentials, address_of, authorization, hub_of, princi
 from hub.http.problem import Problem
 from hub.http.proxies import Vouched, below_prefix, vouched
 from hub.http.reach import demand_channel
-from hub.http.table import Endpoint, Needs, Parameter, TableRoute, guard
+from hub.http.table import Endpoint, Needs, Parameter, Table, guard
 from hub.tokens.scopes import READ, WRITE
 from hub.topics import REST, parse_filter, parse_topic
 from hub.users import ADMIN, ROLES
@@ -186,35 +185,18 @@ def _endpoint(described: Request) -> Endpoint | None:
     scope, method = described.scope, described.method
     if scope["path"] == "/mqtt":
         return None
-    for route in _candidates(described):
-        match, found = route.matches(scope)
-        if match is Match.NONE:
-            continue
-        scope["path_params"] = found["path_params"]
+    table: Table = described.app.state.table
+    found = table.find(scope)
+    if found is not None:
+        route, beside = found
+        scope["path_params"] = beside["path_params"]
         wanted = "GET" if method == "HEAD" else method
         if method == "OPTIONS":
             return None
         for row in route.endpoints:
             if row.method == wanted:
                 return row
-        break
     raise Problem(403, "nothing is served at this path by this method; GET /openapi.json lists what is")
-
-
-def _candidates(described: Request) -> list[TableRoute]:
-    """The routes that may match, by the first word of the path: of some hundred that leaves a few."""
-    state = described.app.state
-    by_word: dict[str, list[TableRoute]] | None = getattr(state, "routes_by_word", None)
-    if by_word is None:
-        by_word = state.routes_by_word = {}
-        for route in described.app.router.routes:
-            if isinstance(route, TableRoute):
-                by_word.setdefault(_first_word(route.path), []).append(route)
-    return by_word.get(_first_word(described.scope["path"]), [])
-
-
-def _first_word(path: str) -> str:
-    return path.split("/", 2)[1]
 
 
 def _told(request: Request, principal: Principal | None) -> dict[str, str]:

@@ -6,23 +6,26 @@ that cannot go on, or whose right has ended, is cut off: a client never takes a 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Send
 
-from hub.errors import Busy
 from hub.history import History, Query
 from hub.history_export import CSV, JSON_LINES, encoder
 from hub.history_model import MESSAGES
+from hub.http.body import ClientGone
 from hub.http.problem import Problem
+from hub.http.shares import Shares, caller_of
 from hub.message import SENML_JSON
 
 log = logging.getLogger(__name__)
 
 MAX_EXPORTS = 4  # under way; each reads for as long as its client takes
+MAX_EXPORTS_EACH = 2  # of them, of one thing or person
 
 FORMS = {
     "senml": SENML_JSON,
@@ -50,30 +53,28 @@ def wanted_type(request: Request) -> str | None:
 async def export(
     request: Request, history: History, query: Query, media_type: str, allowed: Callable[[], bool]
 ) -> Response:
-    """All that a query finds, as a file of `media_type`. Raises Problem 400, Invalid, Busy."""
+    """All that a query finds, as a file of `media_type`. Raises Problem 400, 429 or 503, Invalid, Busy."""
     if query.aggregation is not None:
         raise Problem(400, "what is aggregated is read in pages, not exported")
     if media_type == SENML_JSON and query.format != MESSAGES:
         raise Problem(400, "only SenML records can be exported as SenML; take export=csv or export=jsonl")
-    state = request.app.state
-    if state.exports >= MAX_EXPORTS:
-        raise Busy(f"{MAX_EXPORTS} exports are under way")
+    exports: Shares = request.app.state.exports
+    caller = caller_of(request)
+    exports.admit(caller)
     parts, writer = history.export(query), encoder(media_type)
     part = await anext(parts, None)
     # What is wrong with the query is said before the answer begins.
     begin = writer.begin() + (writer.part(part) if part is not None else b"")
+    exports.admit(caller)  # once more: others may have begun while the first part was read
 
     async def file() -> AsyncIterator[bytes]:
-        state.exports += 1
-        try:
+        with exports.taken(caller):
             yield begin
             async for part in parts:
                 if not allowed():
                     raise _Over
                 yield writer.part(part)
             yield writer.end()
-        finally:
-            state.exports -= 1
 
     headers = {
         "content-disposition": f'attachment; filename="{query.channel}.{_ENDINGS[media_type]}"',
@@ -83,11 +84,25 @@ async def export(
     return _File(file(), media_type=media_type, headers=headers)
 
 
+def export_shares() -> Shares:
+    """How many exports may be under way."""
+    return Shares(MAX_EXPORTS, MAX_EXPORTS_EACH, "exports are under way already")
+
+
 class _Over(Exception):
     """The right to what is being exported has ended."""
 
 
-class _File(StreamingResponse):
+class Download(StreamingResponse):
+    """What is sent while it is read, until the client leaves."""
+
+    async def listen_for_disconnect(self, receive: Receive) -> None:
+        """One that has sent half a body, or too much of one, counts as gone: it is too late to say so."""
+        with contextlib.suppress(ClientGone, Problem):
+            await super().listen_for_disconnect(receive)
+
+
+class _File(Download):
     """A file that may break off. Its last part is then never sent, from which a client knows that it is not whole."""
 
     async def stream_response(self, send: Send) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from hub.hub import Hub
 from hub.message import Message
-from hub.topics import ANY, REST, Filter
+from hub.topics import Filter, subtopic_fits
 
 QUEUE = 256  # committed messages waiting for one follower before it is sent to read the log
 ROWS = 256  # rows of the log read at once: about 1 ms of the event loop
@@ -91,7 +91,7 @@ class Follower:
         self.channel = wanted.channel
         self._followers = followers
         self._hub = hub
-        self._matches = subtopic_matcher(wanted.subtopic)
+        self._subtopic = wanted.subtopic
         self._without = without
         self._ready = ready
         self._queue: deque[Message | Gap] = deque()
@@ -159,27 +159,4 @@ class Follower:
         return message.channel == self.channel and self._wants(message)
 
     def _wants(self, message: Message) -> bool:
-        return self._matches(message.subtopic) and message.publisher != self._without
-
-
-def subtopic_matcher(wanted: str) -> Callable[[str], bool]:
-    """Whether a dotted subtopic fits a dotted filter with `+` and a last `#` (MQTT 5.0, 4.7.1)."""
-    if wanted == REST:
-        return lambda subtopic: True
-    elements = wanted.split(".") if wanted else []
-    rest = elements[-1:] == [REST]
-    if not rest and ANY not in elements:
-        return lambda subtopic: subtopic == wanted
-    fixed = elements[:-1] if rest else elements
-
-    def matches(subtopic: str) -> bool:
-        given = subtopic.split(".") if subtopic else []
-        if len(given) < len(fixed) or (len(given) > len(fixed) and not rest):
-            return False
-        return all(_fits(pair) for pair in zip(fixed, given, strict=False))
-
-    return matches
-
-
-def _fits(pair: tuple[str, str]) -> bool:
-    return pair[0] in (ANY, pair[1])
+        return subtopic_fits(self._subtopic, message.subtopic) and message.publisher != self._without

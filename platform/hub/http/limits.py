@@ -19,6 +19,9 @@ class Limits:
     frame_bytes: int = 512 * KIB  # of a WebSocket message: 256 KiB of payload as base64 in an envelope
     publish_rate: float = 0.0  # messages a second of one thing, over a minute; 0 does not limit
     publish_burst: int = 100  # messages beyond that rate at once
+    # Answers a second to one address (/64 in IPv6) that shows no valid credential
+    stranger_rate: float = 10.0
+    stranger_burst: int = 100  # of them beyond that rate at once; the next ones wait (hub.http.strangers)
 
 
 class Rates:

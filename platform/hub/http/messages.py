@@ -5,7 +5,6 @@ In: a thing's key or a user's token and a query. Out: records, newest first, str
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
@@ -14,7 +13,6 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hub.access import Action, Circumstances, Resource
-from hub.errors import Busy
 from hub.history import HistoryPage, Query
 from hub.http.auth import address_of, hub_of, require
 from hub.http.export import export, wanted_type
@@ -23,11 +21,14 @@ from hub.http.publish import Publisher
 from hub.http.query import address, number, optional, read_query
 from hub.http.reach import demand_channel
 from hub.http.service import json_response
+from hub.http.shares import Shares, caller_of
 from hub.http.stream import stream, wants_events
 from hub.http.table import Endpoint, Media, Needs, Parameter
+from hub.reading import PLACES, answer, narrowed
 
 MAX_LIMIT = 1000  # records of a page (Mainflux)
 MAX_READS = 32  # queries under way; one thread answers them, so more would only wait longer
+MAX_READS_EACH = 16  # of them, of one thing or person
 
 
 async def read(request: Request) -> Response:
@@ -39,26 +40,23 @@ async def read(request: Request) -> Response:
     query, echo = read_query(request)
     media_type = wanted_type(request)
     if media_type is not None:
+        paged = [name for name in PLACES if request.query_params.get(name)]
+        if paged:
+            raise Problem(
+                400, f"a file has all that matches: leave out {', '.join(paged)}, or give from and to"
+            )
         query = _demand(request, query)
         return await export(
             request, hub_of(request).history, query, media_type, lambda: _allowed(request, query)
         )
     page = await _ask(request, query)
-    body = {
-        "offset": page.offset,
-        "limit": page.limit,
-        **echo,
-        "total": page.total,
-        "messages": page.messages,
-    }
     links = []
     for name, relation, token in (("next", "next", page.next), ("previous", "prev", page.previous)):
         if token:
-            body[name] = token
             url = request.url.remove_query_params(["next", "previous", "offset", "authorization"])
             url = url.include_query_params(**{name: token})
             links.append(f'<{url.path}?{url.query}>; rel="{relation}"')
-    return json_response(body, headers={"link": ", ".join(links)} if links else None)
+    return json_response(answer(page, echo), headers={"link": ", ".join(links)} if links else None)
 
 
 async def read_2017(request: Request) -> Response:
@@ -78,16 +76,18 @@ async def read_2017(request: Request) -> Response:
 
 
 async def _ask(request: Request, query: Query) -> HistoryPage:
-    """Ask access, then the history. Raises Problem 403 or 404, Busy, Invalid."""
+    """Ask access, then the history. Raises Problem 403, 404, 429 or 503, Busy, Invalid."""
     query = _demand(request, query)
-    state = request.app.state
-    if state.reads >= MAX_READS:
-        raise Busy("too many queries are being answered")
-    state.reads += 1
-    try:
+    reads: Shares = request.app.state.reads
+    caller = caller_of(request)
+    reads.admit(caller)
+    with reads.taken(caller):
         return await hub_of(request).history.query(query)
-    finally:
-        state.reads -= 1
+
+
+def reading_shares() -> Shares:
+    """How many queries may be under way."""
+    return Shares(MAX_READS, MAX_READS_EACH, "queries are being answered already")
 
 
 def _demand(request: Request, query: Query) -> Query:
@@ -96,17 +96,9 @@ def _demand(request: Request, query: Query) -> Query:
     Raises Problem 401, 403 or 404.
     """
     hub, principal = hub_of(request), require(request)
-    channel = query.channel
-    demand_channel(request, principal, Action.SUBSCRIBE, Resource(channel, query.subtopic or ""))
-    if not hub.registry.policy_set:
-        return query
-    context = Circumstances("http", address_of(request.scope))
-    shown = frozenset(
-        subtopic
-        for subtopic in hub.history.subtopics(channel)
-        if hub.access.decide(principal, Action.DELIVER, Resource(channel, subtopic), context).allowed
-    )
-    return replace(query, shown=shown)
+    resource = Resource(query.channel, query.subtopic or "")
+    demand_channel(request, principal, Action.SUBSCRIBE, resource)
+    return narrowed(hub, principal, query, Circumstances("http", address_of(request.scope)))
 
 
 def _allowed(request: Request, query: Query) -> bool:
@@ -139,9 +131,7 @@ _QUERY = (
     Parameter("name", "of the record"),
     Parameter("subtopic", "with dots or slashes"),
     Parameter("publisher", "a thing's id"),
-    Parameter(
-        "protocol", "by which it came", {"type": "string", "enum": ["http", "mqtt", "ws", "coap", "lora"]}
-    ),
+    Parameter("protocol", "by which it came: http, mqtt, ws, coap, lora, or what another gateway says"),
     Parameter("v", "value", _NUMBER),
     Parameter("comparator", "of v and vs", {"type": "string", "enum": ["eq", "lt", "le", "gt", "ge"]}),
     Parameter("vs", "text"),
@@ -218,9 +208,19 @@ PUBLISHING = [
 ]
 ENDPOINTS = [
     *(
-        Endpoint("GET", path, read, Needs.ANY, answers={200: _RECORDS}, parameters=(*_QUERY, *_STREAM))
+        Endpoint(
+            "GET",
+            path,
+            read,
+            Needs.ANY,
+            answers={200: _RECORDS},
+            refuses=(429,),
+            parameters=(*_QUERY, *_STREAM),
+        )
         for path in ("/channels/{channel_id}/messages", "/channels/{channel_id}/messages/{subtopic:path}")
     ),
-    Endpoint("GET", "/channels/{channel_id}/msg", read_2017, Needs.ANY, answers={200: _RECORDS}),
+    Endpoint(
+        "GET", "/channels/{channel_id}/msg", read_2017, Needs.ANY, answers={200: _RECORDS}, refuses=(429,)
+    ),
     *PUBLISHING,
 ]

@@ -14,9 +14,9 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
 
+from msgspec import Struct
 from starlette.types import Receive, Scope, Send
 
 from hub.access import Principal
@@ -28,7 +28,7 @@ from hub.http.limits import Limits, Rates
 from hub.http.problem import PROBLEM_JSON, Problem, of_hub_error, problem_body
 from hub.http.proxies import ForwardingError, vouched
 from hub.hub import Hub
-from hub.message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON
+from hub.message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON, Message
 from hub.topics import Address, parse_topic
 
 PROTOCOL = "http"
@@ -56,8 +56,8 @@ _SENT = {"type": "http.response.body", "body": SENT}
 log = logging.getLogger("hub.http")
 
 
-class Head(NamedTuple):
-    """What one head of a request to publish says."""
+class Head(Struct):
+    """What one head of a request to publish says, and who was allowed to with it."""
 
     authorization: bytes
     channel: str
@@ -65,6 +65,8 @@ class Head(NamedTuple):
     content_type: str
     length: int  # bytes of the body that follows
     caller: str = ""  # address that a proxy has named, if it is a trusted one that sends it
+    principal: Principal | None = None
+    epoch: int = -1  # of the registry, as long as which `principal` is who it is and may publish there
 
 
 class Publisher:
@@ -115,32 +117,35 @@ class Publisher:
             self._heads.clear()
         self._heads[head] = Head(authorization, address.channel, address.subtopic, named, int(length), caller)
 
-    def direct(
-        self, head: Head, payload: bytes, done: Callable[[HubError | None], None], source_ip: str
-    ) -> int:
-        """Publish one message whose head is known; returns its number, `done` is called when it is durable.
-
-        Raises Problem, HubError.
-        """
+    def admit(self, head: Head, payload: bytes, source_ip: str) -> Message:
+        """The message that came with a head that is known, to be given to `submit`. Raises Problem, HubError."""
+        hub = self._hub
+        channel, subtopic, content_type = head.channel, head.subtopic, head.content_type
+        epoch = hub.registry.epoch  # first: changes are made in other threads, too
+        if head.epoch == epoch:
+            assert head.principal is not None
+            if self._rates is not None:
+                self._limit(head.principal)
+            return hub.check(head.principal.id, PROTOCOL, channel, subtopic, content_type, payload)
         principal = self._credentials.principal(head.authorization)
         if principal is None:  # the key was replaced since the head was learnt
-            where = f"publish channels/{head.channel}/messages"
-            self._hub.note_refusal(PROTOCOL, NO_CREDENTIAL, address=source_ip, resource=where)
+            where = f"publish channels/{channel}/messages"
+            hub.note_refusal(PROTOCOL, NO_CREDENTIAL, address=source_ip, resource=where)
             raise Credentials.refusal(head.authorization)
         self._limit(principal)
-        return self._hub.submit(
-            principal,
-            PROTOCOL,
-            head.channel,
-            head.subtopic,
-            head.content_type,
-            payload,
-            done,
-            source_ip=source_ip,
+        message = hub.admit(
+            principal, PROTOCOL, channel, subtopic, content_type, payload, source_ip=source_ip
         )
+        head.principal = principal
+        head.epoch = epoch if hub.access.lasting_for(principal) else -1
+        return message
+
+    def submit(self, messages: Sequence[Message], done: Callable[[HubError | None], None]) -> None:
+        """Give messages of `admit` to the log, all or none; `done` is called when they are durable. Raises HubError."""
+        self._hub.log.submit(messages, (), done)
 
     def refusal(self, error: Exception) -> Problem:
-        """The answer to what `direct` raised or handed to `done`; counts it."""
+        """The answer to what `admit` or `submit` raised or handed to `done`; counts it."""
         if isinstance(error, Problem):
             answer = error
         elif isinstance(error, HubError):

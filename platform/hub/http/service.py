@@ -8,6 +8,8 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hub.disk import DiskState
+from hub.http.auth import hub_of
 from hub.http.body import encode_json
 from hub.http.table import Endpoint, Media, Needs
 
@@ -28,9 +30,17 @@ Counters = Callable[[], Mapping[str, float]]
 
 
 async def health(request: Request) -> Response:
-    """`GET /health` as Mainflux 0.13 answers it (draft-inadarei-api-health-check)."""
+    """`GET /health` as Mainflux 0.13 answers it (draft-inadarei-api-health-check).
+
+    `warn` while new messages are refused: what is stored can be read, and a restart would mend nothing.
+    """
+    log = hub_of(request).log
     body = {"status": "pass", "version": request.app.state.version, "description": "hub service"}
-    return Response(encode_json(body), media_type="application/health+json")
+    if log.state is not DiskState.OK:
+        body |= {"status": "warn", "output": log.state_reason}
+    return Response(
+        encode_json(body), media_type="application/health+json", headers={"cache-control": "no-store"}
+    )
 
 
 async def version(request: Request) -> Response:

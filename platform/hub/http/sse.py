@@ -18,11 +18,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from hub.http.problem import Problem
+from hub.http.shares import Shares, caller_of
 
 HEARTBEAT_S = 15.0  # below the 30 to 60 s after which home routers and proxies forget an idle connection
 CHECK_S = 0.5  # a right that ends by itself, such as a token's time, is noticed this soon
 MAX_STREAMS = 256  # streams and WebSockets; each holds a connection, a task and a queue
+MAX_STREAMS_EACH = 64  # of them, of one thing or person
+RETRY_S = 10  # when to come again: somebody has to leave
 MAX_FEED = 256  # events waiting for one client
 
 # In the scope's state: the event with which a door ends its streams, to stop without waiting for browsers to leave.
@@ -91,14 +93,15 @@ class Feed(Generic[T]):
 
 
 @dataclass
-class Streams:
-    """All event streams of one app."""
+class Streams(Shares):
+    """All event streams and WebSockets of one app."""
 
     limit: int = MAX_STREAMS
+    each: int = MAX_STREAMS_EACH
+    what: str = "streams are open already"
+    retry_s: int = RETRY_S
     heartbeat_s: float = HEARTBEAT_S
     check_s: float = CHECK_S
-    open: int = 0
-    refused: int = 0
     lost: int = 0
     revoked: asyncio.Event = field(default_factory=asyncio.Event)  # of now: each time another one
 
@@ -106,16 +109,6 @@ class Streams:
         """A right was taken away: each stream asks whether it may go on."""
         revoked, self.revoked = self.revoked, asyncio.Event()
         revoked.set()
-
-    def admit(self) -> None:
-        """Raises Problem 503 when as many clients as allowed are listening."""
-        if self.open >= self.limit:
-            self.refused += 1
-            raise Problem(
-                503,
-                f"{self.limit} streams are open already; close another page or client and try again",
-                headers={"retry-after": "10"},
-            )
 
 
 def sse(
@@ -125,11 +118,12 @@ def sse(
 
     `bytes` are events in their wire form already. `allowed` is asked before each event, whenever a right was taken
     away and twice a second, so a revoked token stops a stream at once. Raises Problem 503 when as many clients as
-    allowed are listening.
+    allowed are listening, 429 when they are the caller's own.
     """
     streams: Streams = request.app.state.streams
-    streams.admit()
-    return EventStream(events, streams, allowed)
+    caller = caller_of(request)
+    streams.admit(caller)
+    return EventStream(events, streams, allowed, caller)
 
 
 class EventStream(Response):
@@ -138,8 +132,13 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, events: AsyncIterator[Event | bytes], streams: Streams, allowed: Callable[[], bool]
+        self,
+        events: AsyncIterator[Event | bytes],
+        streams: Streams,
+        allowed: Callable[[], bool],
+        caller: str,
     ) -> None:
+        self._caller = caller
         self._events = events
         self._streams = streams
         self._allowed = allowed
@@ -150,8 +149,11 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the stream (ASGI). One task reads the events, one notices that the client has left."""
+        with self._streams.taken(self._caller):
+            await self._run(scope, receive, send)
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         streams = self._streams
-        streams.open += 1
         gone = asyncio.create_task(_disconnected(receive), name="sse: client gone")
         door_closing: asyncio.Event = scope.get("state", {}).get(DOOR_CLOSING) or asyncio.Event()
         closing = asyncio.create_task(door_closing.wait(), name="sse: door closing")
@@ -194,7 +196,6 @@ class EventStream(Response):
             if not gone.done():
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            streams.open -= 1
             await _cancel(gone, closing, upcoming, revoked)
             close = getattr(self._events, "aclose", None)
             if close is not None:

@@ -61,7 +61,11 @@ class Listener:
         self.wanted = _filter(connection.path_params)
         self.enveloped = flag(given, "envelope")
         self.accept = given.get("accept") or self.wanted.content_type or ""
-        self.after = _after(last_event_id or given.get("after", ""), shared.hub.log.committed_seq)
+        committed = shared.hub.log.committed_seq
+        if _unheard_of(last_event_id, committed):
+            self.after: int | None = None
+        else:
+            self.after = _after(last_event_id or given.get("after", ""), committed)
         self._resource = Resource(self.wanted.channel, self.wanted.subtopic)
         self.source_ip = address_of(connection.scope)
         protocol = "ws" if connection.scope["type"] == "websocket" else "http"
@@ -159,11 +163,24 @@ def _filter(path_params: Mapping[str, str]) -> Filter:
     return parse_filter(f"channels/{channel}/messages/{below or REST}")
 
 
+def _unheard_of(last_event_id: str, committed: int) -> bool:
+    """Whether a browser comes back with a number that was never given here.
+
+    The gateway was restored from a backup, or it is another one. An EventSource cannot be told to forget the number:
+    refused, it would give up for ever.
+    """
+    return _is_number(last_event_id) and int(last_event_id) > committed
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 16
+
+
 def _after(text: str, committed: int) -> int | None:
     """The number to go on after; None for "from now on". Raises Problem 400."""
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 16):
+    if not _is_number(text):
         raise Problem(400, "after (or Last-Event-ID) is the number of a message, 0 for all that is kept")
     if int(text) > committed:
         raise Problem(400, f"the newest message has the number {committed}; leave after out to begin there")

@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
 
 from hub.http.auditing import watched
@@ -25,6 +25,8 @@ from hub.http.reach import Reach
 from hub.users import ADMIN, MEMBER, TECHNICIAN, VIEWER
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+_FOUND = "fluxgate.route"  # of a scope
 
 BEFORE_CLAIM = frozenset({"/claim", "/health"})  # all that a gateway without an owner answers to people
 
@@ -117,6 +119,45 @@ def routes(endpoints: Iterable[Endpoint]) -> list[TableRoute]:
             raise ValueError(f"{endpoint.method} {endpoint.path} stands twice in the table")
         methods[endpoint.method] = endpoint
     return [TableRoute(path, methods) for path, methods in paths.items()]
+
+
+class Table(BaseRoute):
+    """All rows as one Starlette route: of some hundred paths a request is held against those of its first word."""
+
+    def __init__(self, paths: Iterable[TableRoute]) -> None:
+        self._paths = tuple(paths)
+        self._by_word: dict[str, list[TableRoute]] = {}
+        for route in self._paths:
+            self._by_word.setdefault(_first_word(route.path), []).append(route)
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Every row."""
+        return [row for route in self._paths for row in route.endpoints]
+
+    def find(self, scope: Scope) -> tuple[TableRoute, Mapping[str, Any]] | None:
+        """The route of a request's path, and what the request's scope is to have beside."""
+        for route in self._by_word.get(_first_word(scope["path"]), ()):
+            match, found = route.matches(scope)
+            if match is not Match.NONE:
+                return route, found
+        return None
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As Starlette asks; the route that was found goes along in the scope."""
+        found = self.find(scope) if scope["type"] == "http" else None
+        if found is None:
+            return Match.NONE, {}
+        route, beside = found
+        return Match.FULL, {**beside, _FOUND: route}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer by the route that `matches` has found."""
+        await scope[_FOUND].handle(scope, receive, send)
+
+
+def _first_word(path: str) -> str:
+    return path.split("/", 2)[1] if path.startswith("/") else ""
 
 
 class _Resource:

@@ -27,12 +27,13 @@ from hub.http.follow import Follower, Gap
 from hub.http.idempotency import parse_key
 from hub.http.problem import PROBLEM_JSON, Problem, of_hub_error, problem_body
 from hub.http.publish import Publisher, wire_headers
+from hub.http.shares import name_of
 from hub.http.stream import PIECE, Listener, Shared
 from hub.message import JSON, OCTET_STREAM, Message
 from hub.topics import Address, parse_subtopic, parse_topic
 
 PROTOCOL = "ws"
-MAX_UNDER_WAY = 64  # frames of one client that wait for the disk; the next ones wait in its socket
+MAX_UNDER_WAY = 64  # frames of one client whose answer it has not got; the next ones wait in its socket
 MAX_REASON = 120  # bytes of a close frame's reason (RFC 6455, 5.5: 125 with the code)
 
 # Why we close (RFC 6455, 7.4.1, and the range for private use).
@@ -76,7 +77,8 @@ class Sockets:
         await receive()  # websocket.connect
         try:
             listener = self._listener(scope)
-            self._shared.streams.admit()
+            caller = name_of(listener.principal)
+            self._shared.streams.admit(caller)
         except (Problem, HubError) as error:
             refusal = error if isinstance(error, Problem) else of_hub_error(error)
             if refusal.status == 401 or isinstance(error, TopicError):
@@ -84,13 +86,12 @@ class Sockets:
             await deny(send, refusal)
             return
         self.open += 1
-        self._shared.streams.open += 1
         try:
-            await send({"type": "websocket.accept"})
-            await _Socket(self, listener, self._publisher, scope).serve(receive, send)
+            with self._shared.streams.taken(caller):
+                await send({"type": "websocket.accept"})
+                await _Socket(self, listener, self._publisher, scope).serve(receive, send)
         finally:
             self.open -= 1
-            self._shared.streams.open -= 1
 
     def _note(self, why: str, scope: Scope) -> None:
         """Audit what the access seam was never asked."""
@@ -129,7 +130,7 @@ class _Socket:
         self._path: str = scope["path"]
         self._content_type = HTTPConnection(scope).query_params.get("content-type", "")
         self._ready = asyncio.Event()
-        self._room = asyncio.Event()  # fewer than MAX_UNDER_WAY frames wait for the disk
+        self._room = asyncio.Event()  # a frame is stored, or its answer has left
         self._under_way = 0
         self._answers: deque[bytes] = deque()
         self._close: tuple[int, str] | None = None
@@ -159,6 +160,7 @@ class _Socket:
             self._ready.clear()
             while self._answers:
                 await send({"type": "websocket.send", "text": self._answers.popleft().decode()})
+                self._room.set()
             if self._close is not None:
                 return
             if not self._listener.allowed():
@@ -208,7 +210,7 @@ class _Socket:
             event = await receive()
             if event["type"] != "websocket.receive":
                 return
-            while self._under_way >= MAX_UNDER_WAY:
+            while self._under_way + len(self._answers) >= MAX_UNDER_WAY:
                 self._room.clear()
                 await self._room.wait()
             if self._close is None:

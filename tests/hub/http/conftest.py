@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from hub.http.app import HttpApp, create_app
 from hub.http.door import HttpDoor
 from hub.http.idempotency import MIGRATIONS
-from hub.hub import Hub, HubSettings
+from hub.hub import Clock, Hub, HubSettings, system_clock
 from hub.message import Message
 
 EMAIL, PASSWORD = "owner@example.org", "correct horse"
@@ -103,10 +103,11 @@ async def site(
     routes: Any = (),
     max_messages: int = 10_000,
     events: bool = False,
+    clock: Clock = system_clock,
     **door_settings: Any,
 ) -> AsyncIterator[Site]:
     settings = HubSettings(commit_interval_s=0.05, max_messages=max_messages, events=events)
-    hub = Hub.open(directory, migrations=MIGRATIONS, settings=settings)
+    hub = Hub.open(directory, migrations=MIGRATIONS, settings=settings, clock=clock)
     app = create_app(
         hub, routes, limits=door_settings.get("limits"), proxies=door_settings.pop("proxies", None)
     )
@@ -122,7 +123,7 @@ async def site(
     channel = hub.registry.create_channel("field")
     hub.registry.connect([channel.id], [thing.id])
     async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{door.port}", trust_env=False, verify=False
+        base_url=f"http://127.0.0.1:{door.port}", trust_env=False, verify=False, timeout=30
     ) as client:
         yield Site(hub, app, door, client, token, thing.id, key, channel.id)
     await door.close()

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from gateway.demo.broker import free_port
+
 KEY = "k" * 43
 MESSAGES = "/channels/field/messages"
 
@@ -42,7 +44,7 @@ class Served:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self.port = 0
+        self.port = free_port()  # not one that a connection may get while nobody listens
         self._start()
 
     @property

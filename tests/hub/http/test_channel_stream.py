@@ -66,6 +66,20 @@ def test_events_carry_payload_and_number_and_go_on_after_any_of_them(run: Run) -
     run(scenario)
 
 
+def test_a_browser_that_comes_back_with_a_number_of_another_life_begins_from_now_on(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        await site.publish(b"1", "", "application/json")
+        async with opened(site, **{"last-event-id": "999999999"}) as stream:
+            await site.publish(b"2", "", "application/json")
+            assert (await stream.event())["data"] == "2"
+        # Who names the number himself is told that he is wrong; so is who sends no number.
+        for query, headers in (("?after=999999999", {}), ("", {"last-event-id": "x"})):
+            sent = {**EVENTS, **site.thing, **headers}
+            assert (await site.client.get(site.messages + query, headers=sent)).status_code == 400
+
+    run(scenario)
+
+
 def test_an_envelope_says_who_published_what_and_when(run: Run) -> None:
     async def scenario(site: Any) -> None:
         await site.publish(b'[{"n":"level","v":1}]', "/roof/north")

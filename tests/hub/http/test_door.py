@@ -8,16 +8,20 @@ import json
 import signal
 import socket
 import ssl
+import struct
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from hub.http.connection import BoundedProtocol
 from hub.http.door import HttpDoor
 from hub.http.limits import Limits
 from hub.hub import Hub
+from tests.hub.http.wire import read_answer
 
 Run = Callable[..., None]
 
@@ -34,6 +38,12 @@ async def ask(site: Any, request: bytes) -> bytes:
         return await reader.read()
     finally:
         writer.close()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        for _ in iter(holds, True):
+            await asyncio.sleep(0.005)
 
 
 def problem_of(answer: bytes) -> dict[str, Any]:
@@ -85,14 +95,10 @@ def test_a_head_after_an_early_answer_is_bounded_too(run: Run) -> None:
             + b"x" * 100_000
         )
         reader, writer = await connect(site)
-        for _ in range(
-            2
-        ):  # the second one uses the connection that refused the first before its body was read
+        # The second comes on the connection that refused the first before its body was read
+        for _ in range(2):
             writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 401")
-            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-            await reader.readexactly(length)
+            assert (await read_answer(reader)).status == 401
         writer.close()
 
     run(scenario)
@@ -113,7 +119,17 @@ def test_a_head_after_an_early_answer_is_bounded_too(run: Run) -> None:
         pytest.param([b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /he"], id="half a second head"),
     ],
 )
-def test_a_request_that_never_ends_is_dropped(run: Run, start: list[bytes]) -> None:
+def test_a_request_that_never_ends_is_dropped(run: Run, mocker: Any, start: list[bytes]) -> None:
+    now_s = 0.0
+
+    def at_each_look() -> float:  # and not while the machine is busy with something else
+        nonlocal now_s
+        now_s += 0.02
+        return now_s
+
+    mocker.patch("hub.http.door.time", SimpleNamespace(monotonic=at_each_look))
+    mocker.patch("hub.http.connection.time", SimpleNamespace(monotonic=lambda: now_s))
+
     async def scenario(site: Any) -> None:
         reader, writer = await connect(site)
         with contextlib.suppress(ConnectionResetError):
@@ -202,31 +218,84 @@ def test_pipelined_requests_are_answered_in_order(run: Run) -> None:
     run(scenario)
 
 
-def test_the_door_leaves_signals_alone_and_gives_its_port_back(run: Run) -> None:
-    port = 0
-
+def test_a_stream_ends_with_its_client_though_a_request_waits_behind_it(run: Run) -> None:
     async def scenario(site: Any) -> None:
-        nonlocal port
-        port = site.door.port
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        second = HttpDoor(site.hub, site.app, port=port)
-        with pytest.raises(OSError, match="in use"):
-            await second.start()
-        third = HttpDoor(site.hub, site.app)
-        await third.start()
-        assert {number: signal.getsignal(number) for number in before} == before
-        await third.close()
+        for behind in (b"", b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"):
+            reader, writer = await connect(site)
+            key = site.thing["authorization"]
+            head = f"GET {site.messages} HTTP/1.1\r\nHost: a\r\nAuthorization: {key}\r\nAccept: text/event-stream"
+            writer.write(f"{head}\r\n\r\n".encode() + behind)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            assert site.app.streams.open == 1
+            writer.close()
+            await until(lambda: not site.app.streams.open)
 
     run(scenario)
-    with socket.create_server(("127.0.0.1", port)):
-        pass
+
+
+def test_an_upgrade_behind_a_request_that_is_not_answered_ends_the_connection(run: Run) -> None:
+    async def scenario(site: Any) -> None:
+        key = site.thing["authorization"]
+        more = f"HTTP/1.1\r\nHost: a\r\nAuthorization: {key}\r\n"
+        publish = (
+            f"POST {site.messages} {more}Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
+        )
+        upgrade = (
+            f"GET {site.messages} {more}Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        with contextlib.suppress(ConnectionError):
+            assert await ask(site, (publish + upgrade).encode()) == b""
+        assert site.door.wire.malformed == 1
+        reader, writer = await connect(site)
+        writer.write(upgrade.encode())  # alone it is answered
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        writer.close()
+
+    run(scenario)
+
+
+def test_a_connection_that_broke_leaves_no_timer(run: Run, mocker: Any) -> None:
+    made = mocker.spy(BoundedProtocol, "connection_made")
+
+    async def scenario(site: Any) -> None:
+        reader, writer = await connect(site)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        protocol = made.call_args.args[0]
+        assert protocol.timeout_keep_alive_task is not None
+        linger = struct.pack("ii", 1, 0)  # a reset instead of a farewell
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+        await until(lambda: not site.door.wire.open)
+        assert protocol.timeout_keep_alive_task is None
+
+    run(scenario)
+
+
+def test_the_door_leaves_signals_alone_and_gives_its_port_back(run: Run) -> None:
+    host = "127.0.0.9"  # no outgoing connection of another test gets its port here once it is free
+
+    async def scenario(site: Any) -> None:
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        door = HttpDoor(site.hub, site.app, host)
+        await door.start()
+        second = HttpDoor(site.hub, site.app, host, door.port)
+        with pytest.raises(OSError, match="in use"):
+            await second.start()
+        assert {number: signal.getsignal(number) for number in before} == before
+        await door.close()
+        with socket.create_server((host, door.port)):
+            pass
+
+    run(scenario)
 
 
 def test_two_doors_serve_one_app(run: Run) -> None:
     async def scenario(site: Any) -> None:
         second = HttpDoor(site.hub, site.app)
         await second.start()
-        async with httpx.AsyncClient(trust_env=False, verify=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False, timeout=30) as client:
             assert (await client.get(f"http://127.0.0.1:{second.port}/status")).json() == {"running": True}
         await second.close()
         await second.close()
@@ -243,7 +312,7 @@ def test_the_door_speaks_tls_when_given_a_context(tmp_path: Path, certificate: t
         door = HttpDoor(hub, ssl=context)
         await door.start()
         trust = ssl.create_default_context(cafile=certificate[0])
-        async with httpx.AsyncClient(verify=trust, trust_env=False) as client:
+        async with httpx.AsyncClient(verify=trust, trust_env=False, timeout=30) as client:
             answer = await client.get(f"https://localhost:{door.port}/health")
         assert answer.json()["status"] == "pass"
         await door.close()

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hub.http.body import MAX_BODY
 from hub.http.query import duration
 
 Run = Callable[..., None]
@@ -132,7 +133,7 @@ def test_an_export_that_cannot_be_is_a_problem(run: Run) -> None:
                 status,
                 "application/problem+json",
             ), query
-        site.app._starlette.state.exports = 4
+        site.app._starlette.state.exports.open = 4
         assert (await site.get(f"{site.messages}?export=csv")).status_code == 503
 
     run(scenario)
@@ -154,8 +155,40 @@ def test_an_export_whose_right_ends_is_cut_off_and_said_in_a_line(
         mocker.patch.object(site.hub.history, "export", in_small_parts)
         with pytest.raises(httpx.RemoteProtocolError):
             await site.client.get(f"{site.messages}?export=csv", headers=site.thing)
-        assert site.app._starlette.state.exports == 0
+        assert site.app._starlette.state.exports.open == 0
         assert "an export is cut off" in caplog.text
+        assert "Traceback" not in caplog.text
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("length", [10, MAX_BODY + 1], ids=["half a body", "too much of one"])
+def test_a_client_that_leaves_an_export_with_its_own_body_unsent_is_no_error_of_ours(
+    run: Run, mocker: Any, caplog: pytest.LogCaptureFixture, length: int
+) -> None:
+    async def scenario(site: Any) -> None:
+        export, left = site.hub.history.export, asyncio.Event()
+
+        async def slowly(query: Any) -> Any:
+            async for part in export(query):
+                yield part
+            await left.wait()
+            yield part
+
+        await fill(site)
+        mocker.patch.object(site.hub.history, "export", slowly)
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.door.port)
+        key = site.thing["authorization"]
+        head = f"GET {site.messages}?export=csv HTTP/1.1\r\nHost: a\r\nAuthorization: {key}\r\n"
+        writer.write(
+            f"{head}Content-Length: {length}\r\n\r\n".encode() + b"x" * (length if length > 10 else 5)
+        )
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        async with asyncio.timeout(20):
+            for _ in iter(lambda: site.app._starlette.state.exports.open, 0):
+                await asyncio.sleep(0.005)
+        left.set()
         assert "Traceback" not in caplog.text
 
     run(scenario)

@@ -8,10 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from hub.http import follow
-from hub.http.follow import Followers, Gap, subtopic_matcher
+from hub.http.follow import Followers, Gap
 from hub.hub import Hub, HubSettings
 from hub.message import Message
 from hub.topics import Filter
@@ -122,20 +120,3 @@ def test_numbers_that_no_message_had_are_not_announced_as_missing(tmp_path: Path
         await hub.close()
 
     asyncio.run(main())
-
-
-@pytest.mark.parametrize(
-    ("wanted", "yes", "no"),
-    [
-        pytest.param("#", ["", "a", "a.b"], [], id="everything"),
-        pytest.param("", [""], ["a"], id="no subtopic"),
-        pytest.param("a.b", ["a.b"], ["a", "a.b.c", "b.a"], id="one"),
-        pytest.param("a.#", ["a", "a.b", "a.b.c"], ["", "b", "ab"], id="below"),
-        pytest.param("+.b", ["a.b", "c.b"], ["b", "a.b.c", "a.c"], id="any element"),
-        pytest.param("+.+.#", ["a.b", "a.b.c.d"], ["a", ""], id="two and more"),
-    ],
-)
-def test_filters_match_as_in_mqtt(wanted: str, yes: list[str], no: list[str]) -> None:
-    matches = subtopic_matcher(wanted)
-    assert all(map(matches, yes))
-    assert not any(map(matches, no))

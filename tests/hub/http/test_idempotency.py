@@ -125,7 +125,7 @@ def test_a_repeat_after_kill_9_gets_the_same_number(tmp_path: Path) -> None:
     seqs: list[list[int]] = []
     try:
         for _ in range(2):
-            with httpx.Client(base_url=served.url, trust_env=False) as client:
+            with httpx.Client(base_url=served.url, trust_env=False, timeout=30) as client:
                 seqs.append(
                     [
                         seq_of(

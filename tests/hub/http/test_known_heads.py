@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Callable
 from typing import Any
 
 from hub.http.limits import Limits, Rates
+from hub.message import TimeQuality
+from tests.hub.http.wire import read_answer
 
 Run = Callable[..., None]
 
@@ -21,21 +24,13 @@ def request(site: Any, value: int, below: str = "", more: str = "") -> bytes:
     return head.encode() + body
 
 
-async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode()
-    lines = head.split("\r\n")[1:-2]
-    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-    body = await reader.readexactly(int(headers["content-length"]))
-    return int(head.split()[1]), headers, body
-
-
 def test_a_known_head_is_answered_like_an_unknown_one(run: Run) -> None:
     async def scenario(site: Any) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.door.port)
         answers = []
         for n in range(4):
             writer.write(request(site, n))
-            status, headers, body = await answer(reader)
+            status, headers, body = await read_answer(reader)
             assert status == 202
             assert int(headers.pop("fluxgate-seq")) == site.stored()[-1].seq
             headers.pop("date")
@@ -66,7 +61,7 @@ def test_however_the_bytes_are_cut_every_message_is_stored_once_and_in_order(run
                 for _ in range(rng.randrange(3)):
                     await asyncio.sleep(0)
             for _ in range(count):
-                assert (await answer(reader))[0] == 202
+                assert (await read_answer(reader))[0] == 202
         values = [int(message.payload[18:-2]) - 100 for message in site.hub.log.read(0, None, 1000)]
         assert values == list(range(sent))
         assert 0 < site.door.wire.direct < sent
@@ -81,7 +76,7 @@ def test_what_was_learnt_does_not_outlive_the_right(run: Run) -> None:
 
         async def publish() -> int:
             writer.write(request(site, 1))
-            return (await answer(reader))[0]
+            return (await read_answer(reader))[0]
 
         assert [await publish() for _ in range(3)] == [202, 202, 202]
         site.hub.registry.disconnect([site.channel_id], [site.thing_id])
@@ -96,13 +91,55 @@ def test_what_was_learnt_does_not_outlive_the_right(run: Run) -> None:
     run(scenario)
 
 
+def test_a_policy_counts_for_known_heads_too_as_soon_as_it_is_there(run: Run) -> None:
+    def policy(site: Any, **more: object) -> dict[str, str]:
+        document = {
+            "subjects": [f"things/{site.thing_id}"],
+            "actions": ["publish"],
+            "resources": [f"channels/{site.channel_id}/messages<(/.*)?>"],
+            "effect": "deny",
+            **more,
+        }
+        return {"p": json.dumps(document)}
+
+    at_night = {"current_time": {"type": "TimeOfDayCondition", "options": {"from": "22:00", "to": "05:00"}}}
+    day_s = 86_400
+    noon = now_s = 20_000 * day_s + day_s // 2
+    midnight = noon + day_s // 2
+
+    async def scenario(site: Any) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.door.port)
+
+        async def publish(at_s: int) -> int:
+            nonlocal now_s
+            now_s = at_s
+            writer.write(request(site, 1))
+            return (await read_answer(reader))[0]
+
+        registry = site.hub.registry
+        assert [await publish(noon) for _ in range(3)] == [202, 202, 202]
+        registry.change_policies(policy(site), 0)
+        assert [await publish(noon) for _ in range(2)] == [403, 403]
+        registry.change_policies(policy(site, conditions=at_night), 0)
+        # The same head and no change of the registry between: only the hour tells.
+        hours = (noon, midnight, midnight, noon + day_s, midnight + day_s)
+        answers = [await publish(at_s) for at_s in hours]
+        assert answers == [202, 403, 403, 202, 403]
+        registry.change_policies({"p": None}, 0)
+        assert await publish(midnight + day_s) == 202
+        assert site.door.wire.direct == 10
+        writer.close()
+
+    run(scenario, clock=lambda: (now_s * 10**9, TimeQuality.NTP))
+
+
 def test_heads_that_ask_for_more_are_not_learnt(run: Run) -> None:
     async def scenario(site: Any) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.door.port)
         for more in ("Idempotency-Key: a\r\n", "Content-Encoding: identity\r\n", "Authorization: x\r\n"):
             for _ in range(2):
                 writer.write(request(site, 1, more=more))
-                assert (await answer(reader))[0] in (202, 401), more
+                assert (await read_answer(reader))[0] in (202, 401), more
         writer.write(request(site, 1, more="Connection: close\r\n"))
         await reader.read()
         writer.close()
@@ -119,7 +156,7 @@ def test_a_request_that_upgrades_is_not_taken_for_the_one_before(run: Run) -> No
             "Content-Type: application/octet-stream\r\nContent-Length: 0\r\n\r\n"
         )
         writer.write(head.encode())
-        assert (await answer(reader))[0] == 202
+        assert (await read_answer(reader))[0] == 202
         writer.write(
             f"GET {site.messages} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
@@ -137,7 +174,7 @@ def test_a_client_that_leaves_before_its_answer_costs_nothing(run: Run) -> None:
         for _ in range(5):
             reader, writer = await asyncio.open_connection("127.0.0.1", site.door.port)
             writer.write(request(site, 1))
-            await answer(reader)
+            await read_answer(reader)
             taken = asyncio.Event()
             forget = site.hub.log.on_append(lambda messages, taken=taken: taken.set())
             writer.write(request(site, 2) + request(site, 3)[:50])
@@ -154,13 +191,13 @@ def test_a_door_that_closes_answers_what_it_has_taken(run: Run) -> None:
     async def scenario(site: Any) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.door.port)
         writer.write(request(site, 1))
-        await answer(reader)
+        await read_answer(reader)
         taken = asyncio.Event()
         site.hub.log.on_append(lambda messages: taken.set())
         writer.write(request(site, 2))
         await taken.wait()
         await site.door.close()
-        assert (await answer(reader))[0] == 202
+        assert (await read_answer(reader))[0] == 202
         assert await reader.read() == b""
         writer.close()
 
@@ -193,7 +230,7 @@ def test_a_client_that_does_not_read_its_answers_is_not_read_from_either(run: Ru
     async def scenario(site: Any) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", site.door.port)
         writer.write(request(site, 0))
-        await answer(reader)
+        await read_answer(reader)
         (connection,) = site.door._server.server_state.connections
         connection.pause_writing()  # as the transport says when too much is waiting to be written
         assert not connection._raw.is_reading()
@@ -201,7 +238,7 @@ def test_a_client_that_does_not_read_its_answers_is_not_read_from_either(run: Ru
         await site.publish()
         assert len(site.stored()) == 2
         connection.resume_writing()
-        assert (await answer(reader))[0] == 202
+        assert (await read_answer(reader))[0] == 202
         assert len(site.stored()) == 3
         writer.close()
 

@@ -3,6 +3,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from hub.disk import DiskState
 from hub.http.service import prometheus
 
 Run = Callable[..., None]
@@ -20,6 +23,19 @@ def test_health_version_and_status_need_no_credential(run: Run) -> None:
         assert (await site.client.get("/status")).json() == {"running": True}
         head = await site.client.head("/health")
         assert (head.status_code, head.content) == (200, b"")
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("state", [DiskState.FULL, DiskState.READ_ONLY])
+def test_health_warns_while_new_messages_are_refused(run: Run, mocker: Any, state: DiskState) -> None:
+    async def scenario(site: Any) -> None:
+        log = type(site.hub.log)
+        mocker.patch.object(log, "state", mocker.PropertyMock(return_value=state))
+        mocker.patch.object(log, "state_reason", mocker.PropertyMock(return_value="nothing can be stored"))
+        answer = await site.client.get("/health")
+        assert answer.status_code == 200  # reading works; who restarts on an error would not mend it
+        assert (answer.json()["status"], answer.json()["output"]) == ("warn", "nothing can be stored")
 
     run(scenario)
 

@@ -39,7 +39,7 @@ def test_a_certificate_publishes_and_reads_as_the_thing_it_names(run: Run, autho
         url = f"https://127.0.0.1:{site.door.port}{site.messages}"
         headers = {"content-type": "application/senml+json"}
         mine = client_context(authority, authority.issue(site.thing_id))
-        async with httpx.AsyncClient(verify=mine, trust_env=False) as client:
+        async with httpx.AsyncClient(verify=mine, trust_env=False, timeout=30) as client:
             for _ in range(3):
                 assert (await client.post(url, content=PACK, headers=headers)).status_code == 202
             assert (await client.get(url)).json()["total"] == 3
@@ -58,7 +58,7 @@ def test_a_certificate_publishes_and_reads_as_the_thing_it_names(run: Run, autho
         assert {message.publisher for message in site.stored()} == {site.thing_id}
         for name in ("nobody", ""):
             other = client_context(authority, authority.issue(name) if name else None)
-            async with httpx.AsyncClient(verify=other, trust_env=False) as client:
+            async with httpx.AsyncClient(verify=other, trust_env=False, timeout=30) as client:
                 assert (await client.post(url, content=PACK, headers=headers)).status_code == 401
 
     run(scenario, ssl=server_context(gateway.cert, gateway.key, client_ca_file=authority.cert))
@@ -71,7 +71,7 @@ def test_known_heads_and_streams_work_over_tls(run: Run, authority: Authority) -
         url = f"https://127.0.0.1:{site.door.port}{site.messages}"
         context = client_context(authority, None)
         headers = {**site.thing, "content-type": "application/senml+json"}
-        async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+        async with httpx.AsyncClient(verify=context, trust_env=False, timeout=30) as client:
             for _ in range(4):
                 assert (await client.post(url, content=PACK, headers=headers)).status_code == 202
             stream = {**site.user, "accept": "text/event-stream"}

@@ -151,6 +151,28 @@ def test_an_upgrade_that_is_none_or_is_denied_is_no_line_in_the_log(
     run(scenario)
 
 
+def test_frames_that_break_the_protocol_are_counted_and_no_line_in_the_log(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = [  # RFC 6455: not UTF-8 (8.1), not masked (5.1), a reserved opcode, a fragmented ping, half a close code
+        (b"\x81\x82\0\0\0\0\xc3\x28", 1007),
+        (b"\x81\x02hi", 1002),
+        (b"\x83\x80\0\0\0\0", 1002),
+        (b"\x09\x80\0\0\0\0", 1002),
+        (b"\x88\x81\0\0\0\0\x03", 1002),
+    ]
+
+    async def scenario(site: Any) -> None:
+        for number, (frame, code) in enumerate(frames, start=1):
+            async with opened(site) as client:
+                client.transport.write(frame)
+                assert (await closed(client))[0] == code, frame
+            assert site.door.wire.malformed == number
+        assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+    run(scenario)
+
+
 def test_a_client_goes_on_where_it_was(run: Run) -> None:
     async def scenario(site: Any) -> None:
         for n in range(300):
