@@ -69,9 +69,8 @@ class Exchange:
         self.principal: Principal | None = None
         self.secured: Secured | None = None
         self.seen: Seen | None = None
-        self.acked = (
-            False  # an empty acknowledgement has been sent, so the answer comes in a message of its own
-        )
+        # An empty acknowledgement has been sent, so the answer comes in a message of its own
+        self.acked = False
         self.over = False
 
     def remember(self) -> None:
@@ -240,7 +239,8 @@ class Endpoint:
         if response.code == Code.CONTENT:
             self._counters["echo_challenges"] += 1
             echo = self.admission.echo(exchange.address, self.clock())
-            response = Response(Code.UNAUTHORIZED, ((Opt.ECHO, echo),))
+            # Of one moment, so no cache may keep it (RFC 7252, 5.10.5).
+            response = Response(Code.UNAUTHORIZED, ((Opt.MAX_AGE, b""), (Opt.ECHO, echo)))
         else:
             response = response._replace(payload=b"")
         wire = self._frame(exchange, mid, response)

@@ -24,8 +24,9 @@ class Limits:
     exchanges_bytes: int = 16 << 20  # of the answers remembered with them: forgotten_exchanges
     restored_exchanges: int = 4096  # of them kept on disk for the next start
     unanswered: int = 4096  # requests waiting for the disk or a search; 5.03: refused_busy
-    searches: int = 8  # searches for a last value at a time; 5.03: refused_busy
-    search_messages: int = 8192  # newest messages looked through for a last value; then 4.04
+    searches: int = 8  # searches for a last value or a page at a time; 5.03: refused_busy
+    page_bytes: int = 65_536  # of a page of the history; it ends sooner, and says how to go on
+    search_messages: int = 8192  # newest messages looked through for a last value; then the history
     last_values: int = 1024  # last values kept in memory; the longest unused goes
     last_values_bytes: int = 8 << 20  # the same, by payload
     observers: int = 1024  # observations; answered as a plain GET: refused_observers

@@ -7,23 +7,27 @@ is not flooded. Access is asked for each notification; a right that is taken awa
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from hub.access import Access, Action, Circumstances, Decision, Principal, Resource
 from hub.coap.admission import Address
-from hub.coap.blocks import MAX_SZX, Block, Downloads, Shown
-from hub.coap.endpoint import MAX_PAYLOAD, Endpoint, Exchange, Response
+from hub.coap.blocks import Downloads, Shown
+from hub.coap.endpoint import Endpoint, Exchange, Response
 from hub.coap.formats import show
 from hub.coap.limits import Limits
 from hub.coap.oscore import Secured
 from hub.coap.outgoing import Answer
-from hub.coap.packets import CON, NON, Code, Opt, Option, encode, encode_empty, uint
+from hub.coap.packets import CON, NON, Code, encode, encode_empty
+from hub.coap.showing import STALE, first_block
 from hub.message import Message
 from hub.router import Router
 from hub.topics import Filter
 
-OBSERVE_MASK = 0xFFFFFF  # RFC 7641, 4.4: 24 bits, that come around
+_TOKEN_OVER = Decision(False, "the access token is over: observe again with a new one")
+# After the time when a silent observer is asked, until it is given up: MAX_TRANSMIT_WAIT (RFC 7252, 4.8.2).
+ASKING_S = 93
 REMEMBERED_MIDS = 32  # of unconfirmed notifications, to know what a Reset means
 
 
@@ -33,6 +37,7 @@ class Observer:
     __slots__ = (
         "address",
         "content_format",
+        "ends_s",
         "gone",
         "heard_s",
         "mids",
@@ -57,6 +62,7 @@ class Observer:
         self.queue: deque[Message] = deque()
         self.mids: deque[int] = deque(maxlen=REMEMBERED_MIDS)
         self.unconfirmed = 0
+        self.ends_s: float | None = None  # UTC seconds when the signed token that it was begun with is over
         self.waiting = False  # for an answer to something confirmable
         self.heard_s = now  # when it last answered
         self.real = False  # has answered something of ours
@@ -77,6 +83,7 @@ class Observers:
         downloads: Downloads,
         last: Callable[[Filter], Message | None],
         valid: Callable[[Secured], bool],
+        now_s: Callable[[], float],
         limits: Limits,
         counters: dict[str, int],
     ) -> None:
@@ -85,6 +92,7 @@ class Observers:
         self._downloads = downloads
         self._last = last
         self._valid = valid
+        self._now_s = now_s  # UTC
         self._limits = limits
         self._counters = counters
         self._router: Router[Observer] = Router()
@@ -94,6 +102,11 @@ class Observers:
 
     def __len__(self) -> int:
         return len(self._observers)
+
+    @property
+    def holds_s(self) -> int:
+        """Max-Age of a notification: the next one comes before that is over, or the observation has ended (4.3.1)."""
+        return math.ceil(self._limits.observer_check_s) + ASKING_S
 
     def add(self, observer: Observer) -> bool:
         """Begin an observation; False where there are too many. One with the same token is replaced (4.1)."""
@@ -163,6 +176,9 @@ class Observers:
         """Ask observers that have been silent for long whether they still want to know (4.5)."""
         now = self._endpoint.clock()
         for observer in list(self._observers.values()):
+            if self._over(observer):
+                self._end(observer, _TOKEN_OVER)
+                continue
             if observer.waiting or now - observer.heard_s < self._limits.observer_check_s:
                 continue
             message = self._last(observer.wanted)
@@ -196,7 +212,7 @@ class Observers:
     ) -> None:
         observer.content_format = shown.content_format
         self._counters["notifications"] += 1
-        options, payload = first_block(shown, observe=message.seq)
+        options, payload = first_block(shown, observe=(message.seq, self.holds_s))
         if len(payload) < len(shown.payload):
             self._downloads.keep(download_key(observer.address, observer.wanted, shown.content_format), shown)
         response = Response(Code.CONTENT, options, payload)
@@ -238,7 +254,7 @@ class Observers:
         self.remove(observer.address, observer.token)
         self._counters["revoked"] += 1
         response = denial(self._access, observer.principal, decision)
-        if observer.secured is not None and not self._valid(observer.secured):
+        if self._over(observer) or (observer.secured is not None and not self._valid(observer.secured)):
             response = response._replace(code=Code.UNAUTHORIZED)
         mid = self._endpoint.new_mid()
         wire = self._frame(observer, CON, mid, response)
@@ -250,8 +266,13 @@ class Observers:
     def _decide(self, observer: Observer, channel: str, subtopic: str) -> Decision:
         if observer.secured is not None and not self._valid(observer.secured):
             return Decision(False, "the OSCORE context was removed")
+        if self._over(observer):
+            return _TOKEN_OVER
         context = Circumstances("coap", observer.address.ip)
         return self._access.decide(observer.principal, Action.DELIVER, Resource(channel, subtopic), context)
+
+    def _over(self, observer: Observer) -> bool:
+        return observer.ends_s is not None and self._now_s() >= observer.ends_s
 
     @staticmethod
     def _frame(observer: Observer, kind: int, mid: int, response: Response) -> bytes | None:
@@ -267,24 +288,8 @@ def denial(access: Access, principal: Principal, decision: Decision) -> Response
     """4.01 for a credential that is not valid any more, else 4.03."""
     valid = access.decide(principal, Action.CONNECT, Resource()).allowed
     code = Code.FORBIDDEN if valid else Code.UNAUTHORIZED
-    return Response(code, (), decision.reason.encode())
+    return Response(code, (STALE,), decision.reason.encode())
 
 
 def download_key(address: Address, wanted: Filter, content_format: int) -> tuple[Address, Filter, int]:
     return address, wanted, content_format
-
-
-def first_block(
-    shown: Shown, *, observe: int | None = None, room: int = MAX_PAYLOAD, szx: int = MAX_SZX
-) -> tuple[tuple[Option, ...], bytes]:
-    """Options and payload of a 2.05 with all of `shown` where it fits, else with its first block."""
-    options: list[Option] = [(Opt.ETAG, shown.etag)] if shown.etag else []
-    if observe is not None:
-        options.append((Opt.OBSERVE, uint(observe & OBSERVE_MASK)))
-    options.append((Opt.CONTENT_FORMAT, uint(shown.content_format)))
-    size = 16 << szx
-    if len(shown.payload) <= min(room, size):
-        return tuple(options), shown.payload
-    options.append((Opt.BLOCK2, Block(0, True, szx).encode()))
-    options.append((Opt.SIZE2, uint(len(shown.payload))))
-    return tuple(options), shown.payload[:size]

@@ -60,11 +60,15 @@ class BadAddress(Refusal):
 
 
 class Request(NamedTuple):
-    """A request that can be understood. `path` is its Uri-Path; `key` what `?auth=` says, None without."""
+    """A request that can be understood. `path` is its Uri-Path; `key` what `?auth=` says, None without.
+
+    An option has 255 bytes, so a longer credential comes in several `auth`, joined in their order.
+    """
 
     code: int
     path: tuple[str, ...]
     key: str | None
+    queries: tuple[tuple[str, str], ...]  # names and values of the others
     content_format: int | None
     accept: int | None
     observe: int | None
@@ -80,6 +84,7 @@ def read_request(packet: Packet) -> Request:
     """Take a packet apart. Raises Refusal."""
     path: list[str] = []
     key: str | None = None
+    queries: list[tuple[str, str]] = []
     content_format = accept = observe = None
     block1 = block2 = None
     size1 = 0
@@ -90,9 +95,10 @@ def read_request(packet: Packet) -> Request:
             path.append(_text(value))
         elif number == Opt.URI_QUERY:
             if value.startswith(b"auth="):
-                if key is not None:
-                    raise Refusal(Code.BAD_REQUEST, "auth is given twice")
-                key = _text(value[5:])
+                key = (key or "") + _text(value[5:])
+            else:
+                name, _, given = _text(value).partition("=")
+                queries.append((name, given))
         elif number == Opt.CONTENT_FORMAT:
             content_format = _short(value)
         elif number == Opt.ACCEPT:
@@ -118,6 +124,7 @@ def read_request(packet: Packet) -> Request:
         packet.code,
         tuple(path),
         key,
+        tuple(queries),
         content_format,
         accept,
         observe,

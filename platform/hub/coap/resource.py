@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
 
 from hub import content
 from hub.access import Action, Circumstances, Principal, Resource
 from hub.coap.admission import MAX_HEADS, Rates
-from hub.coap.blocks import MAX_SZX, Block, Downloads, Shown, UploadFault, Uploads, szx_for
+from hub.coap.blocks import MAX_SZX, Block, Downloads, UploadFault, Uploads
 from hub.coap.endpoint import Endpoint, Exchange, Response
 from hub.coap.formats import CONTENT_TYPES, LINK_FORMAT, show
 from hub.coap.limits import Limits
-from hub.coap.observers import OBSERVE_MASK, Observer, Observers, denial, download_key, first_block
+from hub.coap.observers import Observer, Observers, denial, download_key
 from hub.coap.oscore import Contexts, OscoreFault
 from hub.coap.outgoing import TRANSMISSIONS
 from hub.coap.packets import NON, Code, Opt, Option, Packet, uint
+from hub.coap.pages import asks_history, history_query, page
 from hub.coap.request import (
     BUSY_S,
     WELL_KNOWN,
@@ -32,23 +35,26 @@ from hub.coap.request import (
     refusal_of,
     unavailable,
 )
+from hub.coap.showing import OBSERVE_MASK, STALE, answer
 from hub.coap.values import LastValues
 from hub.errors import BadMessage, HubError
 from hub.hub import Hub
 from hub.message import JSON, OCTET_STREAM, Message
+from hub.reading import last_message
 from hub.topics import Filter
 
 PROTOCOL = "coap"
 LINKS = b'</channels>;ct="42 50 110 112";obs'  # RFC 6690; which channels there are is told to nobody
 MAX_KEYS = 4096  # right keys remembered, until the registry changes
 PINGS_BYTES = 4 * TRANSMISSIONS  # an observer from an unproven address is sent these beside its answer
-MIN_BLOCK = 64  # bytes; an unproven address that could get less is asked to prove itself first
 
 CHANGED = Response(Code.CHANGED)
 _JSON_STARTS = frozenset((b"[", b"{", b" ", b"\t", b"\r", b"\n"))
 _TOO_MANY = Refusal(
     Code.TOO_MANY_REQUESTS, "too many requests of this thing", "refused_rate", ((int(Opt.MAX_AGE), uint(1)),)
 )
+
+_NO_MESSAGE = "there is no message here yet"
 
 log = logging.getLogger("hub.coap")
 
@@ -67,7 +73,7 @@ class Messages:
     ) -> None:
         self.observers: Observers
         self.downloads = Downloads(limits)
-        self.values = LastValues(hub.log, limits)
+        self.values = LastValues(hub.log, partial(last_message, hub), limits)
         self.tasks: set[asyncio.Task[None]] = set()
         self._endpoint: Endpoint
         self._hub = hub
@@ -94,6 +100,7 @@ class Messages:
             self.downloads,
             self.values.find,
             self._contexts.valid,
+            self._hub.now_s,
             self._limits,
             self._counters,
         )
@@ -178,7 +185,10 @@ class Messages:
             )
         if exchange.principal is not None:  # what a stranger does wrong is no news
             self._complain("%s of %s: %s", exchange.address.text, exchange.principal.id, refusal)
-        exchange.reply(refusal.response)
+        response = refusal.response
+        if exchange.packet.code == Code.GET and not response.options:
+            response = response._replace(options=(STALE,))  # may be right a moment later; else kept for 60 s
+        exchange.reply(response)
 
     def _authenticate(self, exchange: Exchange, key: str | None) -> None:
         """Whose request it is: the OSCORE context's thing, or the one whose key it shows. Raises Refusal."""
@@ -203,6 +213,8 @@ class Messages:
             self._keys.clear()
             self._epoch = epoch
         principal = self._keys.get(key)
+        if principal is None and key.count(".") == 2:  # a signed token: it may be over with the next request
+            return self._hub.bearers.of_token(key, self._hub.now_s())
         if principal is None:
             principal = self._hub.authenticate_thing(key) or self._hub.bearers.of_key(key, self._hub.now_s())
             if principal is not None:  # only who holds a key can put anything here
@@ -336,31 +348,66 @@ class Messages:
             self._counters["refused_rights"] += 1
             exchange.reply(denial(self._hub.access, principal, decision))
             return
-        if request.accept is not None and request.accept not in CONTENT_TYPES:
-            raise Refusal(Code.NOT_ACCEPTABLE, "messages come as 110, 112, 50, 42 or 0")
         if request.observe == 1:
             self.observers.remove(exchange.address, exchange.outer.token)
         self._counters["reads"] += 1
+        if asks_history(request.queries):
+            self._show_page(exchange, request, wanted)
+            return
+        if request.accept is not None and request.accept not in CONTENT_TYPES:
+            raise Refusal(Code.NOT_ACCEPTABLE, "messages come as 110, 112, 50, 42 or 0")
         if self.values.known(wanted):
             self._show(exchange, request, wanted, self.values.find(wanted))
             return
+        self._look(exchange, self._search(exchange, request, wanted))
+
+    def _look(self, exchange: Exchange, search: Coroutine[Any, Any, None]) -> None:
+        """Answer later, when something has been looked for. Raises Refusal."""
         if len(self.tasks) >= self._limits.searches:
-            raise unavailable("too many values are being looked for", BUSY_S)
-        task = asyncio.get_running_loop().create_task(
-            self._search(exchange, request, wanted), name="coap: last value"
-        )
+            search.close()
+            raise unavailable("too many values and pages are being looked for", BUSY_S)
+        task = asyncio.get_running_loop().create_task(self._found(exchange, search), name="coap: search")
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def _search(self, exchange: Exchange, request: Request, wanted: Filter) -> None:
+    async def _found(self, exchange: Exchange, search: Coroutine[Any, Any, None]) -> None:
         try:
-            message = await self.values.search(wanted)
-            self._show(exchange, request, wanted, message)
+            await search
         except Refusal as refusal:
             self._refuse(exchange, refusal)
+        except HubError as error:
+            self._refuse(exchange, refusal_of(error, self._max_payload))
         except Exception:
-            log.exception("looking for the last value failed")
+            log.exception("looking for what was asked failed")
             self._refuse(exchange, Refusal(Code.INTERNAL, "this is our fault"))
+
+    async def _search(self, exchange: Exchange, request: Request, wanted: Filter) -> None:
+        self._show(exchange, request, wanted, await self.values.search(wanted))
+
+    def _show_page(self, exchange: Exchange, request: Request, wanted: Filter) -> None:
+        """Answer with a page of the history, or go on with one that is being fetched. Raises Refusal."""
+        principal = _principal(exchange)
+        # The page is of who asked for it: another one at the same address begins anew.
+        key = exchange.address, principal, wanted, request.queries, request.accept
+        block = request.block2 or Block(0, False, MAX_SZX)
+        kept = self.downloads.find(key) if block.num else None
+        if kept is not None:
+            answer(exchange, self.downloads, key, kept, block)
+            return
+        try:
+            asked = history_query(wanted, request.queries)
+        except HubError as error:
+            raise refusal_of(error, self._max_payload) from None
+
+        async def search() -> None:
+            context = Circumstances(PROTOCOL, exchange.address.ip)
+            shown = await page(self._hub, principal, asked, context, request.accept, self._limits.page_bytes)
+            if shown.etag in request.etags:
+                exchange.reply(Response(Code.VALID, ((int(Opt.ETAG), shown.etag), STALE)))
+            else:
+                answer(exchange, self.downloads, key, shown, block)
+
+        self._look(exchange, search())
 
     def _may_see(self, exchange: Exchange, message: Message) -> bool:
         """A filter may have found what only a part of its subscribers is given."""
@@ -380,51 +427,19 @@ class Messages:
                 self._answer_empty(exchange, observer)
                 return
             if message is None:
-                raise Refusal(Code.NOT_FOUND, "there is no message here yet, or none among the newest")
+                raise Refusal(Code.NOT_FOUND, _NO_MESSAGE)
             raise Refusal(Code.NOT_ACCEPTABLE, f"the last message is {message.content_type}")
         if observer is not None:
             observer.content_format = shown.content_format
-        observe = self._hub.log.committed_seq if observer is not None else None
+        observe = (self._hub.log.committed_seq, self.observers.holds_s) if observer is not None else None
         if shown.etag in request.etags and observer is None:
-            exchange.reply(Response(Code.VALID, ((int(Opt.ETAG), shown.etag),)))
+            exchange.reply(Response(Code.VALID, ((int(Opt.ETAG), shown.etag), STALE)))
             return
         block = request.block2 or Block(0, False, MAX_SZX)
         key = download_key(exchange.address, wanted, shown.content_format)
-        if block.num:
-            self._show_block(exchange, self.downloads.find(key) or shown, block)
-        else:
-            self._show_first(exchange, shown, block, observe, key)
+        answer(exchange, self.downloads, key, shown, block, observe)
         if observer is not None:
             self.observers.challenge(observer)
-
-    def _show_first(
-        self, exchange: Exchange, shown: Shown, block: Block, observe: int | None, key: object
-    ) -> None:
-        """The whole, or its first block: as large as was asked for, and as an unproven address may get."""
-        room = exchange.room()
-        szx = block.szx
-        if len(shown.payload) > min(room, block.size):
-            if room >= MIN_BLOCK:
-                szx = min(szx, szx_for(room) or 0)
-            self.downloads.keep(key, shown)
-        options, payload = first_block(shown, observe=observe, room=max(room, MIN_BLOCK), szx=szx)
-        exchange.reply(Response(Code.CONTENT, options, payload))
-
-    @staticmethod
-    def _show_block(exchange: Exchange, shown: Shown, block: Block) -> None:
-        if block.start >= len(shown.payload):
-            raise Refusal(Code.BAD_REQUEST, "there is no such block")
-        room = exchange.room()
-        if block.size > room >= MIN_BLOCK:
-            szx = min(block.szx, szx_for(room) or 0)
-            block = Block(block.start >> (szx + 4), False, szx)
-        end = block.start + block.size
-        options: tuple[Option, ...] = (
-            (int(Opt.ETAG), shown.etag),
-            (int(Opt.CONTENT_FORMAT), uint(shown.content_format)),
-            (int(Opt.BLOCK2), block._replace(more=end < len(shown.payload)).encode()),
-        )
-        exchange.reply(Response(Code.CONTENT, options, shown.payload[block.start : end]))
 
     def _observer(
         self, exchange: Exchange, request: Request, wanted: Filter, accept: int | None
@@ -436,14 +451,17 @@ class Messages:
         observer = Observer(exchange, wanted, accept, now)
         if not self.observers.add(observer):
             return None
+        if exchange.secured is None and request.key is not None:
+            observer.ends_s = self._hub.bearers.ends_s(request.key, self._hub.now_s())
         observer.real = self._endpoint.admission.proven(exchange.address, now)
         if not observer.real:
             exchange.budget -= PINGS_BYTES
         return observer
 
     def _answer_empty(self, exchange: Exchange, observer: Observer) -> None:
-        observe = uint(self._hub.log.committed_seq & OBSERVE_MASK)
-        exchange.reply(Response(Code.CONTENT, ((int(Opt.OBSERVE), observe),)))
+        observe = (int(Opt.OBSERVE), uint(self._hub.log.committed_seq & OBSERVE_MASK))
+        holds = (int(Opt.MAX_AGE), uint(self.observers.holds_s))
+        exchange.reply(Response(Code.CONTENT, (observe, holds)))
         self.observers.challenge(observer)
 
 

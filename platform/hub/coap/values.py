@@ -1,20 +1,21 @@
 """What a channel last said: the answer to a GET.
 
-A value is looked for in the log when it is first asked for, and from then on kept up to date by each commit. The
-search goes backwards in small steps and not beyond a bound.
+A value is looked for when it is first asked for, and from then on kept up to date by each commit. The search goes
+backwards through the newest messages of the log in small steps, and from there to the history, which knows at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from hub.coap.limits import Limits
 from hub.log import Log
 from hub.message import Message
+from hub.reading import matches
 from hub.router import Router
-from hub.topics import REST, Filter
+from hub.topics import Filter
 
 STEP = 256  # messages looked at before others have their turn: about 2 ms
 
@@ -24,8 +25,11 @@ _WINDOW = "SELECT min(seq) FROM (SELECT seq FROM log WHERE seq < ? ORDER BY seq 
 class LastValues:
     """The newest message of each filter that somebody asked for."""
 
-    def __init__(self, log: Log, limits: Limits) -> None:
+    def __init__(
+        self, log: Log, older: Callable[[Filter], Awaitable[Message | None]], limits: Limits
+    ) -> None:
         self._log = log
+        self._older = older  # asked for what is not among the newest messages
         self._limits = limits
         self._router: Router[Filter] = Router()
         self._values: OrderedDict[Filter, Message | None] = OrderedDict()  # the longest unused first
@@ -47,10 +51,16 @@ class LastValues:
         return message
 
     async def search(self, wanted: Filter) -> Message | None:
-        """Look through the newest messages of the log, and remember what was found."""
+        """Look through the newest messages of the log, then ask the history, and remember what was found.
+
+        Raises Busy where the history cannot be read.
+        """
         self._searches[wanted] += 1
         try:
             return await self._search(wanted)
+        except BaseException:
+            self._forget(wanted)  # nobody knows whether there is none
+            raise
         finally:
             self._searches[wanted] -= 1
             if not self._searches[wanted]:
@@ -67,13 +77,23 @@ class LastValues:
             found, _ = self._log.scan(first - 1, lambda one: matches(wanted, one), STEP, max_rows=STEP)
             newest = self._values.get(wanted)  # a commit may have been faster than the search
             if newest is None and found and found[-1].seq < below:
-                newest = found[-1]
-                self._keep(wanted, newest)
+                newest = self._found(wanted, found[-1])
             if newest is not None:
                 return newest
             below = first
             await asyncio.sleep(0)
-        return self._values.get(wanted)
+        return await self._ask_history(wanted)
+
+    async def _ask_history(self, wanted: Filter) -> Message | None:
+        message = await self._older(wanted)
+        newest = self._values.get(wanted)
+        return self._found(wanted, message) if newest is None and message is not None else newest
+
+    def _found(self, wanted: Filter, message: Message) -> Message:
+        """Remember what was found, unless commits went by unseen since the search began."""
+        if wanted in self._values:
+            self._keep(wanted, message)
+        return message
 
     def on_commit(self, messages: Sequence[Message]) -> None:
         """Take over what has become durable."""
@@ -82,6 +102,12 @@ class LastValues:
         for message in messages:
             for wanted in self._router.match(message.channel, message.subtopic, message.content_type):
                 self._keep(wanted, message)
+
+    def _forget(self, wanted: Filter) -> None:
+        """Search again with the next request, unless something came meanwhile."""
+        if wanted in self._values and self._values[wanted] is None:
+            del self._values[wanted]
+            self._router.remove(wanted, wanted)
 
     def _keep(self, wanted: Filter, message: Message | None) -> None:
         if wanted not in self._values:
@@ -93,24 +119,6 @@ class LastValues:
             oldest, dropped = self._values.popitem(last=False)
             self._bytes -= _size(dropped)
             self._router.remove(oldest, oldest)
-
-
-def matches(wanted: Filter, message: Message) -> bool:
-    """Whether `message` is one that `wanted` asks for (MQTT 5.0, 4.7.1, with a channel given)."""
-    if message.channel != wanted.channel:
-        return False
-    if wanted.content_type is not None and message.content_type != wanted.content_type:
-        return False
-    if wanted.subtopic == message.subtopic:
-        return True
-    pattern = wanted.subtopic.split(".") if wanted.subtopic else []
-    elements = message.subtopic.split(".") if message.subtopic else []
-    for at, element in enumerate(pattern):
-        if element == REST:
-            return True
-        if at >= len(elements) or element not in ("+", elements[at]):
-            return False
-    return len(pattern) == len(elements)
 
 
 def _size(message: Message | None) -> int:

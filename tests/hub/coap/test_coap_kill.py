@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.demo.broker import free_port
 from hub.coap.packets import CON, Code, Opt, decode, encode, uint
 from hub.database import open_reader
 from hub.log_reader import decode_row
@@ -72,8 +73,8 @@ class Lives:
     def __init__(self, folder: Path, *flags: str) -> None:
         self.folder = folder
         self.flags = flags
-        self.served = Served(folder)
-        self.port = self.served.facts["port"]
+        self.port = free_port(kind=socket.SOCK_DGRAM)  # not one that a socket may get while nobody listens
+        self.served = Served(folder, self.port)
         self.publishers = [Publisher(f"p{n}", self.served) for n in range(CLIENTS)]
 
     def kill_after(self, seconds: float) -> None:

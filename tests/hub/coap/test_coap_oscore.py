@@ -515,9 +515,20 @@ def test_an_aiocoap_client_works_with_what_was_shown_also_over_a_restart(
                     shown = await client.request(aiocoap.Message(code=aiocoap.GET, uri=uri)).response
                     assert shown.payload == SENML
                     assert world.counters["oscore_requests"] == 2 + run  # the challenge after the restart
+                    principal = world.hub.authenticate_thing(world.keys["b"])
+                    for _ in range(20):
+                        world.hub.post(
+                            *(principal, "http", world.channel, "log", "application/senml+json", SENML)
+                        )
+                    await world.hub.log.flush()
+                    page = await client.request(
+                        aiocoap.Message(code=aiocoap.GET, uri=f"{uri.rpartition('/')[0]}?limit=20")
+                    ).response
+                    assert len(page.payload) > 1024, "in blocks"
+                    assert json.loads(page.payload)["limit"] == 20
                 finally:
                     await client.shutdown()
-                assert len(world.payloads()) == 1 + run
+                assert len(world.payloads()) == 21 * (1 + run)
 
     asyncio.run(main())
 

@@ -65,9 +65,6 @@ def test_value_of_the_last_run_is_found_also_behind_many_others(open_world: Any)
             client = await world.client()
             assert (await client.ask(Code.GET, sub="rare")).payload == b"old"
             assert (await client.ask(Code.GET, sub="often")).payload == b"599"
-        async with open_world(search_messages=256) as world:
-            client = await world.client()
-            assert (await client.ask(Code.GET, sub="rare")).code == Code.NOT_FOUND
 
     asyncio.run(main())
 
@@ -507,5 +504,54 @@ def test_large_notification_is_its_first_block_and_the_rest_is_fetched(open_worl
             assert (await client.read()).payload == b"newer"
             rest = await client.ask(Code.GET, options=((Opt.BLOCK2, uint(1 << 4 | 6)),))
             assert (rest.payload, rest.first(Opt.ETAG)) == (body[1024:], told.first(Opt.ETAG))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("parts", "code", "max_age"),
+    [
+        pytest.param({"thing": None}, Code.UNAUTHORIZED, 0, id="no key"),
+        pytest.param({"thing": "stranger"}, Code.FORBIDDEN, 0, id="not connected"),
+        pytest.param({"sub": "nothing/here"}, Code.NOT_FOUND, 0, id="no message yet"),
+        pytest.param({"options": accept(42)}, Code.NOT_ACCEPTABLE, 0, id="another format"),
+        pytest.param({"path": (".well-known", "core")}, Code.CONTENT, None, id="links, always the same"),
+    ],
+)
+def test_refusal_of_a_get_is_not_kept_by_a_cache(
+    open_world: Any, parts: dict[str, Any], code: Code, max_age: int | None
+) -> None:
+    """RFC 7252, 5.9.2: 4.xx may be cached, for 60 s where Max-Age does not say otherwise."""
+
+    async def main() -> None:
+        async with open_world() as world:
+            client = await world.client()
+            await client.post(SENML)
+            answer = await client.ask(Code.GET, **parts)
+            assert (answer.code, answer.uint(Opt.MAX_AGE)) == (code, max_age)
+
+    asyncio.run(main())
+
+
+def test_a_notification_holds_until_the_next_one_is_sure_to_have_come(open_world: Any) -> None:
+    """RFC 7641, 3.3.1 and 4.3.1: a client whose notification is over registers again; ours are not over before."""
+
+    async def main() -> None:
+        async with open_world(observer_check_s=100.5) as world:
+            client = await world.client()
+            empty = await client.ask(Code.GET, options=OBSERVE)
+            await client.pong()
+            assert (empty.code, empty.uint(Opt.MAX_AGE)) == (Code.CONTENT, 101 + 93)
+            await client.post(SENML)
+            told = [
+                packet for packet in (await client.read(), *await client.fence()) if packet.token == b"tk"
+            ]
+            assert [packet.uint(Opt.MAX_AGE) for packet in told if packet.first(Opt.OBSERVE)] == [194]
+            world.pass_time(101)  # nothing was said meanwhile: the state is told again, long before the 194 s
+            again = await client.read()
+            assert (again.type, again.payload, again.uint(Opt.MAX_AGE)) == (CON, SENML, 194)
+            first = await client.ask(Code.GET, token=b"other", options=OBSERVE)
+            assert (first.payload, first.uint(Opt.MAX_AGE)) == (SENML, 194)
+            assert (await client.ask(Code.GET, token=b"plain")).uint(Opt.MAX_AGE) == 0
 
     asyncio.run(main())
