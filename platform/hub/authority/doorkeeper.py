@@ -64,7 +64,7 @@ class Doorkeeper:
         authority = self._hub.registry.authority
         try:
             leaf = x509.load_pem_x509_certificate(unquote_to_bytes(escaped))
-        except ValueError:
+        except (ValueError, TypeError, x509.InvalidVersion):
             why = "the client certificate is refused: what the proxy passes on cannot be read"
             self.failed(address, why)
             return Shown(refusal=why)

@@ -218,9 +218,8 @@ def why_refused(error: OSError) -> str:
     reason = getattr(error, "reason", None) or ""
     if reason in _REASON_WORDS:
         return f"the client certificate is refused: {_REASON_WORDS[reason]}"
-    ours = (
-        isinstance(error, ssl.SSLError) and "ALERT" not in reason
-    )  # an alert is what the client thinks of us
+    # An alert is what the client thinks of us
+    ours = isinstance(error, ssl.SSLError) and "ALERT" not in reason
     if ours and any(part in reason for part in _CERTIFICATE_REASONS):
         return f"the client certificate is refused: it cannot be read ({reason.lower().replace('_', ' ')})"
     return ""
@@ -239,7 +238,10 @@ def verified_chain(connection: Any, authorities: Callable[[], Sequence[x509.Cert
     if chain:
         return chain
     shown = _told(connection, "get_unverified_chain")
-    return _put_together(leaf, [*authorities(), *map(x509.load_der_x509_certificate, shown)])
+    try:
+        return _put_together(leaf, [*authorities(), *map(x509.load_der_x509_certificate, shown)])
+    except (ValueError, TypeError, x509.InvalidVersion):
+        return [leaf]  # what cannot be read leads to no root, and is refused for that
 
 
 def _told(connection: Any, what: str) -> list[bytes]:

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -40,9 +39,8 @@ MAX_FOREIGN = 16  # authorities of others whose certificates name things
 MAX_PEM = 64 * 1024  # characters of certificates that are imported
 MIN_PASSPHRASE, MAX_PASSPHRASE = 12, 1024  # characters around an exported root key
 ROOT_LIST_LIFE_S = 10 * profile.YEAR_S  # of the root's own deny list, which is made while its key is here
-EARLY_S = (
-    profile.THING_LIFE_S
-)  # an issuing authority is followed while it still outlives a new thing's certificate
+# An issuing authority is followed while it still outlives a new thing's certificate
+EARLY_S = profile.THING_LIFE_S
 
 _PURPOSE = "certificate authority"
 
@@ -375,7 +373,7 @@ def authorities_of(text: str) -> list[x509.Certificate]:
         raise Invalid(f"the certificates of authorities have at most {MAX_PEM} characters")
     try:
         found = x509.load_pem_x509_certificates(text.encode("utf-8", "replace"))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, x509.InvalidVersion):
         raise Invalid("this holds no certificate in PEM form") from None
     for certificate in found:
         if not _is_authority(certificate):
@@ -404,8 +402,3 @@ def _same_key(root: Held, text: str, passphrase: str) -> ec.EllipticCurvePrivate
     if not isinstance(key, ec.EllipticCurvePrivateKey) or (key.public_key() != root.certificate.public_key()):
         raise Invalid("this is not the key of the gateway's root")
     return key
-
-
-def hashes_only(certificates: Iterable[x509.Certificate]) -> list[str]:
-    """SHA-256 fingerprints, hex."""
-    return [certificate.fingerprint(SHA256()).hex() for certificate in certificates]

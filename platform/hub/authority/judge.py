@@ -77,7 +77,7 @@ def judge(
             raise Refused("the certificate or its chain is too long")
         parsed = _parsed(chain)
         leaf = parsed[0]
-        subject = leaf.subject.rfc4514_string()[:200]
+        subject = _subject(leaf)
         thing = thing_of(leaf)
         _check_strength(parsed)
         _check_leaf(leaf)
@@ -90,6 +90,14 @@ def judge(
     except Refused as refused:
         return Shown(thing, serial, f"the client certificate is refused: {refused}", subject=subject)
     return Shown(thing, serial, "", unchecked, subject)
+
+
+def _subject(leaf: x509.Certificate) -> str:
+    """For people: what is in it, in the form of RFC 4514. Raises Refused."""
+    try:
+        return leaf.subject.rfc4514_string()[:200]
+    except (ValueError, TypeError):  # its parts are looked into only now
+        raise Refused("its subject cannot be read") from None
 
 
 def thing_of(leaf: x509.Certificate) -> str:
@@ -142,9 +150,8 @@ def _check_strength(chain: Sequence[x509.Certificate]) -> None:
                 weak = True
         if weak:
             raise Refused("its key is too weak: use P-256, or RSA of 2048 bits or more")
-        if (
-            isinstance(digest, _WEAK_HASHES) and certificate is not chain[-1]
-        ):  # nobody relies on a root's own signature
+        # Nobody relies on a root's own signature
+        if isinstance(digest, _WEAK_HASHES) and certificate is not chain[-1]:
             raise Refused(f"it is signed with {digest.name.upper()}, which can be forged")
 
 

@@ -203,9 +203,6 @@ class Flows:
             return None
         return found, hmac.compare_digest(found.digest, self._desk.key.digest(_REFRESH, token))
 
-    def of_grant(self, grant_id: str) -> Refresh | None:
-        return self._refresh.get(grant_id)
-
     def session_of(self, grant_id: str, now_s: float) -> Session | None:
         """The live session that a grant of the gateway's own pages hangs on; notes that it was used."""
         refresh = self._refresh.get(grant_id)

@@ -15,6 +15,7 @@ from functools import lru_cache
 from hub.policy.regex import BadExpression, Expression, join, literal, parse
 
 MAX_TEXT = 2048  # characters of a pattern
+MAX_REMEMBERED = 256  # patterns with expressions, read again by who edits policies; a large one takes 1.5 MB
 
 Lookup = Callable[[str], str | None]  # a variable's value; None where the request has none
 
@@ -94,7 +95,7 @@ class Wildcard:
 Pattern = Exact | Ladon | Wildcard
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=MAX_REMEMBERED)
 def ladon(text: str) -> Exact | Ladon:
     """Raises BadPattern for brackets that do not close and for expressions that cannot be used."""
     _bounded(text)

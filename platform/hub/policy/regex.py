@@ -16,6 +16,7 @@ MAX_STATES = 2000  # of the automaton; a{1000} has that many
 MAX_DEPTH = 50  # of groups
 MAX_REPEAT = 1000
 MAX_KEPT = 500  # sets of states remembered for one expression; then the memory starts afresh
+MAX_KEPT_STATES = 20_000  # in all of them together: about 1 MB
 
 Ranges = tuple[tuple[int, int], ...]  # code points, both ends included
 
@@ -266,7 +267,7 @@ class _State:
 class Expression:
     """An automaton for one tree; `matches` is about the whole text."""
 
-    __slots__ = ("_end", "_kept", "_start", "_states")
+    __slots__ = ("_end", "_kept", "_size", "_start", "_states")
 
     def __init__(self, tree: _Node) -> None:
         """Raises BadExpression where it would grow too large."""
@@ -275,6 +276,7 @@ class Expression:
         first = self._build(tree, self._end)
         self._start = self._reached((first,))
         self._kept: dict[tuple[frozenset[int], str], frozenset[int]] = {}
+        self._size = 0  # states in `_kept`
 
     def matches(self, text: str) -> bool:
         kept = self._kept
@@ -282,9 +284,12 @@ class Expression:
         for char in text:
             after = kept.get((here, char))
             if after is None:
-                if len(kept) >= MAX_KEPT:
+                after = self._step(here, ord(char))
+                if len(kept) >= MAX_KEPT or self._size + len(after) > MAX_KEPT_STATES:
                     kept.clear()
-                after = kept[here, char] = self._step(here, ord(char))
+                    self._size = 0
+                kept[here, char] = after
+                self._size += len(after)
             here = after
             if not here:
                 return False

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import ssl
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from cryptography import x509
@@ -12,6 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from hub.authority import certificates as module
 from hub.authority.certificates import OVERLAP_S, WITH_ITS_THING
+from hub.authority.doorkeeper import Doorkeeper
+from hub.authority.generations import authorities_of
 from hub.authority.judge import Clock, Shown, judge
 from hub.authority.profile import DAY_S, THING_LIFE_S, YEAR_S, der, end_of
 from hub.errors import Conflict, Invalid, NotFound
@@ -226,3 +231,24 @@ def test_a_foreign_chain_is_judged_by_the_authorities_in_force(office: Office) -
     assert "too long" in judge([], registry.authority, registry.certificates, RIGHT).refusal
     assert "cannot be read" in judge([b"x"], registry.authority, registry.certificates, RIGHT).refusal
     assert der(x509.load_der_x509_certificate(chain[0])) == chain[0]
+
+
+def test_certificates_whose_parts_cannot_be_read_are_refused_not_an_error_of_ours(office: Office) -> None:
+    """A part of a certificate is looked into when it is asked for, and then raises what it wants."""
+    chain = chain_of(office, issue(office))
+    registry = office.registry
+    common_name = b"\x06\x03\x55\x04\x03\x0c\x06pump-7"
+    version = b"\xa0\x03\x02\x01"
+    assert chain[0].count(common_name) == 1
+    no_text = chain[0].replace(common_name, common_name[:-1] + b"\xff")
+    no_version = chain[0].replace(version + b"\x02", version + b"\x07")
+    for leaf in (no_text, no_version):
+        shown = judge([leaf, *chain[1:]], registry.authority, registry.certificates, RIGHT)
+        assert "cannot be read" in shown.refusal
+    with pytest.raises(Invalid, match="no certificate in PEM form"):
+        authorities_of(ssl.DER_cert_to_PEM_cert(no_version))
+    hub: Any = SimpleNamespace(registry=registry, audit=SimpleNamespace(record=lambda *_args, **_more: None))
+    keeper = Doorkeeper(hub, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "http")
+    assert (
+        "cannot be read" in keeper.passed_on(quote(ssl.DER_cert_to_PEM_cert(no_version)), "192.0.2.1").refusal
+    )

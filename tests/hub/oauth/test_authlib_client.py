@@ -132,7 +132,7 @@ def test_what_is_not_spoken_is_refused_in_words(run: Run) -> None:
         answer = await here.client.post(found["token_endpoint"], json={"grant_type": "client_credentials"})
         assert answer.json()["error"] == "invalid_request"
         assert "form" in answer.json()["error_description"]
-        async with httpx.AsyncClient(trust_env=False) as nobody:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as nobody:
             answer = await nobody.post(found["token_endpoint"], data={"grant_type": "client_credentials"})
             assert (answer.status_code, answer.json()["error"]) == (401, "invalid_client")
             assert answer.headers["www-authenticate"].startswith("Basic ")

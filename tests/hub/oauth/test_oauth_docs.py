@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hub import applications
 from hub.oauth import flows, parameters, service, uris
-from tests.hub.http.conftest import Site, site
-from tests.hub.http.test_documentation import fits
+from tests.hub.examples import follow
+from tests.hub.http.conftest import site
 from tests.hub.oauth.flow import query_of
 
 TEXT = (Path(__file__).parents[3] / "docs" / "oauth.md").read_text()
@@ -41,46 +40,25 @@ def test_the_bounds_are_those_of_the_code() -> None:
 
 
 def test_the_examples_run_and_answer_as_written(tmp_path: Path) -> None:
-    examples = re.findall(r"```sh\n(.*?)```\n```json\n(.*?)```", TEXT, re.DOTALL)
-    assert len(examples) == TEXT.count("```sh\n") > 10
-
     async def main() -> None:
         async with site(tmp_path / "data") as here:
-            await _follow(here, examples)
+            here.hub.registry.remove_thing(here.thing_id)
+
+            def learn(_script: str, answer: Any) -> dict[str, str]:
+                fields = {"ACCESS": "access_token", "REFRESH": "refresh_token"}
+                names = {name: answer[field] for name, field in fields.items() if field in answer}
+                if "secret" in answer:
+                    names |= {"APP": answer["id"], "SECRET": answer["secret"]}
+                if answer.get("redirect"):
+                    back = query_of(answer["redirect"])
+                    assert (back["state"], back["iss"]) == ("af0ifjsldkj", here.hub.oauth.issuer)
+                    names["CODE"] = back["code"]
+                return names
+
+            names = {"URL": f"http://127.0.0.1:{here.door.port}", "TOKEN": here.token}
+            assert await follow(TEXT, names, learn) > 10
 
     asyncio.run(main())
-
-
-async def _follow(here: Site, examples: list[tuple[str, str]]) -> None:
-    names = {
-        "URL": f"http://127.0.0.1:{here.door.port}",
-        "TOKEN": here.token,
-        "PATH": os.environ["PATH"],
-        "no_proxy": "*",
-    }
-    here.hub.registry.remove_thing(here.thing_id)
-    for script, documented in examples:
-        process = await asyncio.create_subprocess_exec(
-            *("bash", "-euc", script),
-            env=names,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        output, errors = await process.communicate()
-        assert process.returncode == 0, (script, errors)
-        answer = json.loads(output)
-        assert fits(json.loads(documented.replace("[...]", '"..."')), answer), (script, answer)
-        if "secret" in answer:
-            names |= {"APP": answer["id"], "SECRET": answer["secret"]}
-        if answer.get("redirect"):
-            back = query_of(answer["redirect"])
-            assert (back["state"], back["iss"]) == ("af0ifjsldkj", here.hub.oauth.issuer)
-            names["CODE"] = back["code"]
-        names |= {
-            name: answer[field]
-            for name, field in (("ACCESS", "access_token"), ("REFRESH", "refresh_token"))
-            if field in answer
-        }
 
 
 @pytest.mark.parametrize("page", ["oauth.md"])

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from hub.policy.regex import MAX_KEPT, MAX_STATES, BadExpression, Expression, parse
+from hub.policy.regex import MAX_KEPT, MAX_KEPT_STATES, MAX_STATES, BadExpression, Expression, parse
 
 
 def expression(pattern: str) -> Expression:
@@ -146,3 +146,11 @@ def test_damaged_expressions_raise_one_error_only() -> None:
             expression(pattern).matches("aab1")
         except BadExpression:
             continue
+
+
+def test_what_is_remembered_of_a_large_expression_is_bounded() -> None:
+    made = Expression(parse("(.{0,400}x){0,2}"))
+    for char in "abc":
+        made.matches(char * 1000)
+        assert sum(map(len, made._kept.values())) <= MAX_KEPT_STATES
+    assert made._kept
