@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.upstream.nats import CORRECTIONS, subject_for
+from gateway.upstream.nats import CORRECTIONS, GAPS, subject_for
 from hub import content, topics, wire
 from hub.access import Access, Action, Principal, Resource
 from hub.errors import HubError
@@ -24,6 +24,7 @@ class Fate(enum.StrEnum):
 
     OWN = "own"  # sent by this gateway
     CORRECTION = "correction"  # another gateway's word on its clock; its messages here keep their times
+    GAP = "gap"  # another gateway's word on what its retention took
     DENIED = "denied"  # the access seam said no
     BAD = "bad"  # not the protobuf message, or not of this subject, or content that does not hold
 
@@ -61,6 +62,8 @@ class Intake:
                 return PassedOver(Fate.OWN, "sent by this gateway")
             if message.channel == CORRECTIONS:
                 return PassedOver(Fate.CORRECTION, "a time correction")
+            if message.channel == GAPS:
+                return PassedOver(Fate.GAP, "a word on messages that are gone")
             decision = self._access.decide(
                 self._principal, Action.PUBLISH, Resource(message.channel, message.subtopic)
             )

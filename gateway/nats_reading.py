@@ -83,6 +83,7 @@ class Reading:
         self._owed = 0  # of them, still to come
         self._bounded = True  # in bytes, too
         self._expected = 0  # number of the next delivery
+        self._newest = 0  # number of the stream's newest message when it was looked at
 
     async def stream(self) -> str:
         """When the stream was made, which tells it from an earlier one of its name. Raises SinkError."""
@@ -90,6 +91,7 @@ class Reading:
         retention = info.config.retention
         if retention != "limits":  # there, a consumer made anew would find nothing
             raise SinkRefused(f"stream {self._wanted.stream} forgets what was read (retention {retention})")
+        self._newest = info.state.last_seq
         return info.created
 
     async def consumer(self, position: int | None) -> int:
@@ -98,6 +100,8 @@ class Reading:
         `position` is the number up to which the stream was read before, None for never. Raises SinkError.
         """
         wanted = self._wanted
+        if position is None and not wanted.backlog:
+            position = self._newest  # "new" would do, but servers before 2.10 do not say where that is
         info = await self._consumer_info()
         if info is not None and not _goes_on(info, position, wanted.filters):
             await self._api(f"CONSUMER.DELETE.{wanted.stream}.{wanted.consumer}", Done)
@@ -156,20 +160,28 @@ class Reading:
 
     async def _create(self, position: int | None) -> ConsumerInfo:
         wanted = self._wanted
+        filters = list(wanted.filters)
         config: dict[str, Any] = {
             "name": wanted.consumer,
             "durable_name": wanted.consumer,
-            "filter_subjects": list(wanted.filters),
+            # Several filters are of nats-server 2.10; before that (Debian 12) there is one, under this name.
+            **({"filter_subjects": filters} if len(filters) > 1 else {"filter_subject": filters[0]}),
             "ack_policy": "explicit",
             "ack_wait": int(ACK_WAIT_S * NANOSECONDS),
             "max_ack_pending": 2 * BATCH,
             "replay_policy": "instant",
-            "deliver_policy": "all" if wanted.backlog else "new",
+            "deliver_policy": "all",
         }
         if position is not None:
             config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": position + 1}
         body = {"stream_name": wanted.stream, "config": config}
-        return await self._api(f"CONSUMER.CREATE.{wanted.stream}.{wanted.consumer}", ConsumerInfo, body)
+        made = await self._api(f"CONSUMER.CREATE.{wanted.stream}.{wanted.consumer}", ConsumerInfo, body)
+        if _filters(made) != set(filters):
+            raise SinkRefused(
+                "the server sends more than is asked for, as those before 2.10 do: leave `channels` empty, or "
+                "take a newer nats-server"
+            )
+        return made
 
     async def _api(self, call: str, kind: type[_T], body: object = None) -> _T:
         try:
@@ -238,6 +250,10 @@ def _goes_on(info: ConsumerInfo, position: int | None, filters: Sequence[str]) -
     Not with something on the way, nor where it is ahead: then this hub's store was restored from a backup.
     """
     ahead = max(info.ack_floor.stream_seq, info.delivered.stream_seq) > (position or 0)
+    return not info.num_ack_pending and not ahead and _filters(info) == set(filters)
+
+
+def _filters(info: ConsumerInfo) -> set[str]:
+    """The subjects of which a consumer is sent messages; empty: of all."""
     one = info.config.filter_subject
-    asked_for = {one} if one else set(info.config.filter_subjects or ())
-    return not info.num_ack_pending and not ahead and asked_for == set(filters)
+    return {one} if one else set(info.config.filter_subjects or ())

@@ -17,14 +17,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.nats_intake import Fate, Intake, PassedOver
+from gateway.nats_place import SELECT, UPSERT
 from gateway.nats_reading import Delivery, Reading, Wanted
+from gateway.nats_seen import Seen
 from gateway.upstream.backoff import Backoff
 from gateway.upstream.errors import SinkError, SinkOffline, SinkRefused
 from gateway.upstream.nats_config import NatsServers
 from gateway.upstream.nats_link import NatsLink
 from gateway.upstream.sink import UpstreamState
 from hub.access import Principal
-from hub.database import Migration
 from hub.errors import LogFull
 from hub.hub import Hub
 from hub.log import Write
@@ -32,24 +33,12 @@ from hub.message import Message
 
 log = logging.getLogger("gateway.nats")
 
+RECALLED = 8192  # newest messages of the log that are looked through for copies, at the first connection
+RECALL_STEP = 256  # of them, before others have their turn: about 2 ms
 STEADY_S = 10.0  # a connection that stood this long ends an outage
 MAX_CHANNELS = 100  # named in one consumer; without names it is sent all
 
-MIGRATIONS = (
-    Migration(
-        "nats: how far each stream has been read",
-        (
-            "CREATE TABLE nats_source("  # a stream that is deleted and made again begins anew: another `created`
-            "source TEXT NOT NULL, stream TEXT NOT NULL, created TEXT NOT NULL, seq INTEGER NOT NULL, "
-            "PRIMARY KEY(source, stream, created)) WITHOUT ROWID",
-        ),
-    ),
-)
-_SELECT = "SELECT seq FROM nats_source WHERE source = ? AND stream = ? AND created = ?"
-_UPSERT = (
-    "INSERT INTO nats_source(source, stream, created, seq) VALUES (?, ?, ?, ?) "
-    "ON CONFLICT(source, stream, created) DO UPDATE SET seq = excluded.seq"
-)
+_NEWEST = "SELECT min(seq) FROM (SELECT seq FROM log ORDER BY seq DESC LIMIT ?)"
 
 _NAME = re.compile(r"[\w-]{1,64}", re.ASCII)
 _TOKENS = re.compile(r"[\w-]{1,64}(\.[\w-]{1,64}){0,7}", re.ASCII)
@@ -90,7 +79,7 @@ class SourceStatus:
     state: UpstreamState
     detail: str  # "" while connected
     stored: int
-    again: int  # sent again by the server and known already
+    again: int  # known already: sent again by the server, or a copy in the stream
     passed_over: dict[str, int] = field(default_factory=dict)  # by nats_intake.Fate
     passed_over_detail: str = ""  # why the latest was
     behind: int = 0  # messages still to come, as the server said last
@@ -133,6 +122,7 @@ class NatsSource:
         self._reading: Reading | None = None
         self._created = ""  # of the stream read now
         self._position = 0  # number in that stream; everything up to there is stored or passed over
+        self._seen: Seen | None = None
         self._stored = 0
         self._again = 0
         self._passed_over: Counter[str] = Counter()
@@ -196,16 +186,31 @@ class NatsSource:
 
     async def _begin(self, reading: Reading) -> None:
         """Find out where to go on, and write down where a new source begins. Raises SinkError."""
+        if self._seen is None:
+            self._seen = await self._recalled()
         self._created = await reading.stream()
-        rows = self._hub.log.query(_SELECT, (self._config.name, self._config.stream, self._created))
+        rows = self._hub.log.query(SELECT, (self._config.name, self._config.stream, self._created))
         position = int(rows[0][0]) if rows else None
         self._position = await reading.consumer(position)
         if position is None:
             await self._store((), self._position)
 
+    async def _recalled(self) -> Seen:
+        """What of other gateways the newest messages of this log are."""
+        seen, log = Seen(), self._hub.log
+        ((first,),) = log.query(_NEWEST, (RECALLED,))
+        after = log.committed_seq if first is None else first - 1
+        while after < log.committed_seq:
+            found, after = log.scan(after, lambda one: bool(one.origin), RECALL_STEP, max_rows=RECALL_STEP)
+            for message in found:
+                seen.add(message)
+            await asyncio.sleep(0)
+        return seen
+
     async def _take(self, reading: Reading, deliveries: Sequence[Delivery]) -> None:
         """Store what is new, in one transaction with the place in the stream; then acknowledge all."""
         messages: list[Message] = []
+        seen, taken = self._seen or Seen(), Seen()
         position = self._position
         for delivery in deliveries:
             if delivery.stream_seq <= position:
@@ -216,11 +221,16 @@ class NatsSource:
             found = self._intake.admit(delivery.msg.subject, delivery.msg.data, place)
             if isinstance(found, PassedOver):
                 self._pass_over(found, delivery)
+            elif found in seen or found in taken:
+                self._again += 1
             else:
                 messages.append(found)
+                taken.add(found)
         if position > self._position:
             await self._store(messages, position)
             self._position = position
+            for message in messages:
+                seen.add(message)  # only now: what was not stored will come again
             self._stored += len(messages)
             self._backoff.reset()
         self._behind = deliveries[-1].pending
@@ -228,7 +238,7 @@ class NatsSource:
 
     async def _store(self, messages: Sequence[Message], position: int) -> None:
         """Durable when it returns. Raises SinkOffline while the disk is full."""
-        also: list[Write] = [(_UPSERT, (self._config.name, self._config.stream, self._created, position))]
+        also: list[Write] = [(UPSERT, (self._config.name, self._config.stream, self._created, position))]
         try:
             await self._hub.log.append(messages, also)
         except LogFull as error:

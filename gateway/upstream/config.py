@@ -27,6 +27,7 @@ class UpstreamMqttConfig:
     topic: str = DEFAULT_TOPIC
     prefix: str = ""  # put before every topic, as it is
     corrections: str = "gateways/{gateway}/corrections"  # topic of time corrections; "": none are sent
+    gaps: str = "gateways/{gateway}/gaps"  # topic that says which messages are gone; "": it is not said
     qos: int = 1
     inflight: int = 100  # 1..65535, messages sent and not yet acknowledged
     keepalive_s: int = 30  # 5..65535
@@ -47,10 +48,11 @@ class UpstreamMqttConfig:
             raise ValueError("keepalive_s is 5 to 65535")
         if self.refusal_hold_s < 0:
             raise ValueError("refusal_hold_s is 0 or more")
-        if any(character in self.prefix + self.topic + self.corrections for character in "+#\0"):
+        if any(character in self.prefix + self.topic + self.corrections + self.gaps for character in "+#\0"):
             raise ValueError("a topic to publish to has no wildcards")
         _check_fields("topic", self.topic, TOPIC_FIELDS)
         _check_fields("corrections", self.corrections, frozenset({"gateway"}))
+        _check_fields("gaps", self.gaps, frozenset({"gateway"}))
 
 
 def _check_fields(setting: str, template: str, known: frozenset[str]) -> None:

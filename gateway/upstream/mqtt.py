@@ -6,48 +6,35 @@ messages from the front of the batch are acknowledged without a gap.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+from hub.log import Gap
 from hub.message import JSON, Message, TimeQuality
 from hub.timekeeping import Correction
 
-from . import corrections, words
+from . import corrections, gaps, words
 from .absolute import with_absolute_times
 from .config import UpstreamMqttConfig
-from .errors import SinkError, SinkOffline
+from .delivery import PipelinedSink
 from .mqtt_link import MqttLink
 from .mqtt_properties import PackedProperties
-from .pipeline import Owed, Pipeline
-from .refusals import Refusals
-from .sink import Rejected, ignore_rejected
-
-log = logging.getLogger("gateway.upstream")
+from .pipeline import Owed
 
 INFLIGHT_BYTES = 256 << 10  # on a slow line, more in flight only makes every acknowledgement later
 BATCHES_AHEAD = 4  # a batch is so many windows: the line runs idle that much less often
 ACK_TIMEOUT_S = 60.0  # without a single PUBACK while some are owed
 
 
-class MqttSink:
+class MqttSink(PipelinedSink[MqttLink]):
     """Delivers to one broker. See `gateway.upstream.sink.Sink`."""
 
     def __init__(self, config: UpstreamMqttConfig, gateway: str) -> None:
         """`gateway` names this gateway (its EUI, 16 hex digits) in topics, user properties and client id."""
-        self.name = config.name
-        self.window = config.inflight * BATCHES_AHEAD
+        super().__init__(config.name, config.inflight * BATCHES_AHEAD, config.refusal_hold_s)
         self._inflight = config.inflight
-        self.rejected = 0
-        self.on_rejected: Rejected = ignore_rejected
         self._config = config
         self._gateway = gateway
-        self._link: MqttLink | None = None
-        self._batch: Sequence[Message] = ()
-        self._pipeline = Pipeline()
-        self._refusals = Refusals(config.refusal_hold_s)
-        self._announcing = False
-        self._on_lost: Callable[[], None] = lambda: None
 
     async def open(self, on_lost: Callable[[], None]) -> None:
         self._on_lost = on_lost
@@ -57,71 +44,38 @@ class MqttSink:
         self._inflight = min(self._config.inflight, link.receive_maximum)
         self.window = self._inflight * BATCHES_AHEAD
 
-    def check(self) -> None:
-        self._connected()
-
     async def close(self) -> None:
         if self._link is not None:
             self._link.close()
             self._link = None
 
-    async def deliver(self, batch: Sequence[Message]) -> int:
+    async def announce(self, news: Correction | Gap) -> str:
+        if isinstance(news, Gap):
+            template, payload = self._config.gaps, gaps.encode(news, self._gateway)
+        else:
+            template, payload = self._config.corrections, corrections.encode(news, self._gateway)
+        if not template:
+            return ""
         link = self._connected()
-        self._batch = batch
-        pipeline = self._pipeline
-        pipeline.begin()
-        try:
-            for index, message in enumerate(batch):
-                while not pipeline.has_room(
-                    len(message.payload), window=self._inflight, window_bytes=INFLIGHT_BYTES
-                ):
-                    await self._wait_for_progress(link)
-                self._send(link, index, message)
-            while pipeline:
-                await self._wait_for_progress(link)
-        except SinkError as error:
-            link.end(error)
-            if not (arrived := pipeline.front()):
-                raise
-            return arrived
-        finally:
-            self._batch = ()
-        return len(batch)
-
-    async def announce(self, correction: Correction) -> None:
-        if not self._config.corrections:
-            return
-        link = self._connected()
-        topic = self._config.prefix + self._config.corrections.format(gateway=self._gateway)
-        payload = corrections.encode(correction, self._gateway)
+        topic = self._config.prefix + template.format(gateway=self._gateway)
         properties = PackedProperties(JSON, (("gateway", self._gateway),)) if self._of_5 else None
-        self._pipeline.begin()
-        self._announcing = True
         try:
-            self._pipeline.sent(link.publish(topic, payload, properties), 0, len(payload), topic)
-            while self._pipeline:
-                await self._wait_for_progress(link)
+            with self._announcement(link):
+                self._pipeline.sent(link.publish(topic, payload, properties), 0, len(payload), topic)
+                while self._pipeline:
+                    await self._wait(link)
         except ValueError as error:
-            log.warning("upstream %s: no time corrections on %s: %s", self.name, topic, error)
-        except SinkError as error:
-            link.end(error)
-            raise
-        finally:
-            self._announcing = False
+            return f"{topic}: {error}"
+        return self._refusal
 
     @property
     def _of_5(self) -> bool:
         return self._config.protocol == "5"
 
-    def _connected(self) -> MqttLink:
-        """Raises the SinkError that ended the connection."""
-        if self._link is None:
-            raise SinkOffline("not connected")
-        if self._link.lost is not None:
-            raise self._link.lost
-        return self._link
-
-    def _send(self, link: MqttLink, index: int, message: Message) -> None:
+    async def _send(self, link: MqttLink, index: int, message: Message) -> None:
+        size = len(message.payload)
+        while not self._pipeline.has_room(size, window=self._inflight, window_bytes=INFLIGHT_BYTES):
+            await self._wait(link)
         topic = topic_for(self._config, self._gateway, message)
         payload = with_absolute_times(message)
         try:
@@ -132,8 +86,7 @@ class MqttSink:
             return
         self._pipeline.sent(mid, index, len(payload), topic)
 
-    async def _wait_for_progress(self, link: MqttLink) -> None:
-        """Until a PUBACK came. Raises SinkError when the connection ends or no PUBACK comes for too long."""
+    async def _wait(self, link: MqttLink) -> None:
         await self._pipeline.wait(self._connected, ACK_TIMEOUT_S)
 
     def _puback(self, mid: int, code: int) -> None:
@@ -141,8 +94,10 @@ class MqttSink:
         if owed is None:
             return
         if self._announcing:
-            if code >= 0x80:
-                log.warning("upstream %s: time corrections are refused (reason %#04x)", self.name, code)
+            if code in words.OF_THE_TOPIC or code in words.NEVER_ACCEPTED:
+                self._refusal = f"{owed.topic} is refused (reason {code:#04x})"
+            elif code >= 0x80:
+                self._end(words.of_puback(code, owed.topic))
         elif code < 0x80:
             self._pipeline.settle(owed.place)
             self._refusals.accepted(owed.topic)
@@ -156,18 +111,8 @@ class MqttSink:
         error = words.of_puback(code, owed.topic)
         if code in words.OF_THE_TOPIC and self._refusals.given_up(owed.topic, time.monotonic()):
             self._reject(owed.place, error.words)
-        elif self._link is not None:
-            self._link.end(error)
-
-    def _reject(self, index: int, reason: str) -> None:
-        """Message `index` of the batch can never be delivered."""
-        self.rejected += 1
-        self._pipeline.settle(index)
-        self.on_rejected(self._batch[index], reason)
-
-    def _lost(self) -> None:
-        self._pipeline.wake()
-        self._on_lost()
+        else:
+            self._end(error)
 
 
 def topic_for(config: UpstreamMqttConfig, gateway: str, message: Message) -> str:

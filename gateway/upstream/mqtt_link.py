@@ -189,6 +189,11 @@ class MqttLink:
             self._watch()
             self._tick = self._loop.call_later(keepalive / 8, self._keep_alive)
 
+    def check(self) -> None:
+        """Raises the SinkError that ended the connection, if it has ended."""
+        if self.lost is not None:
+            raise self.lost
+
     def end(self, reason: SinkError) -> None:
         """The connection is over, for this reason; safe inside a callback of paho, unlike `close`."""
         if self.lost is not None:

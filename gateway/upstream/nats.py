@@ -6,11 +6,10 @@ stream drop a second copy that comes within its duplicate window, so what an int
 
 from __future__ import annotations
 
-import logging
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -18,53 +17,42 @@ from nats.errors import MaxPayloadError
 
 from hub import wire
 from hub.errors import WireError
+from hub.log import Gap
 from hub.message import JSON, Message
 from hub.timekeeping import Correction
 
-from . import corrections, nats_words
+from . import corrections, gaps, nats_words
 from .absolute import absolute
-from .errors import SinkError, SinkHeld, SinkOffline, SinkRefused
+from .delivery import PipelinedSink
+from .errors import SinkHeld, SinkOffline, SinkRefused
 from .nats_api import ApiError, check_acknowledgement
 from .nats_config import NatsSinkConfig
 from .nats_link import NatsLink
 from .nats_stream import ensure_stream
-from .pipeline import Pipeline
-from .refusals import Refusals
-from .sink import Rejected, ignore_rejected
-
-log = logging.getLogger("gateway.upstream")
 
 WINDOW_BYTES = 1 << 20  # in flight; half of what nats-py buffers before it blocks
 # Without a single acknowledgement while some are owed. What a stream's leader had in hand when it died is never
 # answered, by nobody; sent again it is stored once (Nats-Msg-Id). Twice the 4 to 9 s in which a new leader is elected.
 ACK_TIMEOUT_S = 20.0
 CORRECTIONS = "corrections"  # channel of the time corrections; the subtopic is the gateway
+GAPS = "gaps"  # channel of what says which messages are gone; the subtopic is the gateway
 BATCHES_AHEAD = 2  # a batch is so many windows: the pipeline runs empty that much less often
 
 _UNFIT = re.compile(r"[^!-$&-)+-=?-~]")  # in a subject's words: blanks, controls, % * > and what is not ASCII
 
 
-class NatsSink:
+class NatsSink(PipelinedSink[NatsLink]):
     """Delivers to one stream. See `gateway.upstream.sink.Sink`."""
 
     def __init__(self, config: NatsSinkConfig, gateway: str, rng: random.Random | None = None) -> None:
         """`gateway` names this gateway (its EUI, 16 hex digits) in message ids and towards the server."""
-        self.name = config.name
-        self.window = config.inflight * BATCHES_AHEAD
-        self.rejected = 0
-        self.on_rejected: Rejected = ignore_rejected
+        super().__init__(config.name, config.inflight * BATCHES_AHEAD, config.refusal_hold_s)
         self._config = config
         self._gateway = gateway
         self._servers = config.cluster.addresses()
         (rng or random.Random()).shuffle(self._servers)  # a fleet spreads over the cluster
-        self._link: NatsLink | None = None
         self._inbox = ""
         self._sent = 0  # over all connections: tokens of acknowledgements are never used twice
-        self._batch: Sequence[Message] = ()
-        self._pipeline = Pipeline()
-        self._refusals = Refusals(config.refusal_hold_s)
-        self._announcing = False
-        self._on_lost: Callable[[], None] = lambda: None
 
     async def open(self, on_lost: Callable[[], None]) -> None:
         self._on_lost = on_lost
@@ -78,59 +66,29 @@ class NatsSink:
         self._inbox = await link.subscribe(self._answer)
         link.check()
 
-    def check(self) -> None:
-        self._connected()
-
     async def close(self) -> None:
         link, self._link = self._link, None
         if link is not None:
             await link.close()
 
-    async def deliver(self, batch: Sequence[Message]) -> int:
+    async def announce(self, news: Correction | Gap) -> str:
+        """As a message of channel `corrections` or `gaps`, subtopic the gateway: the stream takes it like any other."""
         link = self._connected()
-        self._batch = batch
-        pipeline = self._pipeline
-        pipeline.begin()
-        try:
-            for index, message in enumerate(batch):
-                await self._send(link, index, message)
-            while pipeline:
-                await self._wait(link)
-        except SinkError as error:
-            link.end(error)
-            if not (arrived := pipeline.front()):
-                raise
-            return arrived
-        finally:
-            self._batch = ()
-        return len(batch)
-
-    async def announce(self, correction: Correction) -> None:
-        """As a message of channel `corrections`, subtopic the gateway: the stream takes it like any other."""
-        link = self._connected()
-        record = corrections.encode(correction, self._gateway)
-        message = Message(CORRECTIONS, self._gateway, "", "gateway", JSON, record, time.time_ns())
+        if isinstance(news, Gap):
+            channel, record = GAPS, gaps.encode(news, self._gateway)
+            identity = gaps.identity(news, self._gateway)
+        else:
+            channel, record = CORRECTIONS, corrections.encode(news, self._gateway)
+            identity = corrections.identity(news, self._gateway)
+        message = Message(channel, self._gateway, "", "gateway", JSON, record, time.time_ns())
         headers = headers_for(self._gateway, self._config.stream.stream, message)
-        headers["Nats-Msg-Id"] = corrections.identity(correction, self._gateway)
-        self._pipeline.begin()
-        self._announcing = True
-        try:
+        headers["Nats-Msg-Id"] = identity
+        with self._announcement(link):
             body = wire.encode(message, self._gateway)
             await self._publish(link, 0, subject_for(self._config.subject, message), body, headers)
             while self._pipeline:
                 await self._wait(link)
-        except SinkError as error:
-            link.end(error)
-            raise
-        finally:
-            self._announcing = False
-
-    def _connected(self) -> NatsLink:
-        """Raises the SinkError that ended the connection."""
-        if self._link is None:
-            raise SinkOffline("not connected")
-        self._link.check()
-        return self._link
+        return self._refusal
 
     async def _wait(self, link: NatsLink) -> None:
         await self._pipeline.wait(link.check, ACK_TIMEOUT_S)
@@ -167,7 +125,7 @@ class NatsSink:
     async def _answer(self, msg: Msg) -> None:
         """An acknowledgement, or why there is none (ADR-1 of NATS: the JetStream publish acknowledgement)."""
         owed = self._pipeline.answered(int(msg.subject.rpartition(".")[2]))
-        if owed is None or self._announcing:
+        if owed is None:
             return
         if msg.headers and msg.headers.get("Status") == "503":  # nobody listens on this subject
             self._end(SinkHeld(nats_words.missing_stream(self._config.stream.stream)))
@@ -175,7 +133,9 @@ class NatsSink:
         try:
             check_acknowledgement(msg.data)
         except ApiError as error:
-            if error.code in nats_words.TOO_LARGE:
+            if self._announcing and error.code in nats_words.TOO_LARGE:
+                self._refusal = error.description
+            elif error.code in nats_words.TOO_LARGE:
                 self._reject(owed.place, error.description)
             else:
                 stream = self._config.stream.stream
@@ -195,30 +155,16 @@ class NatsSink:
         if found is None:
             return
         token, owed = found
+        words = f"the server does not let this user publish to {owed.topic}"
         if self._announcing:
             self._pipeline.answered(token)
-            log.warning("upstream %s: no right to publish time corrections to %s", self.name, owed.topic)
+            self._refusal = words
             return
-        words = f"the server does not let this user publish to {owed.topic}"
         if self._refusals.given_up(owed.topic, time.monotonic()):
             self._pipeline.answered(token)
             self._reject(owed.place, words)
         else:
             self._end(SinkHeld(words))
-
-    def _reject(self, index: int, reason: str) -> None:
-        """Message `index` of the batch can never be delivered."""
-        self.rejected += 1
-        self._pipeline.settle(index)
-        self.on_rejected(self._batch[index], reason)
-
-    def _end(self, error: SinkError) -> None:
-        if self._link is not None:
-            self._link.end(error)
-
-    def _lost(self) -> None:
-        self._pipeline.wake()
-        self._on_lost()
 
 
 def subject_for(prefix: str, message: Message) -> str:

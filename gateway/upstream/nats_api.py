@@ -32,8 +32,13 @@ class StreamConfig(msgspec.Struct, frozen=True):
     duplicate_window: int = 0  # ns
 
 
+class StreamState(msgspec.Struct, frozen=True):
+    last_seq: int = 0
+
+
 class StreamInfo(msgspec.Struct, frozen=True):
     config: StreamConfig
+    state: StreamState = StreamState()
     created: str = ""  # tells a stream from an earlier one of its name
 
 

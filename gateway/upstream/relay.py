@@ -94,6 +94,8 @@ class Relay:
         self._corrections: list[Correction] = []  # to be told to the sink
         self._announcing = False
         self._broken_announcements = 0
+        self._telling: Gap | None = None  # of what is gone, under way
+        self._doubt = Suspicion(hold_s)  # that the sink can be told of it
         self._paused = False
         self._wake = asyncio.Event()
         self._state = UpstreamState.CONNECTING
@@ -179,6 +181,10 @@ class Relay:
                 await self._examine()
                 continue
             batch, looked = self._next_batch()
+            gap = self._untold(len(batch), looked)
+            if gap is not None:
+                await self._tell(gap)
+                continue
             caught_up = len(batch) < self._sink.window and looked >= self._log.committed_seq
             if caught_up:
                 self._queued = len(batch)
@@ -223,6 +229,9 @@ class Relay:
         if self._announcing:
             self._broken_announcements += 1
             self._announcing = False
+        elif self._telling is not None:
+            self._doubt.lost(self._telling.first_seq, now, after_another=True)
+            self._telling = None
         elif self._under_way and not isinstance(error, SinkHeld):
             self._suspicion.lost(self._under_way, now, after_another=self._after_another)
         self._under_way = 0
@@ -230,7 +239,8 @@ class Relay:
     async def _examine(self) -> None:
         """Send another message first, then the suspect alone. Raises SinkError when the connection ends."""
         found, _ = self._log.scan(self._cursor, self._match, 1, max_rows=SCAN_ROWS)
-        if not found:
+        gap = self._untold(0, found[0].seq if found else self._cursor + 1)
+        if gap is not None or not found:
             self._suspicion.cleared()
             return
         suspect = found[0]
@@ -261,6 +271,33 @@ class Relay:
             found, _ = self._log.scan(suspect.seq, self._match, 1, max_rows=SCAN_ROWS)
         return found[0] if found else None
 
+    # What is gone
+
+    def _untold(self, found: int, looked: int) -> Gap | None:
+        """What retention took between the cursor and message `looked`, of which `found` are there; None: nothing.
+
+        Looked for after the messages were read: what goes meanwhile is not passed over.
+        """
+        if found == looked - self._cursor:
+            return None
+        return next((gap for gap in self._log.gaps(self._cursor_name) if gap.last_seq > self._cursor), None)
+
+    async def _tell(self, gap: Gap) -> None:
+        """Say that messages are gone, before those that follow them. Raises SinkError when the connection ends."""
+        if self._doubt.convicted(time.monotonic()):
+            refusal = "the connection breaks each time it is said"
+        else:
+            self._telling = gap
+            refusal = await self._sink.announce(gap)
+            self._telling = None
+        self._doubt.cleared()
+        if refusal:
+            self._passed_over += 1
+            self._note(
+                gap.first_seq, f"it cannot be told that messages up to {gap.last_seq} are gone: {refusal}"
+            )
+        self._move(gap.last_seq)
+
     # Corrections of the clock
 
     def _clock_corrected(self, correction: Correction) -> None:
@@ -271,8 +308,10 @@ class Relay:
         """Tell the sink which times were wrong. A destination that cannot bear it is spared."""
         while self._corrections and self._broken_announcements < MAX_BROKEN_ANNOUNCEMENTS:
             self._announcing = True
-            await self._sink.announce(self._corrections[0])
+            refusal = await self._sink.announce(self._corrections[0])
             self._announcing = False
+            if refusal:
+                log.warning("upstream %s: it takes no time corrections: %s", self._sink.name, refusal)
             del self._corrections[0]
         self._corrections.clear()
 
@@ -296,14 +335,17 @@ class Relay:
 
     def _rejected(self, message: Message, reason: str) -> None:
         """Write down and say that a message is passed over."""
+        self._note(message.seq, reason)
+
+    def _note(self, seq: int, reason: str) -> None:
         name = self._sink.name
-        self._rejected_detail = f"message {message.seq}: {reason}"
+        self._rejected_detail = f"message {seq}: {reason}"
         now = time.monotonic()
         if now - self._said >= SAY_EVERY_S:
             self._said = now
             log.warning("upstream %s: passed over %s", name, self._rejected_detail)
         with contextlib.suppress(HubError):  # no room just now; it stays counted and said
-            self._log.post((), refusals.record(name, message.seq, reason, time.time_ns()))
+            self._log.post((), refusals.record(name, seq, reason, time.time_ns()))
 
     async def _news(self) -> None:
         """Wait until something was committed, the connection ended or a person paused or resumed."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from hub.log import Gap
 from hub.message import Message
 from hub.timekeeping import Correction
 
@@ -47,11 +48,12 @@ class Sink(Protocol):
         """
         ...
 
-    async def announce(self, correction: Correction) -> None:
-        """Tell the other side that the times of earlier messages were wrong, and by how much.
+    async def announce(self, news: Correction | Gap) -> str:
+        """Tell the other side that the times of earlier messages were wrong, or that messages are gone.
 
-        Returns when it knows, or does not want to. Raises SinkError when the connection ends.
+        Returns when it knows ("") or will not take it: then why. Raises SinkError when the connection ends.
         """
+        ...
 
     async def close(self) -> None:
         """Let go of the connection, if any. Never raises."""

@@ -8,9 +8,8 @@ import queue
 import random
 import shutil
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,9 +21,9 @@ from paho.mqtt.properties import Properties
 from gateway.demo.broker import free_port
 from gateway.upstream.relay import Relay
 from hub.message import OCTET_STREAM, Message
+from tests.gateway.upstream.servers import DEADLINE_S, Server
 
 CHANNEL = "6b3ff1e6-3a4c-4d1e-9c58-4f6a2f1d7c10"
-DEADLINE_S = 60.0  # of any single wait in these tests: reached only when something is broken
 
 
 def new_message(n: int, *, device: str = "device-1", **changes: object) -> Message:
@@ -41,15 +40,14 @@ def new_message(n: int, *, device: str = "device-1", **changes: object) -> Messa
 
 
 @dataclass
-class Mosquitto:
-    """A broker that can be stopped, killed, frozen and started again on the same port."""
+class Mosquitto(Server):
+    """Keeps what it is told to keep on the disk."""
 
-    folder: Path
+    ready = b"running"
+
     settings: Sequence[str] = ("allow_anonymous true",)
-    port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def command(self) -> list[str]:
         config = self.folder / "mosquitto.conf"
         lines = [
             f"listener {self.port} 127.0.0.1",
@@ -62,27 +60,7 @@ class Mosquitto:
         config.write_text("\n".join(lines) + "\n")
         program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
         assert program, "these tests need Debian's mosquitto"
-        self.process = subprocess.Popen(
-            [program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if b"running" in line:
-                return
-        raise AssertionError("mosquitto did not start")
-
-    def send_signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        if self.process is None:
-            return
-        self.process.send_signal(number)
-        self.process.wait(DEADLINE_S)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-        self.process = None
+        return [program, "-c", str(config)]
 
 
 @pytest.fixture
@@ -93,8 +71,8 @@ def start_mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
         folder = tmp_path / f"mosquitto-{len(started)}"
         folder.mkdir()
         broker = Mosquitto(folder, settings or ("allow_anonymous true",))
-        broker.start()
         started.append(broker)
+        broker.start()
         return broker
 
     yield start
@@ -253,13 +231,13 @@ class BadLine:
     """A line to a server on this machine that breaks again and again, after as many bytes as the dice say.
 
     One break in three is a black hole: the connection stands, and nothing comes through any more, either way or
-    one way only. `good` ends all that for connections to come.
+    one way only. `mend` ends all that.
     """
 
     def __init__(self, port: int, *, seed: int, most_bytes: int, black_holes: bool = True) -> None:
-        self.good = False
         self.breaks = 0
         self.port = 0
+        self._good = False
         self._to = port
         self._rng = random.Random(seed)
         self._most = most_bytes
@@ -274,9 +252,17 @@ class BadLine:
             yield self
         finally:
             server.close()
-            for writer in list(self._open):
-                writer.transport.abort()
+            self._cut()
             await asyncio.sleep(0)
+
+    def mend(self) -> None:
+        """Cut what is open a last time; what comes then stands."""
+        self._good = True
+        self._cut()
+
+    def _cut(self) -> None:
+        for writer in list(self._open):
+            writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -285,7 +271,7 @@ class BadLine:
             writer.transport.abort()
             return
         self._open |= {writer, to}
-        budget = [1 << 60 if self.good else self._rng.randrange(1, self._most)]
+        budget = [1 << 60 if self._good else self._rng.randrange(1, self._most)]
         # which directions still get through once the budget is spent; None: the connection is cut
         fates: list[set[str] | None] = [set(), {"out"}, None, None, None, None]
         fate = self._rng.choice(fates) if self._black_holes else None

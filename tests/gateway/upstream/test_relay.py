@@ -3,12 +3,14 @@
 import asyncio
 import random
 
+import pytest
+
 from gateway.upstream.backoff import Backoff
 from gateway.upstream.errors import SinkOffline, SinkRefused
 from gateway.upstream.refusals import MIGRATIONS
 from gateway.upstream.relay import Relay
 from gateway.upstream.sink import UpstreamState
-from hub.log import Log
+from hub.log import Gap, Log
 from hub.message import TimeQuality
 
 
@@ -25,6 +27,9 @@ class FakeSink:
         self.lies = False
         self.got = []
         self.told = []
+        self.gaps = []
+        self.heard = []  # messages and gaps, in the order in which they were known there
+        self.refusal = ""  # of what is announced
         self.opened = 0
         self.batches = []
         self._on_lost = None
@@ -45,12 +50,15 @@ class FakeSink:
         arrived = batch if self.takes is None else batch[: self.takes]
         if not self.lies:
             self.got += arrived
+            self.heard += arrived
         return len(arrived)
 
-    async def announce(self, correction) -> None:
+    async def announce(self, news) -> str:
         self.check()
         await asyncio.sleep(0)
-        self.told.append(correction)
+        (self.gaps if isinstance(news, Gap) else self.told).append(news)
+        self.heard.append(news)
+        return self.refusal
 
     async def close(self) -> None:
         pass
@@ -246,6 +254,171 @@ def test_what_retention_removed_is_counted(tmp_path, message, until) -> None:
     asyncio.run(main())
 
 
+def holds(sink: FakeSink) -> None:
+    """Each number is known at the sink exactly once: as a message, or as part of a hole that was told in its place."""
+    known = 0
+    for each in sink.heard:
+        if isinstance(each, Gap):
+            assert each.last_seq > known
+            known = each.last_seq
+        else:
+            assert each.seq == known + 1
+            known = each.seq
+
+
+def test_what_retention_took_is_told_before_what_follows_it(tmp_path, message, running, until) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db", max_messages=1000)
+        sink = FakeSink()
+        relay = Relay(log, sink)
+        for _ in range(40):
+            (*_, last) = await log.append([message(n) for n in range(100)])
+        async with running(relay):
+            await until(lambda: log.cursor("upstream/cloud") == last)
+            (gap,) = sink.gaps
+            assert sink.heard[0] is gap
+            assert (gap.first_seq, gap.messages) == (1, relay.status().missed)
+            holds(sink)
+            await log.append([message(0)])
+            await until(lambda: len(sink.heard) == 2 + len(sink.got) - 1)
+            assert sink.gaps == [gap]
+        await log.flush()
+        await log.close()
+        log = Log.open(tmp_path / "log.db", max_messages=1000)
+        again = FakeSink()
+        async with running(Relay(log, again)):  # after a start nothing is told that was told
+            (last,) = await log.append([message(0)])
+            await until(lambda: log.cursor("upstream/cloud") == last)
+        assert not again.gaps
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_what_retention_took_is_told_after_breaks_and_a_restart_until_the_sink_knows(
+    tmp_path, message, running, until
+) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db", max_messages=1000)
+        sink = FakeSink()
+        broken = []
+
+        async def breaks(news) -> str:
+            broken.append(news)
+            raise SinkOffline("the connection was lost")
+
+        sink.announce = breaks
+        relay = Relay(log, sink, backoff=quick())
+        for _ in range(15):
+            await log.append([message(n) for n in range(100)])
+        async with running(relay):
+            # A bad line: the hour in which it may be mended is not over
+            await until(lambda: len(broken) > 20)
+        assert not sink.got
+        await log.close()
+        log = Log.open(tmp_path / "log.db", max_messages=1000)
+        sink = FakeSink()
+        async with running(Relay(log, sink)):
+            await until(lambda: log.cursor("upstream/cloud") == log.committed_seq)
+        assert len(sink.gaps) == 1
+        holds(sink)
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_hole_that_comes_while_messages_leave_is_told_in_its_place(
+    tmp_path, message, running, until
+) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db", max_messages=200)
+        sink = FakeSink(window=50)
+        deliver = sink.deliver
+        floods = iter(range(3))
+
+        async def flooded(batch) -> int:
+            """While a batch is on the way, more comes than the log can hold."""
+            for _ in range(6 if next(floods, None) is not None else 0):
+                await log.append([message(n) for n in range(50)])
+            return await deliver(batch)
+
+        sink.deliver = flooded
+        async with running(Relay(log, sink)):
+            await log.append([message(n) for n in range(50)])
+            await until(lambda: log.cursor("upstream/cloud") == log.committed_seq == 950)
+        assert len(sink.gaps) == 3
+        assert {gap.first_seq for gap in sink.gaps} <= {gap.first_seq for gap in log.gaps("upstream/cloud")}
+        holds(sink)
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_a_relay_that_does_not_tell_of_holes_is_noticed(
+    tmp_path, message, running, until, monkeypatch
+) -> None:
+    """The control of the tests above."""
+    monkeypatch.setattr(Relay, "_untold", lambda *_: None)
+
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db", max_messages=200)
+        sink = FakeSink()
+        relay = Relay(log, sink)
+        for _ in range(10):
+            await log.append([message(n) for n in range(50)])
+        async with running(relay):
+            await until(lambda: log.cursor("upstream/cloud") == log.committed_seq)
+        with pytest.raises(AssertionError):
+            holds(sink)
+        await log.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("breaks", [False, True], ids=["refuses it", "breaks over it"])
+def test_a_sink_that_will_not_know_of_holes_gets_its_messages_and_it_is_recorded(
+    tmp_path, message, running, until, breaks
+) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db", migrations=MIGRATIONS, max_messages=1000)
+        sink = FakeSink()
+        sink.refusal = "no rights"
+
+        async def broken(news) -> str:
+            raise SinkOffline("the connection was lost")
+
+        if breaks:
+            sink.announce = broken
+        relay = Relay(log, sink, backoff=quick(), hold_s=0.0)
+        for _ in range(15):
+            await log.append([message(n) for n in range(100)])
+        async with running(relay):
+            await until(lambda: log.cursor("upstream/cloud") == log.committed_seq)
+            status = relay.status()
+        assert status.rejected == 1
+        assert ("breaks" if breaks else "no rights") in status.rejected_detail
+        await log.flush()
+        assert log.query("SELECT seq FROM upstream_refused") == [(1,)]
+        await log.close()
+
+    asyncio.run(main())
+
+
+def test_what_is_for_others_is_no_hole(tmp_path, message, running, until) -> None:
+    async def main() -> None:
+        log = Log.open(tmp_path / "log.db")
+        sink = FakeSink()
+        await log.append([message(0)])
+        async with running(Relay(log, sink, match=lambda one: one.payload.endswith(b"1"))):
+            await log.append([message(n) for n in range(5)])
+            await until(lambda: log.cursor("upstream/cloud") == log.committed_seq)
+        assert sink.got
+        assert not sink.gaps
+        await log.close()
+
+    asyncio.run(main())
+
+
 def test_a_sink_that_reports_more_than_it_delivered_loses_messages(tmp_path, message, running, until) -> None:
     """The control of the tests above: they do notice a loss."""
 
@@ -396,7 +569,7 @@ def test_corrections_are_told_once_and_a_sink_that_breaks_over_them_is_spared(
             log.correct("b-1", 2000, TimeQuality.NTP)
             await until(lambda: [each.offset_ns for each in sink.told] == [1000, 2000])
 
-        async def breaks(correction) -> None:
+        async def breaks(correction) -> str:
             raise SinkOffline("the connection was lost")
 
         sink.announce = breaks

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,25 +26,24 @@ from gateway.upstream.nats_config import NatsServers, NatsSinkConfig, StreamSett
 from gateway.upstream.refusals import MIGRATIONS
 from gateway.upstream.relay import Relay
 from hub.log import Log
+from tests.gateway.upstream.servers import DEADLINE_S, Server
 
 GATEWAY = "0102030405060708"
-DEADLINE_S = 60.0  # of any single wait: reached only when something is broken
 
 
 @dataclass
-class NatsServer:
+class NatsServer(Server):
     """JetStream keeps its files in `folder`; `settings` and `jetstream` are further lines of the configuration.
 
     `jetstream` None switches it off.
     """
 
-    folder: Path
+    ready = b"Server is ready"
+
     settings: Sequence[str] = ()
     jetstream: str | None = ""
-    port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def command(self) -> list[str]:
         config = self.folder / "nats.conf"
         lines = [
             f"listen: 127.0.0.1:{self.port}",
@@ -55,27 +54,10 @@ class NatsServer:
         config.write_text("\n".join(lines) + "\n")
         program = shutil.which("nats-server", path=str(Path(sys.executable).parent))
         assert program, "these tests need nats-server"
-        self.process = subprocess.Popen(
-            [program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if b"Server is ready" in line:
-                return
-        raise AssertionError("nats-server did not start")
-
-    def send_signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
+        return [program, "-c", str(config)]
 
     def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
-        if self.process is None:
-            return
-        self.process.send_signal(number)
-        self.process.wait(DEADLINE_S)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-        self.process = None
+        super().stop(number)
 
 
 @pytest.fixture
@@ -206,8 +188,8 @@ def relay_over(log: Log, sink: NatsSink) -> Relay:
     return Relay(log, sink, backoff=Backoff(base_s=0.02, cap_s=0.05))
 
 
-def open_log_at(folder: Path) -> Log:
-    return Log.open(folder / "log.db", migrations=MIGRATIONS)
+def open_log_at(folder: Path, max_messages: int = 1_000_000) -> Log:
+    return Log.open(folder / "log.db", migrations=MIGRATIONS, max_messages=max_messages)
 
 
 def orders_of(stored: Sequence[Stored]) -> dict[str, list[int]]:
@@ -249,8 +231,8 @@ def relay_to() -> Callable[[Log, NatsSink], Relay]:
 
 
 @pytest.fixture
-def open_log(tmp_path: Path) -> Callable[[], Log]:
-    return lambda: open_log_at(tmp_path)
+def open_log(tmp_path: Path) -> Callable[..., Log]:
+    return partial(open_log_at, tmp_path)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 
-from gateway import nats_source
+from gateway import nats_place
 from gateway.nats_source import NatsSource, NatsSourceConfig
 from gateway.upstream.backoff import Backoff
 from hub.hub import Hub
@@ -19,7 +19,7 @@ def test_a_cluster_that_loses_each_server_in_turn_has_each_message_once_and_so_h
 ) -> None:
     async def main() -> None:
         log = open_log()
-        hub = Hub.open(tmp_path / "hub", migrations=nats_source.MIGRATIONS)
+        hub = Hub.open(tmp_path / "hub", migrations=nats_place.MIGRATIONS)
         for channel in CHANNELS:
             hub.registry.create_channel(channel, id=channel)
         relay = relay_to(log, sink_to(*nats_cluster, stream={"replicas": 3}, inflight=50))

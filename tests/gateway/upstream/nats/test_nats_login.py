@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway import nats_source
+from gateway import nats_place
 from gateway.nats_source import NatsSource, NatsSourceConfig
 from gateway.upstream import nats_link
 from gateway.upstream.errors import SinkError, SinkOffline, SinkRefused
@@ -306,7 +306,7 @@ def test_the_rights_in_the_documentation_serve_to_send_and_to_receive(
     login = {"username": "gw", "password": "gw"}
 
     async def main() -> None:
-        hub = Hub.open(tmp_path / "hub", migrations=(*nats_source.MIGRATIONS, *MIGRATIONS))
+        hub = Hub.open(tmp_path / "hub", migrations=(*nats_place.MIGRATIONS, *MIGRATIONS))
         for each in (mine, theirs):
             hub.registry.create_channel(each, id=each)
         config = NatsSourceConfig("fleet", cluster_of(server, **login))

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway import config, nats_parts, nats_source
+from gateway import config, nats_parts, nats_place
 from gateway.config import ConfigError
 from gateway.upstream import refusals
 from hub.hub import Hub
@@ -28,7 +28,7 @@ def test_two_gateways_with_one_stream_hold_each_others_messages(
         hubs = []
         parts = []
         for gateway in GATEWAYS:
-            migrations = (*nats_source.MIGRATIONS, *refusals.MIGRATIONS)
+            migrations = (*nats_place.MIGRATIONS, *refusals.MIGRATIONS)
             hub = Hub.open(tmp_path / gateway, migrations=migrations)
             hub.registry.create_channel("fleet", id=CHANNEL)
             hubs.append(hub)
