@@ -15,11 +15,11 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from gateway import __version__, codec_parts, doors, logs, mac_api, nats_parts
+from gateway import __version__, codec_parts, doors, logs, mac_api
 from gateway.api import Api
 from gateway.classb_api import ClassBApi
 from gateway.clock import SystemClock
@@ -43,7 +43,6 @@ from gateway.links import Links
 from gateway.live import LiveFrames
 from gateway.lorawan.publish import Publisher
 from gateway.machine import gateway_eui
-from gateway.nats_source import NatsSource
 from gateway.oscore_api import OscoreApi
 from gateway.radio_api import RadioApi
 from gateway.radio_link import RadioLink
@@ -69,6 +68,9 @@ from hub.http.limits import Limits
 from hub.http.table import routes
 from hub.hub import Hub
 from hub.mqtt import websocket
+
+if TYPE_CHECKING:
+    from gateway.nats_source import NatsSource
 
 log = logging.getLogger(__name__)
 
@@ -320,6 +322,8 @@ def _beyond(config: Config, hub: Hub, gateway: str) -> tuple[list[Relay], list[N
     ]
     sources = []
     for section in config.nats:
+        from gateway import nats_parts  # 6 MB that most gateways have no use for
+
         try:
             if (relay := nats_parts.nats_relay(section, hub, gateway)) is not None:
                 relays.append(relay)

@@ -94,12 +94,22 @@ def demo(
     ] = None,
     scenario: Annotated[str, typer.Option(help="A shipped scenario's name, or a TOML file.")] = "demo",
     keep: Annotated[Path | None, typer.Option(help="Keep data and logs in this folder.")] = None,
+    any_ports: Annotated[
+        bool,
+        typer.Option("--any-ports", help="Take free ports, not the usual ones: several may run at once."),
+    ] = False,
 ) -> None:
     """Run the whole gateway on simulated hardware: nodes join, send, and are heard upstream."""
     from gateway.demo import demo as demonstration
 
     options = demonstration.Options(
-        speed=speed, headless=headless, seconds=seconds, report=report, scenario=scenario, keep=keep
+        speed=speed,
+        headless=headless,
+        seconds=seconds,
+        report=report,
+        scenario=scenario,
+        keep=keep,
+        any_ports=any_ports,
     )
     try:
         asyncio.run(demonstration.run(options))

@@ -7,17 +7,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import socket
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from msgspec import structs
 
+from gateway.datagrams import Sender
 from gateway.forwarders import Address, Forwarder, Forwarders, Refusal
 from gateway.lorawan.server import Downlink
 from radio import gwmp
@@ -81,30 +81,57 @@ class Link:
 
     def datagram(self, data: bytes, address: Address, now_ns: int) -> None:
         """Take one datagram; a damaged one is counted and otherwise ignored, as GWMP has no word for it."""
-        try:
-            message = gwmp.decode(data)
-        except GwmpError as error:
-            self._count(
-                "malformed", now_ns, "datagrams are not understood; the last from %s: %s", address, error
-            )
-            return
-        # `type(...) is`, as isinstance asks a metaclass: this is done for every frame.
-        if type(message) is gwmp.PushData:
-            forwarder = self.forwarders.admit(message.eui, address[0], now_ns)
-            if not isinstance(forwarder, Forwarder):
-                self._not_admitted(forwarder, message.eui, address, now_ns)
-                return
-            self.send(gwmp.encode(gwmp.PushAck(message.token)), address)
-            if message.stat is not None:
-                forwarder.stat = message.stat
-            if message.damaged:
-                self.counters["rxpk_damaged"] += message.damaged
-            if message.rxpk:
-                forwarder.received += len(message.rxpk)
-                if now_ns - forwarder.tmst_ns > COUNTER_LOOK_NS:
-                    forwarder.heard(message.rxpk[-1].tmst, now_ns)
-                self.receiver.receive(message.rxpk, message.eui)
-        elif isinstance(message, gwmp.PullData):
+        self.datagrams(((data, address),), now_ns)
+
+    def datagrams(self, burst: Iterable[tuple[bytes, Address]], now_ns: int) -> None:
+        """Take datagrams that came at once: frames that follow each other from one gateway are handed on together."""
+        frames: list[gwmp.RxPacket] = []
+        of = b""
+        for data, address in burst:
+            try:
+                message = gwmp.decode(data)
+            except GwmpError as error:
+                words = "datagrams are not understood; the last from %s: %s"
+                self._count("malformed", now_ns, words, address, error)
+                continue
+            # `type(...) is`, as isinstance asks a metaclass: this is done for every frame.
+            if type(message) is gwmp.PushData:
+                heard = self._push_data(message, address, now_ns)
+                if heard and of != message.eui:
+                    self._hand_on(frames, of)
+                    of = message.eui
+                frames += heard
+            else:
+                # What a forwarder says of a downlink comes after what it heard before.
+                self._hand_on(frames, of)
+                self._other(message, address, now_ns)
+        self._hand_on(frames, of)
+
+    def _hand_on(self, frames: list[gwmp.RxPacket], eui: bytes) -> None:
+        if frames:
+            packets = tuple(frames)
+            frames.clear()
+            self.receiver.receive(packets, eui)
+
+    def _push_data(self, push: gwmp.PushData, address: Address, now_ns: int) -> tuple[gwmp.RxPacket, ...]:
+        """Acknowledge it and take its report; returns the frames, none where the gateway is not admitted."""
+        forwarder = self._admit(push.eui, address, now_ns)
+        if forwarder is None:
+            return ()
+        self.send(gwmp.encode_push_ack(push.token), address)
+        if push.stat is not None:
+            forwarder.stat = push.stat
+        if push.damaged:
+            self.counters["rxpk_damaged"] += push.damaged
+        heard = push.rxpk
+        if heard:
+            forwarder.received += len(heard)
+            if now_ns - forwarder.tmst_ns > COUNTER_LOOK_NS:
+                forwarder.heard(heard[-1].tmst, now_ns)
+        return heard
+
+    def _other(self, message: gwmp.Datagram, address: Address, now_ns: int) -> None:
+        if isinstance(message, gwmp.PullData):
             if (puller := self._admit(message.eui, address, now_ns)) is not None:
                 puller.downlink_address = address
                 self.send(gwmp.encode(gwmp.PullAck(message.token)), address)
@@ -198,6 +225,7 @@ class UdpLink:
         self.link = Link(receiver, self._send, Forwarders(allowed))
         self._clock = clock
         self._socket: socket.socket | None = None
+        self._sender: Sender | None = None
         self._answers: list[tuple[bytes, Address]] | None = None  # of the datagrams being worked off
 
     async def start(self, host: str, port: int) -> int:
@@ -212,7 +240,7 @@ class UdpLink:
         except OSError:
             bound.close()
             raise
-        self._socket = bound
+        self._socket, self._sender = bound, Sender(bound)
         loop.add_reader(bound, self._drain)
         return int(bound.getsockname()[1])
 
@@ -221,7 +249,7 @@ class UdpLink:
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
-            self._socket = None
+            self._socket = self._sender = None
 
     async def expire(self) -> None:
         """Give up, as time goes by, on orders that no forwarder answers; runs until cancelled."""
@@ -245,7 +273,7 @@ class UdpLink:
     def _drain(self) -> None:
         """Read all there is, then answer: a burst is worked off in one go, not forwarder and server in turns."""
         assert self._socket is not None
-        receive, clock = self._socket.recvfrom, self._clock
+        receive = self._socket.recvfrom
         waiting = []
         for _ in range(DATAGRAMS_A_TURN):
             try:
@@ -254,23 +282,18 @@ class UdpLink:
                 break
             except OSError as error:  # an ICMP refusal of an earlier answer; the socket itself is fine
                 log.debug("GWMP socket: %s", error)
-        answers = self._answers = []
+        answers: list[tuple[bytes, Address]] = []
+        self._answers = answers
         try:
-            for data, address in waiting:
-                self.link.datagram(data, address, clock())
+            self.link.datagrams(waiting, self._clock())
         finally:
             self._answers = None
-            for data, address in answers:
-                self._send_now(data, address)
+            if self._sender is not None:
+                self._sender.send_all(answers)
 
     def _send(self, data: bytes, address: Address) -> None:
-        if self._answers is None:
-            self._send_now(data, address)
-        else:
+        # What the kernel will not take now is lost, and GWMP's own time-outs deal with it.
+        if self._answers is not None:
             self._answers.append((data, address))
-
-    def _send_now(self, data: bytes, address: Address) -> None:
-        # UDP: what the kernel will not take now is lost, and GWMP's own time-outs deal with it.
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.sendto(data, address)
+        elif self._sender is not None:
+            self._sender.send(data, address)

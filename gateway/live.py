@@ -20,7 +20,7 @@ KEPT = 500
 Entry = dict[str, Any]  # as GET /lorawan/frames gives it
 
 
-class Happening(msgspec.Struct, frozen=True):
+class Happening(msgspec.Struct, frozen=True, gc=False):
     """Something that happened to a frame. Its details are made when somebody looks: most are never looked at."""
 
     n: int

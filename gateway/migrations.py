@@ -1,6 +1,6 @@
 """Every table of the gateway, in the order in which its database has grown."""
 
-from gateway import nats_source
+from gateway import nats_place
 from gateway.codecs import library
 from gateway.devices import profiles, records
 from gateway.diagnosis import store as findings
@@ -16,7 +16,7 @@ MIGRATIONS = (
     *HTTP_MIGRATIONS,
     *coap.MIGRATIONS,
     *refusals.MIGRATIONS,
-    *nats_source.MIGRATIONS,
+    *nats_place.MIGRATIONS,
     *orderstore.MIGRATIONS,
     *profiles.MIGRATIONS,
     *records.MIGRATIONS,

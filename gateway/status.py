@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -23,12 +23,14 @@ from gateway.link import Link
 from gateway.live import LiveFrames
 from gateway.lorawan.clock import Instant
 from gateway.lorawan.server import NetworkServer
-from gateway.nats_source import NatsSource
 from gateway.settings import ModuleSection
 from gateway.uplinks import UplinkCounters
 from gateway.upstream.relay import Relay
 from hub.disk import DiskState
 from hub.hub import Hub
+
+if TYPE_CHECKING:
+    from gateway.nats_source import NatsSource
 
 STATUS_FILE = "status.json"
 CLAIM_FILE = "claim-code"

@@ -18,7 +18,7 @@ from gateway.diagnosis.diagnoser import Diagnoser
 from gateway.downlinks import Downlinks
 from gateway.live import Entry, LiveFrames, heard
 from gateway.lorawan.clock import Instant
-from gateway.lorawan.outcome import Downlink, Joined, Rejected, Uplink
+from gateway.lorawan.outcome import Downlink, Joined, Rejected, Uplink, Writes
 from gateway.lorawan.publish import PROTOCOL, Published, Publisher
 from gateway.lorawan.server import NetworkServer
 from gateway.rawlora.service import KLASS, RawLora
@@ -26,6 +26,7 @@ from gateway.turns import Turns
 from hub.access import Access, Action, Circumstances, Principal, Resource
 from hub.errors import Busy, HubError, LogFailed, LogFull
 from hub.log import Log
+from hub.message import Message
 from hub.senml import arrival_s
 from radio.gwmp import RxPacket, TxError
 from radio.lora import SYNC_WORD_LORAWAN
@@ -33,6 +34,7 @@ from radio.lora import SYNC_WORD_LORAWAN
 log = logging.getLogger(__name__)
 
 _BY_LORA = Circumstances(PROTOCOL)
+BURST = 64  # frames whose stages are done together; with more of them a frame gets no cheaper
 MAX_OF_TWO_SIDES = 32  # devices that are warned of
 NOT_ASKED = "it has not answered: too many frames waited for their codecs, or the gateway was ending"
 
@@ -75,28 +77,43 @@ class Uplinks:
         )
 
     def receive(self, packets: tuple[RxPacket, ...], eui: bytes) -> None:
-        """Take the frames of one PUSH_DATA."""
+        """Take frames that one gateway handed in at once."""
         now = self.clock()
-        for rx in packets:
-            self.take(rx, eui, now)
+        for at in range(0, len(packets), BURST):
+            self._burst(packets[at : at + BURST], eui, now)
 
     def take(self, rx: RxPacket, eui: bytes, now: Instant, others: Sequence[Heard] = ()) -> None:
         """Take one frame, as the gateway `eui` heard it at `now`; `others`: its copies, best first."""
-        self.counters.frames += 1
-        if rx.sync_word != SYNC_WORD_LORAWAN:
-            if self.raw is not None:
-                self.raw.take(rx, eui, now)
-            return
-        outcome = self.server.handle(rx, eui, now)
-        self.diagnoser.outcome(outcome, eui, now)
-        if others and outcome.downlink is not None:
-            self.downlinks.heard_by(outcome.downlink, rx, by_gateway(Heard(rx, eui), others)[1:], now)
-        if type(outcome) is Uplink:
-            self._uplink(outcome, eui, others)
-        elif type(outcome) is Joined:
-            self._joined(outcome, eui)
-        elif type(outcome) is Rejected:
-            self._rejected(outcome, eui, now)
+        self._burst((rx,), eui, now, others)
+
+    def _burst(
+        self, packets: Sequence[RxPacket], eui: bytes, now: Instant, others: Sequence[Heard] = ()
+    ) -> None:
+        """Verify frames one after the other, then publish what they say together: each stage for all of them.
+
+        So the processor meets the code of a stage in its cache, for all frames but the first.
+        """
+        uplinks: list[Uplink] = []
+        for rx in packets:
+            self.counters.frames += 1
+            if rx.sync_word != SYNC_WORD_LORAWAN:
+                if self.raw is not None:
+                    self.raw.take(rx, eui, now)
+                continue
+            outcome = self.server.handle(rx, eui, now)
+            self.diagnoser.outcome(outcome, eui, now)
+            if others and outcome.downlink is not None:
+                self.downlinks.heard_by(outcome.downlink, rx, by_gateway(Heard(rx, eui), others)[1:], now)
+            if type(outcome) is Uplink:
+                uplinks.append(outcome)
+                continue
+            self._uplinks(uplinks, eui, others)
+            uplinks = []
+            if type(outcome) is Joined:
+                self._joined(outcome, eui)
+            elif type(outcome) is Rejected:
+                self._rejected(outcome, eui, now)
+        self._uplinks(uplinks, eui, others)
 
     def warnings(self) -> list[str]:
         """Sentences on devices that belong to two sides."""
@@ -122,29 +139,38 @@ class Uplinks:
         """Append what still waits for a codec, as bytes; the gateway is about to end."""
         self.turns.close()
 
-    def _uplink(self, uplink: Uplink, eui: bytes, others: Sequence[Heard]) -> None:
+    def _uplinks(self, uplinks: Sequence[Uplink], eui: bytes, others: Sequence[Heard]) -> None:
+        """Publish and answer uplinks, in their order; with `others` it is one."""
+        if not uplinks:
+            return
         gateways: Sequence[Heard] = ()
         if others:
-            gateways = by_gateway(Heard(uplink.rx, eui), others)
-            uplink.device.gateways = tuple(each.eui for each in gateways)
+            gateways = by_gateway(Heard(uplinks[0].rx, eui), others)
+            uplinks[0].device.gateways = tuple(each.eui for each in gateways)
         publisher = self.publisher
         if publisher.codecs.later or self.turns:  # neither, on most gateways
-            if (codec := publisher.later(uplink)) is not None:
-                self._ask(codec, uplink, eui, gateways)
-                return
-            if self.turns:
-                made = publisher.messages(uplink, gateways)
-                self.turns.run(uplink.device.dev_eui, partial(self._append, uplink, eui, gateways, made))
+            for uplink in uplinks:
+                self._in_turn(uplink, eui, gateways)
+            return
+        self._append([(uplink, publisher.messages(uplink, gateways)) for uplink in uplinks], eui, gateways)
+        for uplink in uplinks:
+            if uplink.downlink is not None:
                 self._answer_now(uplink.downlink, eui)
-                return
-        self._append(uplink, eui, gateways, publisher.messages(uplink, gateways))
+
+    def _in_turn(self, uplink: Uplink, eui: bytes, gateways: Sequence[Heard]) -> None:
+        """As above, behind what waits of its device, or for its codec."""
+        if (codec := self.publisher.later(uplink)) is not None:
+            self._ask(codec, uplink, eui, gateways)
+            return
+        made = self.publisher.messages(uplink, gateways)
+        self.turns.run(uplink.device.dev_eui, partial(self._append, ((uplink, made),), eui, gateways))
         self._answer_now(uplink.downlink, eui)
 
     def _ask(self, codec: LaterCodec, uplink: Uplink, eui: bytes, gateways: Sequence[Heard]) -> None:
         """Give the payload to a codec that answers later; the frame is appended when it has, in its device's order."""
 
         def append(decoded: Decoded) -> None:
-            self._append(uplink, eui, gateways, self.publisher.messages(uplink, gateways, decoded))
+            self._append(((uplink, self.publisher.messages(uplink, gateways, decoded)),), eui, gateways)
 
         device, fport = uplink.device, uplink.fport or 0
         turn = self.turns.take(device.dev_eui, partial(append, Decoded(problem=NOT_ASKED)))
@@ -157,40 +183,85 @@ class Uplinks:
         )
         self._answer_now(uplink.downlink, eui)
 
-    def _append(self, uplink: Uplink, eui: bytes, gateways: Sequence[Heard], made: Published) -> None:
+    def _append(
+        self, made: Sequence[tuple[Uplink, Published]], eui: bytes, gateways: Sequence[Heard]
+    ) -> None:
+        """Give what uplinks say to the log, in their order; one that is answered after its commit by itself."""
+        plain: list[tuple[Uplink, Published]] = []
+        refused: list[Uplink] = []
+        for each in made:
+            uplink = each[0]
+            if uplink.durable or uplink.downlink is not None:
+                refused += self._store(plain, gateways)
+                plain = []
+                refused += self._store((each,), gateways, self._answer(uplink.downlink, eui, uplink))
+            else:
+                plain.append(each)
+        refused += self._store(plain, gateways)
+        # A device's counter goes back to where it was before the first of them.
+        for uplink in reversed(refused):
+            self.server.not_stored(uplink)
+
+    def _store(
+        self,
+        made: Sequence[tuple[Uplink, Published]],
+        gateways: Sequence[Heard],
+        done: Callable[[HubError | None], None] | None = None,
+    ) -> Sequence[Uplink]:
+        """Have the messages of uplinks kept, each with its device's writes; returns those the log has no room for.
+
+        `done`, of one uplink, is for after its commit.
+        """
+        if not made:
+            return ()
+        counters = self.counters
+        context = _BY_LORA if self.access.lasting else None
+        entries = [self._entry(uplink, published, context) for uplink, published in made]
+        refused: list[Uplink] = []
+        trouble = ""
+        try:
+            if done is None:
+                self.log.post_each([(messages, writes) for messages, writes, _ in entries])
+            else:
+                self.log.submit(entries[0][0], entries[0][1], done)
+        except (Busy, LogFull) as error:
+            trouble = f"not stored: {error.reason}"
+            refused = [uplink for uplink, _ in made]
+            counters.store_busy += len(refused)
+            for uplink in refused:
+                self.diagnoser.not_stored(error.reason, uplink.at)
+        except LogFailed:
+            return ()  # the process is about to end; the device repeats what matters to it
+        add = self.live.add
+        for (uplink, published), (messages, _, detail) in zip(made, entries, strict=True):
+            if messages and not refused:
+                counters.messages += len(messages)
+                counters.senml_records += len(published.decoded) + published.radio_records
+            details = partial(_uplink_details, uplink, trouble or detail, published, gateways)
+            add("uplink", uplink.at.wall_ns / 1e9, details)
+        return refused
+
+    def _entry(
+        self, uplink: Uplink, published: Published, context: Circumstances | None
+    ) -> tuple[list[Message], Writes, str]:
+        """Messages and writes for the log, and what people are told; no messages where the thing may not publish."""
         config = uplink.device.config
-        detail, messages, writes = made.problem, made.messages, uplink.writes
+        messages, writes, detail = published.messages, uplink.writes, published.problem
         principal, resource = _asked(config.thing_id, config.channel_id, uplink.device.topic)
-        context = _BY_LORA if self.access.lasting else Circumstances(PROTOCOL, "", len(uplink.payload))
+        if context is None:
+            context = Circumstances(PROTOCOL, "", len(uplink.payload))
         decision = self.access.decide(principal, Action.PUBLISH, resource, context)
         if not decision.allowed:
             self.counters.denied += 1
             self.diagnoser.not_published(uplink, decision.reason, uplink.at)
             messages, detail = [], f"not published: {decision.reason}"
-        if made.problem:
+        if published.problem:
             self.counters.undecodable += 1
-            self.diagnoser.undecodable(uplink, made.problem, uplink.at)
-        try:
-            if uplink.receipts:
-                told, kept = self.downlinks.told(uplink.receipts)
-                messages, writes = [*messages, *told], uplink.writes + kept
-            if uplink.durable or uplink.downlink is not None:
-                self.log.submit(messages, writes, self._answer(uplink.downlink, eui, uplink))
-            else:
-                self.log.post(messages, writes)
-        except (Busy, LogFull) as error:
-            self.counters.store_busy += 1
-            self.server.not_stored(uplink)
-            detail = f"not stored: {error.reason}"
-            self.diagnoser.not_stored(error.reason, uplink.at)
-        except LogFailed:
-            return  # the process is about to end; the device repeats what matters to it
-        else:
-            self.counters.messages += len(messages)
-            self.counters.senml_records += made.records + made.radio_records if messages else 0
-        self.live.add(
-            "uplink", uplink.at.wall_ns / 1e9, partial(_uplink_details, uplink, detail, made, gateways)
-        )
+            self.diagnoser.undecodable(uplink, published.problem, uplink.at)
+        if uplink.receipts:
+            told, kept = self.downlinks.told(uplink.receipts)
+            messages, writes = [*messages, *told], uplink.writes + kept
+        return messages, writes, detail
 
     def _joined(self, joined: Joined, eui: bytes) -> None:
         self.turns.run(joined.device.dev_eui, partial(self._append_join, joined, eui))

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -64,6 +65,11 @@ class Options:
     report: Path | None = None
     scenario: str = "demo"
     keep: Path | None = None
+    any_ports: bool = False
+
+    def port(self, usual: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+        """A free one: the usual one, if it is free and wanted."""
+        return broker.free_port(0 if self.any_ports else usual, kind)
 
 
 @dataclass(slots=True)
@@ -135,8 +141,6 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 
 async def _prepare(options: Options, folder: Path) -> _Demo:
-    from socket import SOCK_DGRAM
-
     upstream_port = broker.free_port()
     try:
         region, radio = await scenario_radio(options.scenario)
@@ -153,13 +157,13 @@ async def _prepare(options: Options, folder: Path) -> _Demo:
         radio=msgspec.structs.replace(
             radio, state_dir=str(folder / "radio"), control_socket=str(folder / "radio.sock")
         ),
-        lorawan=LorawanSection(port=broker.free_port(1700, SOCK_DGRAM)),
+        lorawan=LorawanSection(port=options.port(1700, socket.SOCK_DGRAM)),
         # Its report holds each message of the log against what arrived upstream, and events stay here.
         hub=HubSection(events=not options.headless),
-        mqtt=MqttSection(port=broker.free_port(1883)),
-        http=HttpSection(port=broker.free_port(8080), workshop_port=broker.free_port(7070)),
-        coap=CoapSection(port=broker.free_port(5683, SOCK_DGRAM)),
-        webui=WebuiSection(port=broker.free_port(8000)),
+        mqtt=MqttSection(port=options.port(1883)),
+        http=HttpSection(port=options.port(8080), workshop_port=options.port(7070)),
+        coap=CoapSection(port=options.port(5683, socket.SOCK_DGRAM)),
+        webui=WebuiSection(port=options.port(8000)),
     )
     login = ("", "")
     try:

@@ -236,9 +236,8 @@ class Session:
     last_heard_ns: int = 0  # monotonic; 0 after a restart, as the next one
     answered_ns: int = 0  # when an uplink was answered last
     repeats: int = 0  # how often the last uplink was heard again
-    refused_fcnt: int = (
-        -1
-    )  # of the last frame that was refused as used before; -1: none since the last good one
+    # Of the last frame that was refused as used before; -1: none since the last good one
+    refused_fcnt: int = -1
     _crypto: SessionCrypto | None = field(default=None, repr=False)
 
     @property
@@ -268,9 +267,8 @@ class Device:
     nonce_restart_ns: int = 0  # UTC: until then a join may begin the DevNonces anew; 0: none may
     rj_count1: int = -1  # last RJcount1 taken, of rejoin-requests of type 1
     moved: bool = False  # its session was handed to another gateway, which serves it now
-    orders: deque[Order] = field(
-        default_factory=deque, repr=False
-    )  # as they go: highest priority, then oldest
+    # As they go: highest priority, then oldest
+    orders: deque[Order] = field(default_factory=deque, repr=False)
     gateways: tuple[bytes, ...] = ()  # EUIs that heard its last uplink, the best first
     uplinks: int = 0
     heard: HeardRate = field(default_factory=HeardRate, repr=False)
@@ -281,11 +279,15 @@ class Device:
     status_due_ns: int = 0  # monotonic: when to ask again
     problem: str = ""  # why this device's frames were refused last; "" once one was accepted
     topic: str = ""  # DevEUI in hex: the subtopic its messages go to
+    radio_topic: str = ""  # that of how they were heard
     base_name: str = ""  # of its SenML records (RFC 9039)
+    # Of those on how a frame was heard; from the first on
+    radio_names: tuple[str, ...] = field(default=(), repr=False)
     profile: Profile = field(default=DEFAULT, repr=False)  # the one that `config.profile` names
 
     def __post_init__(self) -> None:
         self.topic = str(self.dev_eui)
+        self.radio_topic = f"{self.topic}.radio"
         self.base_name = f"urn:dev:mac:{self.topic}:"
 
 

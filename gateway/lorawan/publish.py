@@ -9,36 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
+
+import msgspec
 
 from gateway.codecs import CODECS, CodecError, Codecs, Decoded, LaterCodec
 from gateway.lorawan.outcome import Uplink
+from gateway.lorawan.packs import MAX_GATEWAYS, RADIO_RECORDS, HeardBy, radio_pack, values_pack
 from hub.message import OCTET_STREAM, SENML_JSON, Message
-from hub.senml import Record, arrival_s, encode_json
+from hub.senml import Record, arrival_s
 from hub.timekeeping import TRUSTED
-from radio.gwmp import RxPacket
 
 PROTOCOL = "lora"
 RAW_CODEC = "raw"
-RADIO_RECORDS = 5  # SenML records of how a frame was heard, beside its values
-MAX_GATEWAYS = 8  # whose signal is published; the best ones
 
 
-class HeardBy(Protocol):
-    """A frame as one of several gateways heard it: `gateway.copies.Heard`."""
-
-    @property
-    def rx(self) -> RxPacket: ...
-    @property
-    def eui(self) -> bytes: ...
-
-
-@dataclass(slots=True)
-class Published:
+class Published(msgspec.Struct):
     """What is to be appended to the log with the uplink's writes."""
 
     messages: list[Message]
-    decoded: list[Record] = field(default_factory=list)  # the payload's SenML records
+    decoded: list[Record] = []  # a Struct copies an empty default; the payload's SenML records
     problem: str = ""  # why the payload stayed bytes; "" where it was decoded, or was to stay so
     notes: tuple[str, ...] = ()  # what the codec warned of
     base_size: int = 0  # characters of the base name that the records share
@@ -78,7 +68,7 @@ class Publisher:
         that had to be asked first.
         """
         device = uplink.device
-        time_s = arrival_s(uplink.at.wall_ns)
+        time_s, trusted = arrival_s(uplink.at.wall_ns), uplink.at.quality in TRUSTED
         made = Published([])
         if uplink.fport:
             content_type, body = OCTET_STREAM, uplink.payload
@@ -87,20 +77,17 @@ class Publisher:
                 records = self._records(uplink, uplink.fport, time_s, decoded)
                 if records:
                     content_type = SENML_JSON
-                    # Of a clock that is not set, the records say "now": then they are corrected with the message.
-                    now_s = None if uplink.at.quality in TRUSTED else time_s
-                    body = encode_json(records, base_name=device.base_name, arrival_s=now_s)
+                    body = values_pack(records, device.base_name, time_s, trusted=trusted)
                     made.decoded, made.base_size = records, len(device.base_name)
             except CodecError as error:
                 made.problem = f"codec {name}: {error}"
             if decoded is not None:
                 made.notes = decoded.notes
             made.messages.append(self._message(uplink, device.topic, content_type, body))
-        radio = radio_pack(uplink, time_s if uplink.at.quality in TRUSTED else None)
+        radio = radio_pack(uplink, time_s, trusted=trusted, gateways=gateways)
         if gateways:
-            radio = radio[:-1] + _heard_by(gateways[:MAX_GATEWAYS], len(gateways))
             made.radio_records += 1 + 2 * min(len(gateways), MAX_GATEWAYS)
-        made.messages.append(self._message(uplink, device.topic + ".radio", SENML_JSON, radio))
+        made.messages.append(self._message(uplink, device.radio_topic, SENML_JSON, radio))
         return made
 
     def _records(self, uplink: Uplink, fport: int, time_s: float, decoded: Decoded | None) -> list[Record]:
@@ -132,30 +119,6 @@ class Publisher:
             time=at.quality,
             boot=self.boot,
         )
-
-
-def radio_pack(uplink: Uplink, time_s: float | None) -> bytes:
-    """How the frame was heard, as a SenML pack (JSON) that shares base name and time; None: the time is "now".
-
-    Written out, as it is done for every frame: all of it is numbers and one base name of harmless characters.
-    """
-    rx = uplink.rx
-    time = "" if time_s is None else f'"bt":{time_s!r},'
-    return (
-        f'[{{"bn":"{uplink.device.base_name}",{time}"n":"rssi","u":"dBm","v":{rx.rssi_dbm}}},'
-        f'{{"n":"snr","u":"dB","v":{rx.lsnr_db!r}}},{{"n":"sf","v":{rx.modulation.sf}}},'
-        f'{{"n":"frequency","u":"Hz","v":{rx.freq_hz}}},{{"n":"fcnt","u":"count","v":{uplink.fcnt}}}]'
-    ).encode()
-
-
-def _heard_by(gateways: Sequence[HeardBy], count: int) -> bytes:
-    """The rest of such a pack where several gateways heard the frame: their number, RSSI and SNR of each."""
-    records = [f',{{"n":"gateways","u":"count","v":{count}}}']
-    for each in gateways:
-        eui = each.eui.hex()
-        records.append(f',{{"n":"rssi:{eui}","u":"dBm","v":{each.rx.rssi_dbm}}}')
-        records.append(f',{{"n":"snr:{eui}","u":"dB","v":{each.rx.lsnr_db!r}}}')
-    return "".join((*records, "]")).encode()
 
 
 def _value(record: Record, base_size: int) -> dict[str, Any]:

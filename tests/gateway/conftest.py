@@ -166,7 +166,7 @@ def config(tmp_path: Path) -> Config:
 async def open_site(config: Config) -> AsyncIterator[Site]:
     async with app.running(config) as gateway:
         forwarder = Forwarder(gateway.gwmp_port)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.http.port}") as api:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{gateway.http.port}", timeout=30) as api:
             try:
                 yield Site(gateway, forwarder, api)
             finally:

@@ -119,14 +119,16 @@ def test_run_starts_gateway_and_pages_and_stops_them_on_sigterm(tmp_path: Path) 
     path.write_text(
         f"[gateway]\ndata_dir = '{tmp_path}/data'\nruntime_dir = '{tmp_path}'\n"
         "[lorawan]\nport = 0\n[mqtt]\nport = 0\n[http]\nport = 0\nworkshop_port = 0\n[webui]\nport = 0\n"
+        "[coap]\nport = 0\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gateway", "run", "--config", str(path)], stderr=subprocess.DEVNULL
-    )
+    said = tmp_path / "said"
+    with said.open("w") as stderr:
+        command = [sys.executable, "-m", "gateway", "run", "--config", str(path)]
+        process = subprocess.Popen(command, stderr=stderr)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (tmp_path / "status.json").exists():
-            assert process.poll() is None
+            assert process.poll() is None, said.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.1)
         code, out, _ = fluxgate("claim-code", "--config", str(path))
@@ -149,7 +151,7 @@ def test_run_starts_gateway_and_pages_and_stops_them_on_sigterm(tmp_path: Path) 
         assert '"region": "EU868"' in out
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(30) == 0, said.read_text()
     assert not (tmp_path / "console.sock").exists()
 
 

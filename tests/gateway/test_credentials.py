@@ -156,7 +156,7 @@ def test_a_thing_renews_its_certificate_by_showing_it(site: Any, tls: Config, tm
             context = ssl.create_default_context(cafile=ca)
             context.load_cert_chain(pem, key)
             base = f"https://localhost:{s.gateway.doors.https_port}"
-            async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+            async with httpx.AsyncClient(verify=context, trust_env=False, timeout=30) as client:
                 answer = await client.post(f"{base}/certs/renew", json={"csr": csr.read_text()})
             assert answer.status_code == 201, answer.text
             renewed = answer.json()

@@ -39,9 +39,14 @@ def check(counts: dict[str, Any]) -> None:
     assert counts["lost"] == 0
 
 
+def demonstration(*options: str) -> list[str]:
+    """The command of one that others may run beside."""
+    return [sys.executable, "-m", "gateway", "demo", "--headless", "--any-ports", *options]
+
+
 def test_headless_demo_ends_by_itself_and_loses_nothing(tmp_path: Path) -> None:
     written = tmp_path / "report.json"
-    command = [sys.executable, "-m", "gateway", "demo", "--headless", "--seconds", "15", "--speed", "5"]
+    command = demonstration("--seconds", "15", "--speed", "5")
     answer = subprocess.run(
         [*command, "--report", str(written)], capture_output=True, text=True, timeout=120, check=False
     )
@@ -53,12 +58,12 @@ def test_headless_demo_ends_by_itself_and_loses_nothing(tmp_path: Path) -> None:
 def test_without_mosquitto_a_second_hub_is_the_upstream_broker(mocker: Any, tmp_path: Path) -> None:
     mocker.patch.object(broker, "mosquitto_path", return_value=None)
     written = tmp_path / "report.json"
-    asyncio.run(demo.run(demo.Options(headless=True, seconds=12, speed=5, report=written)))
+    asyncio.run(demo.run(demo.Options(headless=True, seconds=12, speed=5, report=written, any_ports=True)))
     check(json.loads(written.read_text()))
 
 
 def test_an_unknown_scenario_is_one_sentence() -> None:
-    command = [sys.executable, "-m", "gateway", "demo", "--headless", "--scenario", "nowhere.toml"]
+    command = demonstration("--scenario", "nowhere.toml")
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert answer.returncode == 1
     assert "nowhere.toml" in answer.stderr
@@ -66,7 +71,7 @@ def test_an_unknown_scenario_is_one_sentence() -> None:
 
 
 def test_a_kept_folder_is_not_used_again_nor_is_what_it_holds_read_by_others(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "gateway", "demo", "--headless", "--seconds", "1", "--speed", "5"]
+    command = demonstration("--seconds", "1", "--speed", "5")
     command += ["--keep", str(tmp_path / "kept")]
     assert subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 0
     files = [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]

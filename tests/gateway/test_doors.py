@@ -90,7 +90,7 @@ def test_a_certificate_stands_for_its_thing_over_mqtt_and_https(
             context.load_cert_chain(pair.cert, pair.key)
             doors = s.gateway.doors
             await asyncio.to_thread(publish_over_mqtt, doors.mqtt_tls_port, channel, tls=context)
-            async with httpx.AsyncClient(verify=context) as client:
+            async with httpx.AsyncClient(verify=context, timeout=30) as client:
                 answer = await client.post(
                     f"https://127.0.0.1:{doors.https_port}/channels/{channel}/messages/room",
                     content=PACK,
@@ -112,7 +112,7 @@ def test_without_certificate_or_key_nobody_publishes_over_tls(
         async with site(tls) as s:
             _, _, channel = new_thing(s)
             context = ssl.create_default_context(cafile=str(authority.cert))
-            async with httpx.AsyncClient(verify=context) as client:
+            async with httpx.AsyncClient(verify=context, timeout=30) as client:
                 url = f"https://127.0.0.1:{s.gateway.doors.https_port}/channels/{channel}/messages"
                 answer = await client.post(url, content=PACK)
             assert answer.status_code == 401
@@ -179,9 +179,8 @@ def test_an_oscore_context_made_over_the_api_stands_for_its_thing_until_it_is_re
                 assert [each.publisher for each in stored(s)] == [thing]
                 gone = await s.api.delete(f"/things/{thing}/oscore/{made['sender_id']}")
                 assert gone.status_code == 204
-                with pytest.raises(
-                    NotAProtectedMessage
-                ):  # 4.01 in clear: who cannot be known cannot be protected
+                # 4.01 in clear: who cannot be known cannot be protected
+                with pytest.raises(NotAProtectedMessage):
                     await request()
             finally:
                 await client.shutdown()

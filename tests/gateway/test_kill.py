@@ -81,13 +81,10 @@ class Load:
 
     def mqtt(self) -> None:
         sent: dict[int, str] = {}
+        acknowledged: list[int] = []  # an id may be acknowledged before it is in `sent`
         client = Client(CallbackAPIVersion.VERSION2, client_id="", clean_session=True)
         client.username_pw_set(self.thing_id, self.thing_key)
-
-        def puback(*arguments: Any) -> None:
-            self.acknowledged.add(sent[arguments[2]])
-
-        client.on_publish = puback
+        client.on_publish = lambda *arguments: acknowledged.append(arguments[2])
         with contextlib.suppress(OSError):
             client.connect("127.0.0.1", self.config.mqtt.port)
             client.loop_start()
@@ -96,11 +93,11 @@ class Load:
                     time.sleep(0.005)
                     continue
                 body = self.new_id("m")
-                with self.lock:  # so that the PUBACK finds its id
-                    mid = client.publish(f"channels/{self.channel}/messages/kill", body.encode(), qos=1).mid
-                    sent[mid] = body
+                mid = client.publish(f"channels/{self.channel}/messages/kill", body.encode(), qos=1).mid
+                sent[mid] = body
                 time.sleep(0.002)
         client.loop_stop()
+        self.acknowledged |= {sent[mid] for mid in acknowledged}
 
     def http(self) -> None:
         headers = {"authorization": f"Thing {self.thing_key}", "content-type": "application/octet-stream"}

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from paho.mqtt.client import Client, MQTTMessage, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 
+from gateway.demo.broker import free_port
 from gateway.settings import Config, UpstreamSection
 
 OUTAGE_S = 60
@@ -122,9 +122,7 @@ class Broker:
     """mosquitto on one port, to be stopped and started, with an observer that subscribes whenever it is up."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self._config = folder / "mosquitto.conf"
         self._config.write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n"
@@ -186,9 +184,8 @@ async def uplinks(s: Any, *devices: Any) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        stopping = (
-            True  # not cancelled: up to Python 3.11 a wait that ends at that moment loses it (CPython #86296)
-        )
+        # Not cancelled: up to Python 3.11 a wait that ends at that moment loses it (CPython #86296)
+        stopping = True
         await task
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -241,7 +242,7 @@ def test_only_the_owner_changes_codecs_and_nobody_reads_them_unasked(site: OpenS
 
 def test_earlier_versions_are_bounded() -> None:
     library = Library()
-    with sqlite3.connect(":memory:") as db:
+    with closing(sqlite3.connect(":memory:")) as db:
         for statement in codec_library.MIGRATIONS[0].statements:
             db.execute(statement)
         for number in range(9):

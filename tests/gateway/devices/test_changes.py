@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -24,12 +25,13 @@ ABP = DeviceConfig(
 
 
 @pytest.fixture
-def db() -> sqlite3.Connection:
+def db() -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     for migration in MIGRATIONS:
         for statement in migration.statements:
             connection.execute(statement)
-    return connection
+    yield connection
+    connection.close()
 
 
 def keep(db: sqlite3.Connection, writes: Writes) -> None:

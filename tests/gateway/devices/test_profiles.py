@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -23,12 +24,13 @@ METER = Profile(
 
 
 @pytest.fixture
-def db() -> sqlite3.Connection:
+def db() -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(":memory:")
     for migration in MIGRATIONS:
         for statement in migration.statements:
             connection.execute(statement)
-    return connection
+    yield connection
+    connection.close()
 
 
 @pytest.fixture

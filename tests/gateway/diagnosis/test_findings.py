@@ -3,6 +3,7 @@
 import random
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -86,7 +87,7 @@ def test_findings_outlive_a_restart():
     site.server.add_device(node.otaa(app_key=turned(node.app_key)))
     site.hear(node.request())
     site.hear(node.request())
-    with database() as connection:
+    with closing(database()) as connection:
         for _ in range(3):
             site.wait(5)
             for sql, parameters in site.diagnoser.tick(site.now()):

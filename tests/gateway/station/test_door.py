@@ -437,7 +437,7 @@ def test_connected_gateways_are_shown_and_counted(station_site: Site, device: An
 def test_the_listener_closes_while_gateways_are_connected(station_site: Site) -> None:
     async def main() -> None:
         async with station_site() as s, s.concentrator() as c:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await s.door.close()
             with pytest.raises(ConnectionClosed):
                 await c.hear()
