@@ -358,6 +358,11 @@ def encode(datagram: Datagram) -> bytes:
             return _head(token, TX_ACK, eui) + _ack_json(datagram)
 
 
+def encode_push_ack(token: int) -> bytes:
+    """As `encode(PushAck(token))`, which a server does for every datagram with frames."""
+    return _head(token, PUSH_ACK)
+
+
 def _head(token: int, kind: int, eui: bytes | None = None) -> bytes:
     if not 0 <= token <= 0xFFFF:
         raise GwmpError(f"token {token} does not fit two bytes")

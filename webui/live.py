@@ -65,6 +65,7 @@ class Live:
         self._renewal = renewal
         self._open: list[tuple[bytes, Signal]] = []  # oldest first
         self._http: httpx.AsyncClient | None = None
+        self._closed = False
 
     @property
     def streams(self) -> int:
@@ -90,6 +91,8 @@ class Live:
         return None
 
     async def close(self) -> None:
+        """End all streams; who asks from now on is told to come again."""
+        self._closed = True
         for _, signal in self._open:
             signal.finish("end")
         if self._http is not None:
@@ -105,6 +108,7 @@ class Live:
     @contextlib.asynccontextmanager
     async def _gateway_stream(self, session: Session) -> AsyncIterator[httpx.Response]:
         """The gateway's stream from its newest frame on. Raises httpx.HTTPError when there is none."""
+        self._demand_open()
         if self._http is None:
             self._http = httpx.AsyncClient(
                 base_url=self._config.api_url,
@@ -116,12 +120,19 @@ class Live:
             "/lorawan/frames", params={"limit": 1}, headers=headers, timeout=self._config.api_timeout_s
         )
         newest.raise_for_status()
+        self._demand_open()
         after = {"after": _newest_number(newest.content)}
         async with self._http.stream(
             "GET", "/lorawan/frames/stream", params=after, headers=headers
         ) as stream:
             stream.raise_for_status()
+            self._demand_open()
             yield stream
+
+    def _demand_open(self) -> None:
+        """The pages may have begun to close whenever a request was waited for."""
+        if self._closed:
+            raise httpx.CloseError("the pages are closing")
 
     async def _serve(self, session: Session, upstream: httpx.Response, receive: Receive, send: Send) -> None:
         signal = Signal()

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
 
+from gateway.demo.broker import free_port
 from radio.concentrator import TxResult
 from radio.config import ModuleConfig, RadioConfig
 from radio.gwmp import RxPacket, TxError, TxPacket
@@ -65,7 +66,7 @@ class Judge:
     sockets: list[ServerConnection] = field(default_factory=list)
     certificates: list[Any] = field(default_factory=list)
     server: Server | None = None
-    port: int = 0
+    port: int = field(default_factory=free_port)  # that no connection gets while nobody listens
 
     @property
     def uri(self) -> str:
@@ -79,9 +80,8 @@ class Judge:
             ssl=self.context,
             process_request=self._admit,
             close_timeout=1,
-            open_timeout=5,
+            open_timeout=15,
         )
-        self.port = self.server.socket.getsockname()[1]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def kill(self) -> None:

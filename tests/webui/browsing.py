@@ -11,6 +11,9 @@ from tests.webui.double import EMAIL, PASSPHRASE
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 PHONE: ViewportSize = {"width": 390, "height": 844}
+PATIENCE_MS = 30_000  # of any single wait on a busy machine; what is expected is there at once as a rule
+
+expect.set_options(timeout=PATIENCE_MS)  # in all tests that import this module; else 5 s
 
 WATCH = """
 addEventListener("securitypolicyviolation", (event) =>
@@ -29,7 +32,7 @@ class Watched:
     def __init__(self, context: BrowserContext, url: str) -> None:
         self.url = url
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(PATIENCE_MS)
         self.faults: list[str] = []  # errors and warnings of the console, violations of the policy among them
         self.foreign: list[str] = []
         self.signing_out = False

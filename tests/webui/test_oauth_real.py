@@ -16,7 +16,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.webui.browsing import PHONE
+from tests.webui.browsing import PATIENCE_MS, PHONE
 from tests.webui.double import EMAIL, PASSPHRASE
 from tests.webui.real import RealSite, real_site
 
@@ -78,7 +78,7 @@ def test_people_sign_in_to_an_application_of_somebody_else(
     file = (tmp_path / "fluxgate.toml").read_text()
     found = re.search(r'api_url = "(http://127\.0\.0\.1:\d+)"', file)
     assert found is not None
-    api = httpx.Client(base_url=found[1], trust_env=False)
+    api = httpx.Client(base_url=found[1], trust_env=False, timeout=30)
     claim = {"code": real.claim_code(), "email": EMAIL, "password": PASSPHRASE}
     owner = {"authorization": f"Bearer {api.post('/claim', json=claim).json()['token']}"}
     third = ThirdParty()
@@ -113,7 +113,7 @@ def test_people_sign_in_to_an_application_of_somebody_else(
     faults: list[str] = []
     with third.serving(), browser.new_context(viewport=PHONE, locale="en-GB") as context:
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
         verifier = asks(page)
         expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
