@@ -45,7 +45,7 @@ test: $(VENV)/.dev system-packages node-packages
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(PYRIGHT)
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --no-skips $(ARGS)
 
 check: test
 

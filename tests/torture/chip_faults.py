@@ -27,6 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -242,7 +243,7 @@ class Life:
             kernel.at(SECOND, self._send_uplink)
             kernel.at(SECOND, self._order)
             for fault in self.faults:
-                kernel.at(fault.begin_ns, lambda fault=fault: self._strike(fault))
+                kernel.at(fault.begin_ns, partial(self._strike, fault))
             kernel.run_until(self.until_ns)
             self._judge()
         finally:

@@ -8,18 +8,13 @@ what had been promised until then (`recovery.py`). The next life often goes on f
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import multiprocessing
 import pickle
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,9 +28,8 @@ from .cut_victim import open_hub
 from .disk import Cut, Disk, Kind, read_trace, write_files
 from .promises import Book
 from .recovery import Problem, examine
+from .zygote import Zygote
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 CUTS_A_LIFE = 150
 CHAIN = 5  # lives on one directory at most
 CLIENTS_EVERY = 4  # cuts after which clients come back as well
@@ -82,44 +76,6 @@ def memory_folder() -> Path:
     """A folder in memory, where the machine has one: a cut writes files that live for milliseconds."""
     shared = Path("/dev/shm")
     return Path(tempfile.mkdtemp(prefix="torture-", dir=shared if shared.is_dir() else None))
-
-
-class Victims:
-    """The process that forks a victim for each order."""
-
-    def __init__(self, script: str) -> None:
-        environment = shim.environment() | {"PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}:{ROOT / 'tests'}"}
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-
-    def run(self, order: dict[str, Any]) -> int:
-        """The exit status of the victim."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-    def close(self) -> None:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-
-
-@contextlib.contextmanager
-def victims(script: str) -> Iterator[Victims]:
-    running = Victims(script)
-    try:
-        yield running
-    finally:
-        running.close()
 
 
 def order_for(rng: random.Random, synchronous: str = "FULL", *, retention: bool = False) -> dict[str, Any]:
@@ -169,7 +125,10 @@ def run(count: int, seed: int, synchronous: str = "FULL", until: str = "") -> Fi
     rng = random.Random(seed)
     findings = Findings()
     work = memory_folder()
-    with victims("cut_victim.py") as zygote, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with (
+        Zygote("cut_victim.py", shim.environment()) as zygote,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
         try:
             links, retention = CHAIN, False
             base = work / "base"
@@ -190,7 +149,7 @@ def run(count: int, seed: int, synchronous: str = "FULL", until: str = "") -> Fi
 
 
 def _one_life(
-    zygote: Victims,
+    zygote: Zygote,
     runner: Any,
     work: Path,
     book: Book,
@@ -207,7 +166,7 @@ def _one_life(
     shutil.copytree(base, folder)
     trace.unlink(missing_ok=True)
     (work / "book").write_bytes(pickle.dumps(book))
-    status = zygote.run(order | {"folder": str(folder), "trace": str(trace), "book": str(work / "book")})
+    status = zygote.ask(order | {"folder": str(folder), "trace": str(trace), "book": str(work / "book")})
     findings.lives += 1
     if status:
         findings.report(where, [("life", f"ended with status {status}: {order}")])

@@ -21,12 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import shim
 from .cut_victim import REFUSED
-from .cuts import ALL_MESSAGES, Victims, memory_folder, prepare, victims
+from .cuts import ALL_MESSAGES, memory_folder, prepare
 from .disk import Cut, Disk, Event, Kind, read_trace, write_files
 from .promises import Book
 from .recovery import Problem, examine
 from .shim import Call
+from .zygote import Zygote
 
 ERRORS = {Call.WRITE: (errno.EIO, errno.ENOSPC, errno.EROFS), Call.SYNC: (errno.EIO, errno.ENOSPC)}
 OTHER_ERRORS = (errno.EIO, errno.ENOSPC, errno.EROFS)
@@ -53,16 +55,18 @@ class Findings:
         )
 
 
+Life = tuple[int, Disk, Book, list[Event]]  # exit status, the disk at the end, the book, what was called
+
+
 class _Bench:
     """One prepared directory on which lives with faults are run."""
 
-    def __init__(self, zygote: Victims, work: Path) -> None:
+    def __init__(self, zygote: Zygote, work: Path) -> None:
         self._zygote, self._work = zygote, work
         self._base = work / "base"
         self._book = prepare(self._base)
 
-    def life(self, fault: dict[str, Any], *, early: bool) -> tuple[int, Disk, Book, list[Event]]:
-        """Exit status, the disk at the end, and the book."""
+    def life(self, fault: dict[str, Any], *, early: bool) -> Life:
         folder, trace, work = self._work / "live", self._work / "trace", self._work
         disk = Disk(self._base)
         shutil.rmtree(folder, ignore_errors=True)
@@ -76,7 +80,7 @@ class _Bench:
             "trace": str(trace),
             "book": str(work / "book"),
         }
-        status = self._zygote.run(order)
+        status = self._zygote.ask(order)
         book: Book = pickle.loads(pickle.dumps(self._book))
         events = read_trace(trace)
         for event in events:
@@ -85,6 +89,18 @@ class _Bench:
             elif event.kind != Kind.FAULT:
                 disk.apply(event)
         return status, disk, book, events
+
+    def failing(self, fault: dict[str, Any], *, early: bool) -> tuple[dict[str, Any], Life]:
+        """A life in which the call comes that is to fail, and which one that was.
+
+        How many calls a life makes depends on how many messages share a commit, which a busy machine decides: where
+        this one has made fewer than the one that was counted, an earlier call fails in another.
+        """
+        while True:
+            life = self.life(fault, early=early)
+            if fault["at"] == 1 or any(event.kind == Kind.FAULT for event in life[3]):
+                return fault, life
+            fault = fault | {"at": (fault["at"] + 1) // 2}
 
     def counts(self) -> dict[tuple[str, Call], int]:
         """How often each call comes in a life without a fault, from its two beginnings."""
@@ -153,7 +169,7 @@ def run(
     began = time.monotonic()
     rng = random.Random(seed)
     try:
-        with victims("cut_victim.py") as zygote:
+        with Zygote("cut_victim.py", shim.environment()) as zygote:
             bench = _Bench(zygote, work)
             faults = _mixed(_faults(bench.counts()), rng)
             for fault in faults[:count]:
@@ -172,7 +188,7 @@ def run(
 def _one(
     bench: _Bench, fault: dict[str, Any], findings: Findings, work: Path, rng: random.Random, *, early: bool
 ) -> None:
-    status, disk, book, events = bench.life(fault, early=early)
+    fault, (status, disk, book, events) = bench.failing(fault, early=early)
     name = (Call(fault["calls"]).name or "").lower()
     where = (
         f"{name} {fault['at']} from {fault['from']} fails with {errno.errorcode[fault['error']]}"

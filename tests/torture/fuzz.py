@@ -1,45 +1,48 @@
 """Damaged and hostile inputs by the million: only declared errors escape, nothing hangs, memory and log stay small.
 
-A target (`fuzz_targets.py`) takes bytes and says whether they meant something. Inputs are mutations of valid ones:
-bits and bytes changed, pieces dropped, doubled, exchanged and spliced, lengths nudged, words of the protocol put in.
-What is taken as valid joins the pool, so that mutations pile up behind the first checks.
+A parser (`Target`) takes bytes and says whether they meant something. A door (`Door`) takes them on live connections
+in memory, in one process, and says some turns of its loop later. Inputs are mutations of valid ones (`mutator`); what
+is taken as valid joins the pool, so that mutations pile up behind the first checks. After each batch a door must have
+answered everything, and must answer a client that does nothing wrong.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import logging
 import multiprocessing
-import random
 import signal
 import sys
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from gateway.logs import Sparing
 
+from .mutator import Mutator
+
 HANG_S = 1.0  # of CPU
-GIVE_UP_S = 20.0  # after which an input is taken for one that never ends
-POOL = 512  # inputs that mutations start from
-MAX_INPUT = 2048  # bytes; longer ones only cost time
+GIVE_UP_S = 20.0  # of CPU, after which an input is taken for one that never ends
+STUCK_RINGS = 30  # times GIVE_UP_S in which a batch did not end, whatever CPU the machine has given it
 BATCH = 500  # inputs between two looks at memory and tasks
+GROUP = 16  # inputs of a door that one turn of its loop brings in
 WARM = 0.2  # of the inputs: memory is measured from here on
 GROWTH_BYTES = 48 << 20
-LINES_PER_KIND = 20  # and minute, as gateway.logs lets pass
+LINES_A_MINUTE = 400  # twenty kinds, each as often as gateway.logs lets it pass
 KEPT = 5  # failing inputs of one job
-
-INTERESTING = (0, 1, 2, 0x7F, 0x80, 0xFE, 0xFF, 0x20, 0x30, 0x2F, 0x7B, 0x22)
 
 
 @dataclass
 class Target:
-    """What is fed. `feed` returns whether the input meant something and raises what must not escape."""
+    """A parser. `feed` returns whether the input meant something and raises what must not escape."""
 
     seeds: Sequence[bytes]
     feed: Callable[[bytes], object]
@@ -47,7 +50,32 @@ class Target:
     settle: Callable[[], None] | None = None  # after each batch
 
 
-Opener = Callable[[], AbstractContextManager[Target]]
+class Door(ABC):
+    """A door behind connections in memory. What goes wrong is put into `problems`."""
+
+    seeds: Sequence[bytes] = ()  # each is taken, alone and first of all
+    starts: Sequence[bytes] = ()  # mutated too; the door may rightly refuse them
+    words: Sequence[bytes] = ()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.problems: list[str] = []
+        self.taken: Callable[[bytes], None] = lambda _data: None  # told of each input that meant something
+
+    @abstractmethod
+    def feed(self, data: bytes) -> None:
+        """Bring one input to a connection. Raises nothing that is not a bug."""
+
+    @abstractmethod
+    async def turn(self) -> None:
+        """Let the door work; returns when it can take GROUP inputs more."""
+
+    @abstractmethod
+    async def settle(self) -> None:
+        """Return when nothing is under way, having asked for something valid and looked at what came."""
+
+
+Opener = Callable[[], AbstractContextManager[Target | Door]]
 
 
 @dataclass
@@ -83,108 +111,6 @@ class Result:
         )
 
 
-class Mutator:
-    """Makes inputs; the same seed and the same answers of the target make the same ones."""
-
-    def __init__(self, target: Target, seed: int) -> None:
-        self._rng = random.Random(seed)
-        self._pool = list(target.seeds)
-        self._first = len(self._pool)
-        self._words = tuple(target.words) or (b"\x00",)
-
-    def next(self) -> bytes:
-        rng = self._rng
-        data = bytearray(rng.choice(self._pool))
-        for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
-            _MUTATIONS[rng.randrange(len(_MUTATIONS))](data, rng, self)
-        return bytes(data[:MAX_INPUT])
-
-    def keep(self, data: bytes) -> None:
-        """An input that was taken: start from it, too. The given ones stay."""
-        if len(self._pool) < POOL:
-            self._pool.append(data)
-        elif self._rng.random() < 0.1:
-            self._pool[self._rng.randrange(self._first, POOL)] = data
-
-    def other(self) -> bytes:
-        return self._rng.choice(self._pool)
-
-    def word(self) -> bytes:
-        return self._rng.choice(self._words)
-
-
-def _flip(data: bytearray, rng: random.Random, _mutator: Mutator) -> None:
-    if data:
-        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-
-
-def _set(data: bytearray, rng: random.Random, _mutator: Mutator) -> None:
-    if data:
-        data[rng.randrange(len(data))] = rng.choice(INTERESTING)
-
-
-def _nudge(data: bytearray, rng: random.Random, _mutator: Mutator) -> None:
-    """A length, a count or a number, off by little."""
-    if data:
-        at = rng.randrange(min(len(data), 16)) if rng.random() < 0.5 else rng.randrange(len(data))
-        data[at] = (data[at] + rng.choice((-2, -1, 1, 2, 16, 64))) & 0xFF
-
-
-def _drop(data: bytearray, rng: random.Random, _mutator: Mutator) -> None:
-    if data:
-        at = rng.randrange(len(data))
-        del data[at : at + rng.choice((1, 1, 2, 4, 16))]
-
-
-def _double(data: bytearray, rng: random.Random, _mutator: Mutator) -> None:
-    if data:
-        at = rng.randrange(len(data))
-        piece = data[at : at + rng.choice((1, 2, 8, 32))]
-        data[at:at] = piece * rng.choice((1, 1, 2, 20))
-
-
-def _cut(data: bytearray, rng: random.Random, _mutator: Mutator) -> None:
-    del data[rng.randrange(len(data) + 1) :]
-
-
-def _splice(data: bytearray, rng: random.Random, mutator: Mutator) -> None:
-    other = mutator.other()
-    data[rng.randrange(len(data) + 1) :] = other[rng.randrange(len(other) + 1) :]
-
-
-def _follow(data: bytearray, _rng: random.Random, mutator: Mutator) -> None:
-    data += mutator.other()
-
-
-def _word(data: bytearray, rng: random.Random, mutator: Mutator) -> None:
-    at = rng.randrange(len(data) + 1)
-    word = mutator.word()
-    data[at : at + (len(word) if rng.random() < 0.5 else 0)] = word
-
-
-def _noise(data: bytearray, rng: random.Random, _mutator: Mutator) -> None:
-    at = rng.randrange(len(data) + 1)
-    data[at:at] = rng.randbytes(rng.choice((1, 2, 4, 9)))
-
-
-_MUTATIONS = (
-    _flip,
-    _flip,
-    _set,
-    _set,
-    _nudge,
-    _nudge,
-    _drop,
-    _double,
-    _cut,
-    _splice,
-    _follow,
-    _word,
-    _word,
-    _noise,
-)
-
-
 class _Counting(logging.Handler):
     """Counts what a gateway's log would hold, and finds tracebacks of our own bugs in it."""
 
@@ -198,7 +124,8 @@ class _Counting(logging.Handler):
         self.records += 1
         if record.exc_info and len(self.bugs) < KEPT:
             text = logging.Formatter().formatException(record.exc_info)
-            self.bugs.append(f"logged as our bug: {record.getMessage()}: {text[-600:]}")
+            cause = text if len(text) < 3000 else f"{text[:1500]} ... {text[-1500:]}"
+            self.bugs.append(f"logged as our bug: {record.getMessage()}: {cause}")
         passed = bool(self._sparing.filter(record))
         self.lines += passed
         return passed
@@ -208,16 +135,34 @@ class Hang(BaseException):
     """An input did not end."""
 
 
+class _Watch:
+    """Raises Hang in the main thread where a batch takes GIVE_UP_S of CPU, or waits for what never comes.
+
+    On a busy machine a batch may wait for long without being stuck, so the clock on the wall alone says nothing.
+    """
+
+    def __init__(self) -> None:
+        self._since_s = 0.0
+        self._rings = 0
+
+    def ring(self, _number: int, _frame: FrameType | None) -> None:
+        self._rings += 1
+        if time.process_time() - self._since_s > GIVE_UP_S or self._rings > STUCK_RINGS:
+            self._rings = 0
+            raise Hang
+
+    def restart(self) -> None:
+        """A new batch begins."""
+        self._since_s, self._rings = time.process_time(), 0
+        signal.setitimer(signal.ITIMER_REAL, GIVE_UP_S, GIVE_UP_S)
+
+
 @contextmanager
-def _watched() -> Iterator[Callable[[], None]]:
-    """The returned function starts the clock anew; when it runs out, Hang is raised in the main thread."""
-
-    def ring(_number: int, _frame: FrameType | None) -> None:
-        raise Hang
-
-    before = signal.signal(signal.SIGALRM, ring)
+def _watched() -> Iterator[_Watch]:
+    watch = _Watch()
+    before = signal.signal(signal.SIGALRM, watch.ring)
     try:
-        yield lambda: signal.setitimer(signal.ITIMER_REAL, GIVE_UP_S) and None
+        yield watch
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -237,58 +182,123 @@ def run(name: str, opener: Opener, count: int, seed: int, minutes: float | None 
     root.addHandler(counting)
     root.setLevel(logging.INFO)
     try:
-        with opener() as target, _watched() as restart:
-            _feed(target, result, count, seed, minutes, restart)
+        with opener() as target, _watched() as watch:
+            feeding = _Feeding(result, Mutator(_starts(target), target.words, seed), watch, count, minutes)
+            if isinstance(target, Door):
+                target.loop.run_until_complete(feeding.door(target))
+            else:
+                feeding.parser(target)
     finally:
         root.removeHandler(counting)
         root.setLevel(level)
     result.log_lines, result.log_records = counting.lines, counting.records
     result.problems += counting.bugs
+    if result.log_lines > LINES_A_MINUTE * (1 + result.seconds / 60):
+        result.problems.append(f"{result.log_lines} lines of log in {result.seconds:.0f} s")
     return result
 
 
-def _feed(
-    target: Target, result: Result, count: int, seed: int, minutes: float | None, restart: Callable[[], None]
-) -> None:
-    mutator = Mutator(target, seed)
-    for data in target.seeds:  # first of all, valid ones are taken
-        if not target.feed(data):
-            result.problems.append(f"a valid input is refused: {data[:200]!r}")
-    began = time.perf_counter()
-    deadline = began + minutes * 60 if minutes else float("inf")
-    memory = 0
-    clock = time.perf_counter
-    spent_by = time.thread_time  # of this thread alone: other processes of a busy machine do not count
-    while result.inputs < count and clock() < deadline and len(result.problems) < KEPT:
-        restart()
-        for _ in range(min(BATCH, count - result.inputs)):
-            data = mutator.next()
-            started = spent_by()
+def _starts(target: Target | Door) -> list[bytes]:
+    return [*target.seeds, *(target.starts if isinstance(target, Door) else ())]
+
+
+class _Feeding:
+    """One job: batch after batch of inputs until there were enough, the time is over or too much was found."""
+
+    def __init__(
+        self, result: Result, mutator: Mutator, watch: _Watch, count: int, minutes: float | None
+    ) -> None:
+        self._result = result
+        self._mutator = mutator
+        self._watch = watch
+        self._count = count
+        self._began = time.perf_counter()
+        self._deadline = self._began + minutes * 60 if minutes else float("inf")
+        self._memory = 0
+
+    def parser(self, target: Target) -> None:
+        result = self._result
+        for data in target.seeds:  # first of all, valid ones are taken
+            if not target.feed(data):
+                result.problems.append(f"a valid input is refused: {data[:200]!r}")
+        for size in self._batches():
+            for _ in range(size):
+                data = self._mutator.next()
+                started = time.thread_time()
+                try:
+                    if target.feed(data):
+                        result.valid += 1
+                        self._mutator.keep(data)
+                except Hang:
+                    result.problems.append(f"hangs on {shown(data)}")
+                except Exception:
+                    result.problems.append(f"{shown(data)}: {traceback.format_exc(limit=-4)}")
+                self._took(time.thread_time() - started, data)
+                result.inputs += 1
+            if target.settle is not None:
+                target.settle()
+
+    async def door(self, door: Door) -> None:
+        taken: set[bytes] = set()
+        door.taken = taken.add
+        for data in door.seeds:
+            door.feed(data)
+            await door.turn()
+            await door.settle()
+            if data not in taken:
+                door.problems.append(f"a valid input is refused: {data[:300]!r}")
+        door.taken = self._taken
+        last: list[bytes] = []
+        for size in self._batches():
             try:
-                if target.feed(data):
-                    result.valid += 1
-                    mutator.keep(data)
+                for first in range(0, size, GROUP):
+                    last = [self._mutator.next() for _ in range(min(GROUP, size - first))]
+                    started = time.thread_time()
+                    for data in last:
+                        try:
+                            door.feed(data)
+                        except Exception:
+                            door.problems.append(f"{shown(data)}: {traceback.format_exc(limit=-4)}")
+                    await door.turn()
+                    self._took(time.thread_time() - started, *last)
+                    self._result.inputs += len(last)
+                await door.settle()
             except Hang:
-                result.problems.append(f"hangs on {_shown(data)}")
-            except Exception:
-                result.problems.append(f"{_shown(data)}: {traceback.format_exc(limit=-4)}")
-            spent = spent_by() - started
-            result.inputs += 1
-            if spent > result.slowest_s:
-                result.slowest_s = spent
-                if spent > HANG_S:
-                    result.problems.append(f"took {spent:.1f} s: {_shown(data)}")
-        if target.settle:
-            target.settle()
-        if not memory and result.inputs >= count * WARM:
-            memory = resident()
-    result.seconds = clock() - began
-    result.grown_bytes = max(0, resident() - memory) if memory else 0
-    if result.grown_bytes > GROWTH_BYTES:
-        result.problems.append(f"memory grew by {result.grown_bytes >> 20} MB")
+                self._result.problems.append(f"hangs after {[shown(data) for data in last]}")
+                return
+            self._result.problems += door.problems
+            door.problems.clear()
+
+    def _taken(self, data: bytes) -> None:
+        self._result.valid += 1
+        self._mutator.keep(data)
+
+    def _took(self, spent_s: float, *inputs: bytes) -> None:
+        """CPU of this thread: that other processes keep the machine busy does not count."""
+        if spent_s > self._result.slowest_s:
+            self._result.slowest_s = spent_s
+            if spent_s > HANG_S:
+                self._result.problems.append(f"took {spent_s:.1f} s: {[shown(data) for data in inputs]}")
+
+    def _batches(self) -> Iterator[int]:
+        """Sizes of batches; memory is looked at between them."""
+        result = self._result
+        while (
+            result.inputs < self._count
+            and time.perf_counter() < self._deadline
+            and len(result.problems) < KEPT
+        ):
+            self._watch.restart()
+            yield min(BATCH, self._count - result.inputs)
+            if not self._memory and result.inputs >= self._count * WARM:
+                self._memory = resident()
+        result.seconds = time.perf_counter() - self._began
+        result.grown_bytes = max(0, resident() - self._memory) if self._memory else 0
+        if result.grown_bytes > GROWTH_BYTES:
+            result.problems.append(f"memory grew by {result.grown_bytes >> 20} MB")
 
 
-def _shown(data: bytes) -> str:
+def shown(data: bytes) -> str:
     """An input for a report; long ones by their digest, with the file they were put in."""
     if len(data) <= 300:
         return data.hex()
@@ -308,26 +318,27 @@ def _job(job: tuple[str, int, int, float | None]) -> Result:
 
 
 def run_on_all_cores(
-    names: Sequence[str], count: int, seed: int, minutes: float | None = None, part: int = 100_000
+    names: Sequence[str],
+    count: int,
+    seed: int,
+    minutes: float | None = None,
+    part: int = 100_000,
+    processes: int | None = None,
 ) -> Iterator[Result]:
     """`count` inputs for each target, in parts shared among processes; yields each target when it is done."""
-    from .fuzz_targets import SLOW
-
-    parts = []
-    for name in names:
-        size = part // 20 if name in SLOW else part
-        parts.append(
-            [
-                (name, min(size, count - done), seed * 1_000_003 + n, minutes)
-                for n, done in enumerate(range(0, count, size))
-            ]
-        )
+    parts = [
+        [
+            (name, min(part, count - done), seed * 1_000_003 + n, minutes)
+            for n, done in enumerate(range(0, count, part))
+        ]
+        for name in names
+    ]
     # Each target in turn, so that a run that is cut short has seen all of them.
     jobs = [job for row in itertools.zip_longest(*parts) for job in row if job]
     totals = {name: Result(name) for name in names}
     left = {name: sum(job[0] == name for job in jobs) for name in names}
     began = time.monotonic()
-    with multiprocessing.get_context("spawn").Pool(maxtasksperchild=20) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=20) as pool:
         for result in pool.imap_unordered(_job, jobs):
             total = totals[result.target]
             total.add(result)
@@ -340,12 +351,32 @@ def run_on_all_cores(
                 return
 
 
+def plain(
+    seeds: Sequence[bytes], take: Callable[[bytes], object], errors: Any, words: Sequence[bytes]
+) -> Opener:
+    """A parser that is one function of bytes, with its declared errors."""
+
+    @contextmanager
+    def opened() -> Iterator[Target]:
+        def feed(data: bytes) -> bool:
+            try:
+                take(data)
+            except errors:
+                return False
+            return True
+
+        yield Target(seeds, feed, words)
+
+    return opened
+
+
 def sabotaged(opener: Opener) -> Opener:
-    """The control: a target that lets an error of its own out on one input in some thousands."""
+    """The control: a parser that lets an error of its own out on one input in some thousands."""
 
     @contextmanager
     def opened() -> Iterator[Target]:
         with opener() as target:
+            assert isinstance(target, Target)
             feed = target.feed
 
             def careless(data: bytes) -> object:

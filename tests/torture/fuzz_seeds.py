@@ -115,35 +115,75 @@ def request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-HTTP_SEEDS = (
-    request("POST", f"/channels/{CHANNEL}/messages/a/b", SENML, Content_Type=SENML_JSON),
-    request(
-        "POST", f"/channels/{CHANNEL}/messages", RFC_CBOR, Content_Type=SENML_CBOR, Idempotency_Key='"k1"'
-    ),
-    request("POST", f"/http/channels/{CHANNEL}/messages", b"x", Content_Type=OCTET_STREAM),
-    request("GET", f"/channels/{CHANNEL}/messages?limit=3&offset=1&name=t&v=1.5&comparator=lt&from=1&to=2e9"),
-    request("GET", f"/channels/{CHANNEL}/messages/a.b?vs=x&vb=true&vd=AQI&format=json", Accept=SENML_CBOR),
-    request("GET", "/version"),
-    request("GET", "/metrics"),
-    request("GET", "/things?limit=2&name=f"),
-    request("POST", "/tokens", b'{"email":"a@b.c","password":"x"}', Content_Type=JSON),
-    request(
-        "POST", "/claim", b'{"code":"AAAA-BBBB","email":"a@b.c","password":"password"}', Content_Type=JSON
-    ),
-    request("PUT", "/things/1", b'{"name":"n","metadata":{}}', Content_Type=JSON, If_None_Match='"1"'),
-    request("OPTIONS", "/"),
-    b"POST /channels/"
-    + CHANNEL.encode()
-    + b"/messages HTTP/1.1\r\nHost: g\r\nAuthorization: Thing "
-    + KEY.encode()
-    + b"\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-    b"GET /channels/"
-    + CHANNEL.encode()
-    + b"/messages HTTP/1.1\r\nHost: g\r\nUpgrade: websocket\r\nConnection: Upgrade"
-    b"\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nAuthorization: Thing "
-    + KEY.encode()
-    + b"\r\n\r\n\x81\x85\x01\x02\x03\x04\x69\x67\x6f\x68\x6e\x88\x80\x01\x02\x03\x04",
-)
+def http_seeds(token: str, thing: str) -> tuple[list[bytes], list[bytes]]:
+    """Requests that are answered well, each alone; and those rightly refused, or answered by what does not end."""
+
+    def signed_in(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
+        return request(
+            method, path, body, Authorization=f"Bearer {token}", **({"Content_Type": JSON} | headers)
+        )
+
+    messages = f"/channels/{CHANNEL}/messages"
+    good = [
+        request("POST", f"{messages}/a/b", SENML, Content_Type=SENML_JSON),
+        request("POST", messages, RFC_CBOR, Content_Type=SENML_CBOR, Idempotency_Key='"k1"'),
+        request("POST", f"/http{messages}", b"x", Content_Type=OCTET_STREAM),
+        request("GET", f"{messages}?limit=3&offset=1&name=t&v=1.5&comparator=lt&from=1&to=2e9"),
+        request("GET", f"{messages}/a.b?vs=x&vb=true&vd=AQI&format=json", Accept=SENML_CBOR),
+        request("GET", f"{messages}?aggregation=max&interval=1h&from=1&to=2e9"),
+        request("GET", f"{messages}?start_time=1&end_time=2e9"),
+        request("GET", "/version"),
+        request("OPTIONS", "/things"),
+        signed_in("GET", "/metrics"),
+        signed_in("GET", "/things?limit=2&name=f"),
+        signed_in("PUT", f"/things/{thing}", b'{"name":"n","metadata":{"a":[1,2.5,null]}}'),
+        signed_in("POST", "/groups", b'{"name":"site","description":"d","metadata":{}}'),
+        signed_in("GET", "/groups?limit=3&offset=0"),
+        signed_in("GET", "/audit?limit=2"),
+        signed_in("GET", "/policies"),
+        signed_in("GET", "/oauth/consents"),
+        signed_in("GET", "/things", If_None_Match='"0", W/"1"'),
+        f"POST {messages} HTTP/1.1\r\nHost: g\r\nAuthorization: Thing {KEY}\r\nContent-Type: {OCTET_STREAM}\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".encode(),
+    ]
+    good += [good[0] + good[3], good[0] * 3]  # pipelined
+    form = "application/x-www-form-urlencoded"
+    other = [
+        request("GET", f"{messages}?limit=1", Accept="text/csv"),
+        signed_in("PATCH", f"/things/{thing}/key", b"{}", If_Match='"x"'),
+        signed_in("POST", "/certs", b'{"thing_id":"' + thing.encode() + b'","csr":"-----BEGIN"}'),
+        signed_in("POST", "/keys", b'{"name":"k","scopes":["things:read"],"duration":3600}'),
+        signed_in(
+            "PUT",
+            "/policies/p",
+            b'{"subjects":["<.*>"],"actions":["publish"],"resources":["a"],"effect":"deny"}',
+        ),
+        signed_in(
+            "POST", "/oauth/authorizations", b'{"query":"response_type=code&client_id=x&scope=openid"}'
+        ),
+        request(
+            "POST", "/oauth/token", b"grant_type=refresh_token&refresh_token=x&client_id=y", Content_Type=form
+        ),
+        request(
+            "POST", "/oauth/introspect", b"token=x&client_id=y", Content_Type=form, Authorization="Basic eDp5"
+        ),
+        request("GET", "/auth/check", X_Original_Method="GET", X_Original_URI="/things?limit=1"),
+        request(
+            "GET", "/things", Forwarded='for="[2001:db8::1]:80";proto=https', X_Forwarded_For="192.0.2.9"
+        ),
+        request("GET", messages, Accept="text/event-stream", Last_Event_ID="1"),
+        request("POST", "/tokens", b'{"email":"a@b.c","password":"x"}', Content_Type=JSON),
+        request(
+            "POST", "/claim", b'{"code":"AAAA-BBBB","email":"a@b.c","password":"password"}', Content_Type=JSON
+        ),
+        f"GET {messages} HTTP/1.1\r\nHost: g\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nAuthorization: Thing {KEY}"
+        "\r\n\r\n".encode()
+        + b"\x81\x85\x01\x02\x03\x04\x69\x67\x6f\x68\x6e\x88\x80\x01\x02\x03\x04",
+    ]
+    return good, other
+
+
 HTTP_WORDS = (
     b"\r\n",
     b"\r\n\r\n",
@@ -173,8 +213,39 @@ HTTP_WORDS = (
 )
 
 
+WEBSOCKET_SEEDS = (  # frames in the envelope form
+    b'{"id":1,"payload":[{"n":"t","v":1}],"content_type":"application/senml+json"}',
+    b'{"id":"a","payload":{"door":"open"},"subtopic":"x.y"}',
+    b'{"payload_base64":"AQID","idempotency_key":"k"}',
+    b'{"id":2,"payload":"x","subtopic":"a/b"}',
+    b'{"id":3,"payload_base64":""}',
+)
+WEBSOCKET_WORDS = (
+    b'"id":',
+    b'"payload":',
+    b'"subtopic":"',
+    b'"payload_base64":"',
+    b"null",
+    b"1e999",
+    b"\xff",
+    b"[" * 40,
+    b"\\ud800",
+    b"\x89\x80\0\0\0\0",  # a ping, a close without and with half a code, lengths of each form
+    b"\x88\x80\0\0\0\0",
+    b"\x88\x81\0\0\0\0\x03",
+    b"\x01\x81\0\0\0\0a",
+    b"\x81\xfe\xff\xff",
+    b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff",
+    b"Sec-WebSocket-Version: 12\r\n",
+    b"Sec-WebSocket-Key: =\r\n",
+    b"Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=7\r\n",
+    b"Sec-WebSocket-Protocol: mqtt\r\n",
+    b"\r\n\r\n",
+)
+
+
 COAP_SEEDS = tuple(
-    encode(0, code, 0x1234, b"to", tuple(sorted(options)), payload)
+    encode(0, code, 0x1234, b"to", tuple(sorted(options, key=lambda option: option[0])), payload)
     for code, options, payload in (
         (
             2,

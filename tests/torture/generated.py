@@ -89,7 +89,7 @@ class Callers:
             "subtopic": "roof",
         }
         self.prepare()
-        with httpx.Client(base_url=self.url, headers=self.headers("admin")) as api:
+        with httpx.Client(base_url=self.url, headers=self.headers("admin"), timeout=30) as api:
             self.ids["group_id"] = api.post("/groups", json={"name": "farm"}).json()["id"]
             members = {"users": self._users["member"], "things": "thing-1", "channels": "channel-1"}
             for kind, one in members.items():

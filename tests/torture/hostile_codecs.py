@@ -17,6 +17,7 @@ import random
 import resource
 import sys
 import time
+from functools import partial
 
 from gateway.codecs.js import process, worker
 from gateway.codecs.js.worker import CodecWorker, Result, Script, Verdict
@@ -90,7 +91,7 @@ async def main(rounds: int) -> None:
                 script,
                 "decodeUplink",
                 uplink_input(1, bytes([wanted]), 1.76e9),
-                lambda result, name=name, wanted=wanted: answered(result, name, wanted),
+                partial(answered, name=name, wanted=wanted),
             )
         await done
     codecs.close()

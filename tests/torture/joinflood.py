@@ -43,7 +43,8 @@ from radio import gwmp
 from radio.lora import LoRaModulation
 
 EUI = bytes.fromhex("aa555a0000000101")
-UP, DOWN = Address(("127.0.0.1", 40_000)), Address(("127.0.0.1", 40_001))
+UP: Address = ("127.0.0.1", 40_000)
+DOWN: Address = ("127.0.0.1", 40_001)
 RATE = 1000  # frames of strangers a second
 KNOWN = 50
 MOST_GROWTH = 2000  # elements in the second half: what fifty devices bring themselves

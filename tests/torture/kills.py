@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import random
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,9 +29,10 @@ from hub.message import Message
 
 from . import mqtt_client as wire
 from .clients import Publisher2, RetainedReader, SessionLost, Subscriber
-from .cuts import HERE, ROOT, memory_folder
+from .cuts import memory_folder
 from .loads import DOORS, Account, Coap, Device, Load, Mqtt, Site, fcnt_of, gateway_config
 from .promises import Book, is_clear
+from .zygote import Zygote
 
 KILLS_A_DIRECTORY = 100
 SERVES_S = (0.03, 0.3)  # a gateway lives this long after it listens
@@ -61,50 +59,20 @@ class Findings:
         )
 
 
-class Gateways:
+class Gateways(Zygote):
     """The process that forks gateways."""
 
     def __init__(self, output: Path) -> None:
-        environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}:{ROOT / 'tests'}"}
+        super().__init__("kill_victim.py", os.environ)
         self._output = output
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "kill_victim.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
 
     def start(self, config: str, *, early: bool) -> int:
         """Returns the gateway's process id."""
-        return self._ask({"do": "start", "config": config, "early": early, "output": str(self._output)})
+        return self.ask({"do": "start", "config": config, "early": early, "output": str(self._output)})
 
     def wait(self) -> int:
         """The exit status of the gateway started last; minus the signal that ended it."""
-        return self._ask({"do": "wait"})
-
-    def _ask(self, order: dict[str, Any]) -> int:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
-
-    def close(self) -> None:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-
-
-@contextlib.contextmanager
-def gateways(output: Path) -> Iterator[Gateways]:
-    running = Gateways(output)
-    try:
-        yield running
-    finally:
-        running.close()
+        return self.ask({"do": "wait"})
 
 
 class Torture:
@@ -225,6 +193,8 @@ class Torture:
         acknowledged = self.account.acknowledged.union(*(book.acknowledged for book in books))
         if lost := acknowledged - bodies.keys():
             problems.append(f"{len(lost)} acknowledged messages lost: {sorted(lost)[:5]}")
+        if haunting := self.account.dropped & bodies.keys():
+            problems.append(f"{len(haunting)} wills published behind a goodbye: {sorted(haunting)[:5]}")
         if lost_frames := self.account.frames - frames.keys():
             problems.append(f"{len(lost_frames)} acknowledged uplinks lost: {sorted(lost_frames)[:5]}")
         if twice := [body for body, count in bodies.items() if count > 1]:
@@ -300,7 +270,7 @@ def run(
                 findings.acknowledged += len(load.book.acknowledged)
 
     try:
-        with gateways(work / "gateway.log") as zygote:
+        with Gateways(work / "gateway.log") as zygote:
             number = 0
             while findings.kills < count and not findings.problems:
                 if minutes is not None and time.monotonic() - began > minutes * 60:

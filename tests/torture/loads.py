@@ -24,7 +24,9 @@ from gateway.settings import Config
 from radio import gwmp
 from radio.lora import LoRaModulation
 
+from . import mqtt_client as wire
 from .clients import Publisher1, Publisher2, Retainer, Subscriber
+from .mqtt_client import Link
 from .promises import Book
 
 GATEWAY_EUI = bytes.fromhex("02f10f6a7e0000aa")
@@ -63,6 +65,7 @@ class Account:
     sent: int = 0
     acknowledged: set[str] = field(default_factory=set)
     frames: set[int] = field(default_factory=set)  # FCntUp of acknowledged confirmed uplinks
+    dropped: set[str] = field(default_factory=set)  # wills that must not be published
     by_load: dict[str, int] = field(default_factory=dict)
 
     def body(self, kind: str) -> str:
@@ -110,6 +113,56 @@ class Mqtt:
         finally:
             for client in (subscriber, twice, once, keeper):
                 client.close()
+
+
+class Wills:
+    """MQTT clients with a will, each comes and leaves with DISCONNECT, comes again and stays until the kill.
+
+    A will counts as acknowledged with its CONNACK, and must be in the log once after the kill. One that was dropped by
+    a DISCONNECT before another client was admitted must not be there.
+    """
+
+    name = "mqtt wills"
+    STAYING = 3  # at a time; the first with a kept session
+
+    def __init__(self, site: Site, account: Account) -> None:
+        self._site, self._account = site, account
+
+    async def run(self) -> None:
+        links: list[Link] = []
+        try:
+            for number in range(self.STAYING):
+                gone = self._account.body("gone")
+                links.append(await self._open(gone, kept=False))
+                links[-1].send(wire.DISCONNECT)
+                await links[-1].lost
+                body = self._account.body("will")
+                links.append(await self._open(body, kept=not number))
+                self._account.dropped.add(gone)
+                self._account.acknowledge(self.name, body)
+            await links[-1].lost
+        finally:
+            for link in links:
+                link.close()
+
+    async def _open(self, body: str, *, kept: bool) -> Link:
+        """A client that was admitted. Raises ConnectionError."""
+        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_packet(first: int, answer: bytes) -> None:
+            if first == wire.CONNACK and not answer[1]:
+                admitted.set_result(None)
+
+        link = await Link.open(self._site.mqtt_port, on_packet)
+        topic = f"channels/{self._site.channel}/messages/wills"
+        client_id = "wills" if kept else ""
+        link.send(
+            wire.connect(client_id, *self._site.thing, clean=not kept, version=5, will=(topic, body.encode()))
+        )
+        await asyncio.wait({admitted, link.lost}, return_when=asyncio.FIRST_COMPLETED)
+        if not admitted.done():
+            raise ConnectionError("the door has closed the connection")
+        return link
 
 
 class Http:
@@ -381,6 +434,7 @@ DOORS: dict[str, Maker] = {
     "http": lambda site, account, device: Http(site, account, keyed=False),
     "http idempotent": lambda site, account, device: Http(site, account, keyed=True),
     "mqtt 5": lambda site, account, device: Mqtt(site, 5),
+    "mqtt wills": lambda site, account, device: Wills(site, account),
     "websocket": lambda site, account, device: WebSocket(site, account),
     "lorawan": lambda site, account, device: Lora(site, account, device),
 }

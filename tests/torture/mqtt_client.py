@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 CONNACK, PUBACK, PUBREC, PUBREL, PUBCOMP, SUBACK = 0x20, 0x40, 0x50, 0x62, 0x70, 0x90
+DISCONNECT = b"\xe0\x00"  # normal: the will is dropped (3.14)
 REFUSED = 0x80  # reason codes from here on (2.4)
 Handler = Callable[[int, bytes], None]
 

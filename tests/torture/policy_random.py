@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -72,7 +73,7 @@ def _ladon(rng: Random) -> dict[str, Any]:
     }
 
 
-_LADON = [
+_LADON: list[Callable[[Random], tuple[str, str, Any]]] = [
     lambda rng: ("owner", "StringEqualCondition", {"equals": rng.choice(OWNERS)}),
     lambda rng: ("subtopic", "StringMatchCondition", {"matches": rng.choice(["a", "^a", "[xy]", "b$"])}),
     lambda rng: ("source_ip", "CIDRCondition", {"cidr": rng.choice(NETWORKS)}),
@@ -121,7 +122,7 @@ _RESOURCES = [
     "channels/*/${owner, 'x'}",
 ]
 _COMPARISONS = ["Equals", "NotEquals", "LessThan", "LessThanEquals", "GreaterThan", "GreaterThanEquals"]
-_IAM = [
+_IAM: list[Callable[[Random], tuple[str, str, Any]]] = [
     lambda rng: (
         rng.choice(["StringEquals", "StringNotEquals"]),
         "owner",

@@ -93,7 +93,7 @@ def _ladon_condition(value: Any, kind: str, options: Mapping[str, Any], known: C
     if kind == "NumberCondition":
         if isinstance(value, str):
             return False
-        return options.get("min", float("-inf")) <= value <= options.get("max", float("inf"))
+        return bool(options.get("min", float("-inf")) <= value <= options.get("max", float("inf")))
     assert kind == "TimeOfDayCondition"
     moment = datetime.fromtimestamp(value, UTC)
     names = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]

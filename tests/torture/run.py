@@ -1,7 +1,7 @@
 """Long runs of the harnesses: as many crashes, faults, damages and hostile inputs as one has time for.
 
 python tests/torture/run.py [cuts|kills|faults|damage|fuzz|gwmp|station|chip|diagnosis|policies|replays|flood ...]
-                            [--count N] [--seed S] [--minutes M]
+                            [--count N] [--seed S] [--minutes M] [--only TARGET ...]
 python tests/torture/run.py again <folder>      one failing power cut once more
 
 Each harness ends with one line: counts, seed, and how many problems. The exit status is 1 where there was one. Its
@@ -14,6 +14,8 @@ import argparse
 import logging
 import sys
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +92,15 @@ def damage(count: int, seed: int, minutes: float | None) -> bool:
     return not findings.problems
 
 
-def fuzz(count: int, seed: int, minutes: float | None) -> bool:
+def fuzz(count: int, seed: int, minutes: float | None, only: Sequence[str] = ()) -> bool:
     from torture import fuzz
     from torture.fuzz_targets import TARGETS
 
+    unknown = set(only) - set(TARGETS)
+    if unknown:
+        print(f"no target {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
+        return False
+    names = [*only] or [*TARGETS]
     name = "mqtt 3.1.1 decoder"
     control = fuzz.run(name, fuzz.sabotaged(TARGETS[name]), 200_000, seed)
     print(f"control, with an error put in: {control}", flush=True)
@@ -101,14 +108,14 @@ def fuzz(count: int, seed: int, minutes: float | None) -> bool:
         print("the control found nothing: the harness is blind")
         return False
     good, total = True, 0
-    for result in fuzz.run_on_all_cores(list(TARGETS), count, seed, minutes):
+    for result in fuzz.run_on_all_cores(names, count, seed, minutes):
         print(result, flush=True)
         for problem in result.problems:
             print(problem)
         good &= not result.problems
         total += result.inputs
     print(
-        f"fuzz: {total} inputs for {len(TARGETS)} targets, seed {seed}: {'no problem' if good else 'problems above'}"
+        f"fuzz: {total} inputs for {len(names)} targets, seed {seed}: {'no problem' if good else 'problems above'}"
     )
     return good
 
@@ -213,7 +220,7 @@ def _link(link: str, harness: Any, count: int, seed: int, minutes: float | None)
 
 
 LISTENING = ("damage", "fuzz", "gwmp", "station")  # what the hub logs is part of what they check
-HARNESSES = {
+HARNESSES: dict[str, tuple[Callable[[int, int, float | None], bool], int]] = {
     "cuts": (cuts, 100_000),
     "kills": (kills, 10_000),
     "faults": (faults, 0),
@@ -243,6 +250,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="how many; each harness has a default of its own")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--minutes", type=float, help="stop after this long")
+    parser.add_argument(
+        "--only", action="append", default=[], help="a target of fuzz, instead of all of them"
+    )
     given = parser.parse_args()
     unknown = set(given.harness) - set(HARNESSES)
     if unknown:
@@ -250,6 +260,8 @@ def main() -> int:
     good = True
     for name in given.harness or HARNESSES:
         run, count = HARNESSES[name]
+        if name == "fuzz":
+            run = partial(fuzz, only=given.only)
         logging.disable(logging.NOTSET if name in LISTENING else logging.CRITICAL)
         print(f"=== {name}, seed {given.seed}", flush=True)
         good &= run(count if given.count is None else given.count, given.seed, given.minutes)

@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "platform")]
@@ -204,13 +205,11 @@ def series(count: int, seed: int) -> Outcome:
 @contextlib.contextmanager
 def checks_off() -> Iterator[None]:
     """Without what finds faults."""
-    kept = radio.rn2483.PING_NS, radio.rn2483.is_value
-    radio.rn2483.PING_NS = 1 << 61  # type: ignore[misc]
-    radio.rn2483.is_value = lambda _text: lambda _reply: True
-    try:
+    with (
+        mock.patch.object(radio.rn2483, "PING_NS", 1 << 61),
+        mock.patch.object(radio.rn2483, "is_value", return_value=lambda _reply: True),
+    ):
         yield
-    finally:
-        radio.rn2483.PING_NS, radio.rn2483.is_value = kept  # type: ignore[misc]
 
 
 def main() -> int:

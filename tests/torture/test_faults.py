@@ -20,7 +20,7 @@ def test_after_a_failing_call_nothing_is_acknowledged_that_is_not_durable() -> N
     findings = faults.run(36, seed=1)
     print(findings)
     assert findings.problems == []
-    assert findings.met > 24
+    assert findings.met >= 34  # of a kind of call that a life needs once or not at all, none may come
     assert len(findings.by_call) >= 5
 
 

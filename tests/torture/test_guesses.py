@@ -6,9 +6,9 @@ from pathlib import Path
 
 import argon2
 import pytest
+from torture.guesses import MOST_AN_HOUR, WAYS, attack
 
 from hub import passwords
-from tests.torture.guesses import MOST_AN_HOUR, WAYS, attack
 
 
 @pytest.mark.parametrize("name", WAYS)

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 from torture import kills
-from torture.loads import DOORS
+from torture.loads import DOORS, Account
+
+from hub.message import Message
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +31,17 @@ def test_kills_lose_nothing_acknowledged_and_store_nothing_twice_on_any_door() -
 def test_control_a_gateway_that_acknowledges_early_loses() -> None:
     findings = kills.run(5, seed=2, early=True)
     assert any("lost" in problem for problem in findings.problems)
+
+
+def test_control_a_gateway_that_acknowledges_early_loses_wills() -> None:
+    findings = kills.run(5, seed=3, doors=("mqtt wills",), early=True)
+    assert any("lost" in problem and "will-" in problem for problem in findings.problems)
+
+
+def test_control_a_will_that_is_published_behind_a_goodbye_is_found() -> None:
+    torture = kills.Torture.__new__(kills.Torture)
+    torture.account, torture.loads = Account(), []
+    torture.account.dropped.add("gone-1")
+    published = Message("c", "wills", "thing", "mqtt", "application/octet-stream", b"gone-1", 0)
+    assert torture._compare([]) == []
+    assert torture._compare([published]) == ["1 wills published behind a goodbye: ['gone-1']"]

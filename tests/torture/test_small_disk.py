@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from torture import shim
-from torture.cuts import HERE, ROOT
+from torture.zygote import HERE, PYTHONPATH
 
 DISK = "size=40m"
 
@@ -30,7 +30,7 @@ def test_a_gateway_without_room_says_so_on_every_door_and_gets_well_by_itself(tm
         pytest.skip("no mount namespace can be had here (needs root or user namespaces)")
     script = f'mount -t tmpfs -o {DISK} tmpfs "$2" && LD_PRELOAD="$3" exec "$0" "$1" "$2"'
     arguments = [sys.executable, str(HERE / "small_disk.py"), str(tmp_path), str(shim.build())]
-    environment = shim.environment() | {"PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}:{ROOT / 'tests'}"}
+    environment = shim.environment() | {"PYTHONPATH": PYTHONPATH}
     del environment["LD_PRELOAD"]
     done = subprocess.run(
         [*way, "sh", "-c", script, *arguments],

@@ -297,8 +297,8 @@ def arrivals(
     for each in world.book.ordered:
         if classes[each.name] != device_class or (sure and not each.confirmed):
             continue
-        frame = frames[each.name].get(each.payload)
-        yield each.name, each.at_ns, frame, 0 if frame is None else frame.at_ns - each.at_ns
+        arrived = frames[each.name].get(each.payload)
+        yield each.name, each.at_ns, arrived, 0 if arrived is None else arrived.at_ns - each.at_ns
 
 
 def class_b(world: RegionWorld) -> str:
