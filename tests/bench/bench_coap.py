@@ -18,43 +18,23 @@ import argparse
 import asyncio
 import gc
 import json
-import os
 import select
 import socket
 import sqlite3
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from hub.coap.packets import CON, Code, Opt, encode, uint
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-SENML = json.dumps(
-    [
-        {"bn": "urn:dev:mac:0004a30b001c0530:", "n": "temperature", "u": "Cel", "v": 21.5},
-        {"n": "humidity", "u": "%RH", "v": 44},
-        {"n": "battery", "u": "V", "v": 3.61},
-        {"n": "open", "vb": False},
-    ]
-).encode()
+from bench.turns import SENML, Load, Run, compare, measured, say
+
+from hub.coap.packets import ACK, CON, Code, Opt, encode, encode_empty, uint
+
 KINDS = ("fluxgate", "aiocoap")
 PEER_KEY = "peer-key"
-
-
-@dataclass(frozen=True)
-class Run:
-    accepted: int
-    seconds: float
-    cpu_s: float
-    p50_ms: float
-    p99_ms: float
-
-    @property
-    def rate(self) -> float:
-        return self.accepted / self.seconds
 
 
 # --- load ---------------------------------------------------------------------------------------------------------
@@ -79,9 +59,13 @@ class Client:
         self.sent_at = time.perf_counter()
         self.socket.send(wire)
 
-    def receive(self) -> float:
-        """The seconds until the answer."""
+    def receive(self) -> float | None:
+        """The seconds until the answer; None where a server says that it will come later (RFC 7252, 5.2.2)."""
         answer = self.socket.recv(2048)
+        if answer[:2] == encode_empty(ACK, 0)[:2]:
+            return None
+        if answer[0] >> 4 & 3 == CON:
+            self.socket.send(encode_empty(ACK, int.from_bytes(answer[2:4], "big")))
         if answer[1] != Code.CHANGED or answer[4:8] != self.n.to_bytes(4, "big"):
             raise SystemExit(f"refused: {answer!r}")
         return time.perf_counter() - self.sent_at
@@ -104,7 +88,10 @@ def load(clients: list[Client], seconds: float) -> tuple[list[float], float]:
             raise SystemExit("no answer for 10 s")
         for handle, _ in events:
             client = by_handle[handle]
-            latencies.append(client.receive())
+            latency = client.receive()
+            if latency is None:
+                continue
+            latencies.append(latency)
             if time.perf_counter() < deadline:
                 client.send()
             else:
@@ -128,9 +115,8 @@ async def serve_fluxgate(directory: Path, clients: int) -> None:
         thing, key = hub.registry.create_thing(name=f"load {n}")
         hub.registry.connect([channel.id], [thing.id])
         keys.append(key)
-    limits = Limits(
-        address_rate=1e6, address_burst=1e6, thing_rate=1e6, thing_burst=1e6
-    )  # all are one address here
+    # All are one address here
+    limits = Limits(address_rate=1e6, address_burst=1e6, thing_rate=1e6, thing_burst=1e6)
     door = CoapDoor(hub, "127.0.0.1", 0, limits=limits)
     await door.start()
     gc.freeze()
@@ -156,22 +142,23 @@ async def serve_aiocoap(directory: Path, clients: int) -> None:
         "id INTEGER PRIMARY KEY, channel TEXT, publisher TEXT, type INTEGER, body BLOB, created REAL)"
     )
 
-    class Messages(resource.Resource):
-        async def render_post(self, request: aiocoap.Message) -> aiocoap.Message:
-            if f"auth={PEER_KEY}" not in request.opt.uri_query:
-                return aiocoap.Message(code=aiocoap.UNAUTHORIZED)
-            records = json.loads(request.payload)
-            if not all("n" in record or "bn" in record for record in records):
-                return aiocoap.Message(code=aiocoap.BAD_REQUEST)
-            with db:
-                db.execute(
-                    "INSERT INTO message(channel, publisher, type, body, created) VALUES (?, ?, ?, ?, ?)",
-                    ("peer", "peer", int(request.opt.content_format), request.payload, time.time()),
-                )
-            return aiocoap.Message(code=aiocoap.CHANGED)
+    async def post(request: aiocoap.Message) -> aiocoap.Message:
+        if f"auth={PEER_KEY}" not in request.opt.uri_query:
+            return aiocoap.Message(code=aiocoap.UNAUTHORIZED)
+        records = json.loads(request.payload)
+        if not all("n" in record or "bn" in record for record in records):
+            return aiocoap.Message(code=aiocoap.BAD_REQUEST)
+        with db:
+            db.execute(
+                "INSERT INTO message(channel, publisher, type, body, created) VALUES (?, ?, ?, ?, ?)",
+                ("peer", "peer", int(request.opt.content_format), request.payload, time.time()),
+            )
+        return aiocoap.Message(code=aiocoap.CHANGED)
 
+    messages = resource.Resource()
+    messages.render_post = post  # asked for by the method's name
     site = resource.Site()
-    site.add_resource(("channels", "peer", "messages"), Messages())
+    site.add_resource(("channels", "peer", "messages"), messages)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -185,10 +172,6 @@ async def serve_aiocoap(directory: Path, clients: int) -> None:
     say({"stored": stored})
 
 
-def say(what: dict[str, object]) -> None:
-    print(json.dumps(what), flush=True)
-
-
 def serve(kind: str, directory: Path, clients: int) -> None:
     import uvloop
 
@@ -199,48 +182,19 @@ def serve(kind: str, directory: Path, clients: int) -> None:
 # --- the comparison -----------------------------------------------------------------------------------------------
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def measure(kind: str, count: int, seconds: float) -> Run:
-    with tempfile.TemporaryDirectory(prefix="bench-coap-") as directory:
-        child = subprocess.Popen(
-            [sys.executable, __file__, "--serve", kind, "--directory", directory, "--clients", str(count)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert child.stdin is not None
-        assert child.stdout is not None
-        try:
-            where = json.loads(child.stdout.readline())
-            clients = [Client(where["port"], where["channel"], key) for key in where["keys"]]
-            warm, _ = load(clients, 0.5)
-            cpu = cpu_seconds(child.pid)
-            latencies, elapsed = load(clients, seconds)
-            cpu = cpu_seconds(child.pid) - cpu
-            for client in clients:
-                client.socket.close()
-            child.stdin.write("stop\n")
-            child.stdin.flush()
-            stored = json.loads(child.stdout.readline())["stored"]
-        finally:
-            child.stdin.close()
-            child.terminate()
-            child.wait(timeout=20)
-            child.stdout.close()
-    if stored != len(warm) + len(latencies):
-        raise SystemExit(f"{kind}: {len(warm) + len(latencies)} messages acknowledged, {stored} stored")
-    latencies.sort()
-    return Run(
-        accepted=len(latencies),
-        seconds=elapsed,
-        cpu_s=cpu,
-        p50_ms=latencies[len(latencies) // 2] * 1e3,
-        p99_ms=latencies[int(len(latencies) * 0.99)] * 1e3,
-    )
+    clients: list[Client] = []
+
+    def load_on(where: dict[str, Any]) -> Load:
+        clients.extend(Client(where["port"], where["channel"], key) for key in where["keys"])
+        return partial(load, clients)
+
+    try:
+        command = [sys.executable, __file__, "--serve", kind, "--clients", str(count)]
+        return measured(kind, command, load_on, seconds)
+    finally:
+        for client in clients:
+            client.socket.close()
 
 
 def main() -> None:
@@ -256,24 +210,7 @@ def main() -> None:
     if args.serve:
         serve(args.serve, args.directory, args.clients)
         return
-    runs: dict[str, list[Run]] = {kind: [] for kind in KINDS}
-    for number in range(1, args.rounds + 1):
-        for kind in KINDS:
-            run = measure(kind, args.clients, args.seconds)
-            runs[kind].append(run)
-            print(
-                f"round {number}  {kind:9} {run.rate:8.0f} POST/s   p50 {run.p50_ms:6.2f} ms   p99 {run.p99_ms:7.2f} ms"
-                f"   server CPU {run.cpu_s / run.accepted * 1e6:6.1f} us/POST   stored = acknowledged",
-                flush=True,
-            )
-    print()
-    for kind in KINDS:
-        rates = [run.rate for run in runs[kind]]
-        ratios = [ours.rate / theirs.rate for ours, theirs in zip(runs[KINDS[0]], runs[kind], strict=True)]
-        print(
-            f"{kind:9} median {statistics.median(rates):8.0f} POST/s ({min(rates):.0f} to {max(rates):.0f});"
-            f" {KINDS[0]} / {kind}: median {statistics.median(ratios):5.1f}x"
-        )
+    compare(KINDS, args.rounds, lambda kind: measure(kind, args.clients, args.seconds), "POST")
 
 
 if __name__ == "__main__":

@@ -24,38 +24,26 @@ import os
 import select
 import socket
 import sqlite3
-import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-SENML = json.dumps(
-    [
-        {"bn": "urn:dev:mac:0004a30b001c0530:", "n": "temperature", "u": "Cel", "v": 21.5},
-        {"n": "humidity", "u": "%RH", "v": 44},
-        {"n": "battery", "u": "V", "v": 3.61},
-        {"n": "open", "vb": False},
-    ]
-).encode()
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from bench.turns import SENML, Load, Run, compare, measured, say
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+T = TypeVar("T")
+
 KINDS = ("fluxgate", "waitress", "a2wsgi")
 PEERS = ("flask==3.1.2", "waitress==3.0.2")
-
-
-@dataclass(frozen=True)
-class Run:
-    accepted: int
-    seconds: float
-    cpu_s: float
-    p50_ms: float
-    p99_ms: float
-
-    @property
-    def rate(self) -> float:
-        return self.accepted / self.seconds
 
 
 # --- load ---------------------------------------------------------------------------------------------------------
@@ -157,7 +145,7 @@ async def serve_fluxgate(directory: Path) -> None:
     say({"stored": stored})
 
 
-def flask_app(directory: Path):
+def flask_app(directory: Path) -> Flask:
     """What one would write first: check the key, parse, insert, commit, answer."""
     from flask import Flask, request
 
@@ -171,7 +159,7 @@ def flask_app(directory: Path):
     app = Flask(__name__)
 
     @app.post("/channels/<channel>/messages")
-    def publish(channel: str):
+    def publish(channel: str) -> tuple[dict[str, Any], int]:
         if request.headers.get("Authorization") != "Thing peer-key":
             return {"error": "bad key"}, 401
         records = json.loads(request.data)
@@ -212,18 +200,13 @@ def serve_a2wsgi(directory: Path) -> None:
     from a2wsgi import WSGIMiddleware
 
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        WSGIMiddleware(flask_app(directory)), log_config=None, access_log=False, lifespan="off"
-    )
+    application: Any = flask_app(directory)  # both sides type WSGI (PEP 3333), each in its own words
+    config = uvicorn.Config(WSGIMiddleware(application), log_config=None, access_log=False, lifespan="off")
     server = uvicorn.Server(config)
     threading.Thread(target=server.run, args=([listener],), daemon=True).start()
     say({"port": listener.getsockname()[1], "path": "/channels/peer/messages", "key": "peer-key"})
     finish_peer(directory)
     os._exit(0)
-
-
-def say(what: dict[str, object]) -> None:
-    print(json.dumps(what), flush=True)
 
 
 def serve(kind: str, directory: Path) -> None:
@@ -238,7 +221,7 @@ def serve(kind: str, directory: Path) -> None:
 # --- the comparison -----------------------------------------------------------------------------------------------
 
 
-def run_loop(main):
+def run_loop(main: Coroutine[Any, Any, T]) -> T:
     try:
         import uvloop
     except ImportError:
@@ -261,46 +244,11 @@ def python_of(kind: str) -> str:
     return str(folder / "bin/python")
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def measure(kind: str, connections: int, seconds: float) -> Run:
-    with tempfile.TemporaryDirectory(prefix="bench-http-") as directory:
-        child = subprocess.Popen(
-            [python_of(kind), __file__, "--serve", kind, "--directory", directory],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert child.stdin is not None
-        assert child.stdout is not None
-        try:
-            where = json.loads(child.stdout.readline())
-            request = request_bytes(where["path"], where["key"])
-            warm, _ = load(where["port"], request, connections, 0.5)
-            cpu = cpu_seconds(child.pid)
-            latencies, elapsed = load(where["port"], request, connections, seconds)
-            cpu = cpu_seconds(child.pid) - cpu
-            child.stdin.write("stop\n")
-            child.stdin.flush()
-            stored = json.loads(child.stdout.readline())["stored"]
-        finally:
-            child.stdin.close()
-            child.terminate()
-            child.wait(timeout=20)
-            child.stdout.close()
-    if stored != len(warm) + len(latencies):
-        raise SystemExit(f"{kind}: {len(warm) + len(latencies)} messages acknowledged, {stored} stored")
-    latencies.sort()
-    return Run(
-        accepted=len(latencies),
-        seconds=elapsed,
-        cpu_s=cpu,
-        p50_ms=latencies[len(latencies) // 2] * 1e3,
-        p99_ms=latencies[int(len(latencies) * 0.99)] * 1e3,
-    )
+    def load_on(where: dict[str, Any]) -> Load:
+        return partial(load, where["port"], request_bytes(where["path"], where["key"]), connections)
+
+    return measured(kind, [python_of(kind), __file__, "--serve", kind], load_on, seconds)
 
 
 def main() -> None:
@@ -317,25 +265,7 @@ def main() -> None:
     if args.serve:
         serve(args.serve, args.directory)
         return
-    runs: dict[str, list[Run]] = {kind: [] for kind in args.kinds}
-    for number in range(1, args.rounds + 1):
-        for kind in args.kinds:
-            run = measure(kind, args.connections, args.seconds)
-            runs[kind].append(run)
-            print(
-                f"round {number}  {kind:9} {run.rate:8.0f} req/s   p50 {run.p50_ms:6.2f} ms   p99 {run.p99_ms:7.2f} ms"
-                f"   server CPU {run.cpu_s / run.accepted * 1e6:6.1f} us/req   stored = acknowledged",
-                flush=True,
-            )
-    print()
-    first = args.kinds[0]
-    for kind in args.kinds:
-        rates = [run.rate for run in runs[kind]]
-        ratios = [ours.rate / theirs.rate for ours, theirs in zip(runs[first], runs[kind], strict=True)]
-        print(
-            f"{kind:9} median {statistics.median(rates):8.0f} req/s ({min(rates):.0f} to {max(rates):.0f});"
-            f" {first} / {kind}: median {statistics.median(ratios):5.1f}x"
-        )
+    compare(args.kinds, args.rounds, lambda kind: measure(kind, args.connections, args.seconds), "req")
 
 
 if __name__ == "__main__":

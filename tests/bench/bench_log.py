@@ -16,8 +16,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "platform"))
 
@@ -31,7 +32,7 @@ PACK = (
     b'{"n":"humidity","u":"%RH","v":48},{"n":"battery","u":"V","v":3.61},{"n":"rssi","u":"dBm","v":-97}]'
 )
 
-Case = Callable[[Path, int], Awaitable[int]]  # folder, messages: rows found afterwards
+Case = Callable[[Path, int], Coroutine[Any, Any, int]]  # folder, messages: rows found afterwards
 
 
 def message(n: int) -> Message:

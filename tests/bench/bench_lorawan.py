@@ -81,14 +81,7 @@ for (let round = 0; round < 3; round++) {
 }
 console.log(best);
 """
-RX = {
-    "chan": 0,
-    "rfch": 0,
-    "stat": 1,
-    "modulation": LoRaModulation(7, 125_000),
-    "rssi_dbm": -80,
-    "lsnr_db": 7.5,
-}
+SF7 = LoRaModulation(7, 125_000)
 
 
 class Fleet:
@@ -133,8 +126,13 @@ class Fleet:
             RxPacket(
                 tmst=fcnt,
                 freq_hz=868_100_000,
+                chan=0,
+                rfch=0,
+                stat=1,
+                modulation=SF7,
+                rssi_dbm=-80,
+                lsnr_db=7.5,
                 data=frames.build_uplink(each, address, fcnt, fport=1, payload=LPP, tx_dr=5),
-                **RX,
             )
             for each, address in zip(crypto, self.addresses, strict=True)
         ]
@@ -228,8 +226,8 @@ def handled(fleet: Fleet) -> None:
 
 async def whole_way(count: int, rounds: int) -> None:
     """From a frame to the committed log, decoded, authorised, with what hears of it; CPU of both processes."""
-    with tempfile.TemporaryDirectory(prefix="fluxgate-bench-") as name:
-        config = Config(gateway=GatewaySection(data_dir=f"{name}/data", runtime_dir=name))
+    with tempfile.TemporaryDirectory(prefix="fluxgate-bench-") as folder:
+        config = Config(gateway=GatewaySection(data_dir=f"{folder}/data", runtime_dir=folder))
         async with opened_core(config) as core:
             library = Library()
             codec, _writes = library.prepare("bench", Body(source=SOURCE), 0)
@@ -239,13 +237,13 @@ async def whole_way(count: int, rounds: int) -> None:
                 core.server, publisher, core.hub.access, core.hub.log, LiveFrames(), core.clock.now
             )
             channel = core.hub.registry.create_channel("bench").id
-            for first, codec in ((0, "cayenne"), (count, "bench")):
-                fleet = Fleet(count, codec=codec, first=first)
+            for first, name in ((0, "cayenne"), (count, "bench")):
+                fleet = Fleet(count, codec=name, first=first)
                 registration = Registration(core.hub, core.server, codecs=publisher.codecs.names)
                 await registration.register_all([Asked(each, Record(), channel) for each in fleet.configs()])
                 rates = [await _flood(uplinks, library, fleet, fcnt) for fcnt in range(rounds)]
                 spent, there = min(rates[1:], key=sum)
-                words = "Cayenne LPP" if codec == "cayenne" else "JavaScript through the worker"
+                words = "Cayenne LPP" if name == "cayenne" else "JavaScript through the worker"
                 print(
                     f"to the log, {words:30}{1e6 / (spent + there):8,.0f} uplinks/s a core "
                     f"({spent:.0f} us here, {there:.0f} us in the codec process)"
@@ -281,7 +279,7 @@ def memory(count: int, *, v1_1: bool, traced: bool) -> None:
     gc.collect()
     if traced:
         tracemalloc.start()
-    weigh = (lambda: tracemalloc.get_traced_memory()[0]) if traced else _rss
+    weigh = _traced if traced else _rss
     began = weigh()
     server = NetworkServer(
         get_region("EU868"),
@@ -302,6 +300,10 @@ def memory(count: int, *, v1_1: bool, traced: bool) -> None:
         f"memory a device, {version}: {registered:,.0f} bytes registered, "
         f"{(weigh() - began) / count:,.0f} in use ({what})"
     )
+
+
+def _traced() -> int:
+    return tracemalloc.get_traced_memory()[0]
 
 
 def _rss() -> int:

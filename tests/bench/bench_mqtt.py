@@ -21,13 +21,16 @@ import argparse
 import asyncio
 import contextlib
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from mqtt_load import Latency, Load, Result, idle, latency
-from mqtt_servers import Missing, Server, start_amqtt, start_hub, start_mosquitto, start_nats
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from bench.mqtt_load import Latency, Load, Result, idle, latency
+from bench.mqtt_servers import Missing, Server, start_amqtt, start_hub, start_mosquitto, start_nats
 
 HERE = Path(__file__).resolve().parent
 PACE = 1_000  # messages a second of the latency part

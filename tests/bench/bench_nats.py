@@ -34,7 +34,7 @@ import msgspec
 import nats
 from nats.aio.client import Client
 
-from gateway import nats_source
+from gateway import nats_place
 from gateway.nats_source import NatsSource, NatsSourceConfig
 from gateway.upstream.nats import NatsSink, headers_for, subject_for
 from gateway.upstream.nats_config import NatsServers, NatsSinkConfig
@@ -207,7 +207,7 @@ def source(running: Server, count: int) -> tuple[float, str]:
 
     async def run() -> float:
         folder = Path(tempfile.mkdtemp(prefix="bench-hub-"))
-        hub = Hub.open(folder, migrations=nats_source.MIGRATIONS)
+        hub = Hub.open(folder, migrations=nats_place.MIGRATIONS)
         for channel in CHANNELS:
             hub.registry.create_channel(channel, id=channel)
         config = NatsSourceConfig("all", NatsServers((f"127.0.0.1:{running.port}",), tls=False))

@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +71,7 @@ def main() -> None:
             plain.verdict(request)
 
         remembered = rate(plain.verdict, requests)
-        slow = rate(lambda request, plain=plain: every_one(plain, request), requests[:5])
+        slow = rate(partial(every_one, plain), requests[:5])
         rates = (remembered, rate(conditional.verdict, requests), rate(first, requests), slow)
         print(
             f"{count:>10,} "

@@ -20,10 +20,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-from radio_drivers import DRIVERS, Direct, cpu_per_frame, side_by_side
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from bench.radio_drivers import DRIVERS, Direct, cpu_per_frame, side_by_side
 
 from hw_sim import platforms
 from hw_sim.air import Air
@@ -125,12 +129,12 @@ def rx1(frames: int = 5) -> None:
         cells = []
         for sf in range(7, 13):
             mod = LoRaModulation(sf, bw_hz)
-            world = World([ModuleConfig(BOARD, 0, up_hz, sf, bw_hz)], region, lambda _rx, hz=down_hz: hz)
+            world = World([ModuleConfig(BOARD, 0, up_hz, sf, bw_hz)], region, partial(_always, down_hz))
             world.start()
             send = world.device()
             for n in range(frames):
                 at_ns = (1 + 120 * n) * S + n * 333
-                world.kernel.at(at_ns, lambda: send(up_hz, mod, bytes(23)))  # noqa: B023
+                world.kernel.at(at_ns, partial(send, up_hz, mod, bytes(23)))
             world.kernel.run_until((120 * frames) * S)
             ups, downs = _by_sender(world)
             assert len(downs) == len(ups) == frames, (len(ups), len(downs), world.refused)
@@ -185,7 +189,7 @@ def saturation(seconds: int = 60) -> None:
     other = world.device()
     for _ in range(seconds // 10):  # somebody else in between: the air destroys some
         at_ns, freq_hz = rng.randrange(S, end_ns - S), rng.choice(CHANNELS_HZ)
-        world.kernel.at(at_ns, lambda freq_hz=freq_hz: other(freq_hz, SF7, bytes(40)))  # type: ignore[misc]
+        world.kernel.at(at_ns, partial(other, freq_hz, SF7, bytes(40)))
     world.kernel.run_until(S)
     began, before = time.process_time(), sum(chip.transfers for chip in world.chips)
     world.kernel.run_until(end_ns)
@@ -262,7 +266,7 @@ def sweep(frames: int = 100) -> None:
         for sf in sfs:
             mod = LoRaModulation(sf, 125_000)
             for _ in range(frames):
-                world.kernel.at(t_ns, lambda m=mod: send(CHANNELS_HZ[1], m, bytes(13)))  # noqa: B023
+                world.kernel.at(t_ns, partial(send, CHANNELS_HZ[1], mod, bytes(13)))
                 t_ns += airtime_us(mod, 13) * 1000 + rng.randrange(50 * MS, 150 * MS)
         world.kernel.run_until(t_ns + S)
         status: Any = world.module()["sweep"]
@@ -335,6 +339,10 @@ def drivers(frames: int = 40) -> None:
         print(f"  work {work_ms} ms: {'; '.join(cells)}", flush=True)
 
 
+def _always(freq_hz: int, _rx: RxPacket) -> int:
+    return freq_hz
+
+
 def _by_sender(world: World) -> tuple[list[FrameRecord], list[FrameRecord]]:
     frames = world.air.records.frames
     return (
@@ -365,10 +373,10 @@ def main() -> None:
         for part in PARTS.values():
             part()
         return
-    part = PARTS.get(sys.argv[1])
-    if part is None:
+    chosen = PARTS.get(sys.argv[1])
+    if chosen is None:
         raise SystemExit(__doc__)
-    part(*(float(arg) if sys.argv[1] == "soak" else int(arg) for arg in sys.argv[2:]))
+    chosen(*(float(arg) if sys.argv[1] == "soak" else int(arg) for arg in sys.argv[2:]))
 
 
 if __name__ == "__main__":

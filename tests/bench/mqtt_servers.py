@@ -8,6 +8,7 @@ amqtt lives in an environment of its own that is made once in the user's cache f
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import shutil
@@ -156,10 +157,16 @@ async def _serve(folder: Path) -> None:
     limits = Limits(connections=2000, connections_per_thing=2000)
     door = MqttDoor(hub, "127.0.0.1", 0, limits=limits)
     await door.start()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     topic = f"channels/{channel.id}/messages"
     print(json.dumps({"port": door.port, "topic": topic, "user": thing.id, "key": key}), flush=True)
     await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1])))
+    import uvloop
+
+    # This, the loop and the collector's threshold are those of the gateway's process.
+    sys.setswitchinterval(0.001)
+    uvloop.run(_serve(Path(sys.argv[1])))

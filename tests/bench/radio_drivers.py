@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hw_sim import fakes, platforms
@@ -25,7 +26,7 @@ from hw_sim.kernel import Kernel
 from hw_sim.links import AirSettings
 from hw_sim.sx1276 import SX1276
 from radio.boards import get_board
-from radio.config import ModuleConfig, RadioConfig
+from radio.config import ModuleConfig, RadioConfig, Role
 from radio.hardware.spi import SpidevBus
 from radio.lora import LoRaModulation, airtime_us
 from radio.seam import Edge
@@ -87,7 +88,7 @@ def _send(kernel: Kernel, device: SX1276, frames: int, seed: int) -> int:
         node.command(Mode.TX)
 
     for n in range(frames):
-        kernel.at(t_ns, lambda n=n: send(n))  # type: ignore[misc]
+        kernel.at(t_ns, partial(send, n))
         t_ns += airtime_us(SF7, PAYLOAD) * 1000 + rng.randrange(1, 60) * MS
     return t_ns
 
@@ -107,7 +108,7 @@ def _ours(kernel: Kernel, chip: SX1276, handed_on: list[bytes], work_ms: int) ->
     host = LocalHost(kernel, Board.wired(kernel, get_board(BOARD), [chip]))
     frames: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     config = RadioConfig(
-        modules=(ModuleConfig(BOARD, 0, FREQ_HZ, role="rx"),),  # type: ignore[arg-type]
+        modules=(ModuleConfig(BOARD, 0, FREQ_HZ, role=Role.RX),),
         gateway_eui=bytes(8),
         sync_word=0x12,
     )
@@ -260,6 +261,7 @@ class ReadyHost:
 
     def write_pin(self, _line: int, _level: bool) -> None: ...
     def set_up_pin(self, _line: int, _level: bool) -> None: ...
+    def release_pin(self, _line: int) -> None: ...
     def watch(self, triggers: Mapping[int, Trigger]) -> Watch:
         return Watch(triggers)
 
