@@ -230,7 +230,9 @@ async def open_site(
         await door.start()
     people = {"admin": sign_up(hub, OWNER, "admin")}  # the first account claims the gateway
     people |= {role: sign_up(hub, f"{role}@example.org", role) for role in ROLES if role != "admin"}
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{http.port}", trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{http.port}", trust_env=False, timeout=30
+    ) as client:
         home, foreign = found_organisation(hub, "home"), found_organisation(hub, "foreign")
         device = _device(hub, "nobody")
         try:

@@ -140,7 +140,9 @@ async def with_unclaimed(folder: Path, scenario: Callable[[Hub, httpx.AsyncClien
     door = HttpDoor(hub, create_app(hub))
     await door.start()
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{door.port}", trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{door.port}", trust_env=False, timeout=30
+        ) as client:
             await scenario(hub, client)
     finally:
         await door.close()

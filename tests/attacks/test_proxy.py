@@ -8,6 +8,7 @@ through.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -64,11 +65,9 @@ async def spoken(front: Front, wire: bytes, port: int | None = None, *, tls: boo
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, local_addr=(ATTACKER, 0))
     writer.write(wire)
     answer = b""
-    try:
+    with contextlib.suppress(TimeoutError, ConnectionError):  # it may wait for more of us
         while chunk := await asyncio.wait_for(reader.read(65536), 4 if answer else 30):
             answer += chunk
-    except (TimeoutError, ConnectionError):
-        pass  # it waits for more of us
     writer.close()
     return answer
 

@@ -14,7 +14,9 @@ import pytest
 
 from hub.access import Access
 from hub.mqtt.packets import Will
+from hub.mqtt.session import Session
 from hub.tokens.scopes import parse
+from tests.attacks.clocks import Time
 from tests.attacks.live import DOORS, PATIENCE_S, WAYS, Credential, Listener, Subject
 from tests.hub.mqtt.conftest import Client
 
@@ -64,20 +66,18 @@ async def ends(s: Any, name: str, way: str, kind: str, doors: tuple[str, ...]) -
             assert {door: each.heard for door, each in listeners.items()} == dict.fromkeys(doors, 1), way
 
 
-def test_what_has_its_time_passed_ends_by_itself(site: RunSite) -> None:
+def test_what_has_its_time_passed_ends_by_itself(site: RunSite, time: Time) -> None:
     async def scenario(s: Any) -> None:
         subject = Subject.new(s, "field")
         credential = subject.credential("thing API key", expires_s=s.hub.now_s() + 3600)
         async with listening(s, subject, credential, tuple(DOORS)) as listeners:
-            clock, boot = s.hub.clock, s.hub.clock()
-            s.hub.clock = lambda: (clock()[0] + 3600 * 10**9, boot[1])
-            s.hub.access._now_s = lambda: s.hub.clock()[0] / 1e9
+            time.passes(3600)
             for each in listeners.values():
                 async with asyncio.timeout(PATIENCE_S):
                     await each.over.wait()
         assert s.hub.registry.grants.of_owner("thing", subject.thing_id).total == 0
 
-    site(scenario)
+    site(scenario, clock=time.clock)
 
 
 def test_a_change_that_takes_nothing_away_ends_nothing(site: RunSite) -> None:
@@ -129,6 +129,14 @@ async def session(s: Any, credential: Credential, present: bool, **connect: Any)
         writer.transport.abort()
 
 
+def kept_session(s: Any, subject: Subject, credential: Credential) -> Session:
+    """The door's side of what `session` opened."""
+    grant = f"#{credential.grant.id}" if credential.grant is not None else ""
+    found: Session | None = s.mqtt.sessions.get((subject.thing_id + grant, "kept"))
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize("qos", [1, 2])
 def test_what_was_queued_or_in_flight_is_not_sent_after_the_right_is_gone(site: RunSite, qos: int) -> None:
     async def scenario(s: Any) -> None:
@@ -142,7 +150,7 @@ def test_what_was_queued_or_in_flight_is_not_sent_after_the_right_is_gone(site: 
         assert credential.grant is not None
         await asyncio.to_thread(s.hub.registry.grants.narrow, credential.grant.id, parse("messages:write"))
         async with session(s, credential, True) as client:
-            kept = next(iter(s.mqtt.sessions._kept.values()))
+            kept = kept_session(s, subject, credential)
             async with asyncio.timeout(PATIENCE_S):
                 while kept.in_flight:  # until the door has come to it
                     assert await client.fence() == []
@@ -181,10 +189,11 @@ def test_a_will_is_not_published_for_a_key_that_is_void(site: RunSite, kind: str
         will = (f"channels/{subject.channel}/messages/will", b"boo", 1, False)
         async with session(s, credential, False, will=will) as client:
             await client.subscribe((f"channels/{subject.channel}/messages", 1))
-            kept = next(iter(s.mqtt.sessions._kept.values()))
+            kept = kept_session(s, subject, credential)
             await asyncio.to_thread(subject.revoke, way, credential)
             assert await client.closed()
-            s.mqtt._publish_waiting_will(kept, Will(*will))  # as when a delay is over
+            kept.will = Will(*will)
+            s.mqtt.wills.leave_late(kept, ended=False)  # as when a delay is over
         await subject.publish()
         assert [message.payload for message in s.hub.log.read(0)] == [b'[{"n":"t","v":1}]']
 
@@ -201,15 +210,14 @@ def test_who_does_not_read_gets_nothing_of_what_was_buffered_for_him(site: RunSi
         await client.read()
         await client.subscribe((f"channels/{subject.channel}/messages/#", 0))
         writer.transport.pause_reading()  # type: ignore[attr-defined]
-        connection = next(iter(s.mqtt._live.values()))
         payload = b"x" * 200_000
         async with asyncio.timeout(PATIENCE_S):
-            while not connection._transport.get_write_buffer_size():
+            while not s.mqtt.unsent_bytes():
                 s.hub.post(subject.writer, "http", subject.channel, "", "application/octet-stream", payload)
                 await asyncio.sleep(0)
         await asyncio.to_thread(subject.revoke, "connection cut", credential)
         await s.client.get("/health")
-        assert connection._transport is None or connection._transport.get_write_buffer_size() == 0
+        assert s.mqtt.unsent_bytes() == 0
         writer.transport.abort()
 
     site(scenario)

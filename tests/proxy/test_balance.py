@@ -137,8 +137,7 @@ async def _kill_one(nginx: Nginx, front: Front, other: Site) -> None:
         found = [now - then for now, then in zip(counts(), before, strict=True)]
         assert found == [2 * each for each in share], "an address stays with its gateway"
         await other.http.close()
-        for proxied in other.mqtt._proxied:
-            await proxied.close()
+        await other.mqtt.stop_listening()
         assert await publish() == all_taken
     for number in range(1, 9):
         reader, writer = await asyncio.open_connection(

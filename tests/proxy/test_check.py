@@ -124,7 +124,7 @@ def test_the_front_of_2017_names_the_publisher_after_it_has_asked(front: Front) 
         device, foreign = front.site.device, front.site.foreign.device
         base = f"http://127.0.0.1:{front.nginx.ports['of_2017']}"
         transport = httpx.AsyncHTTPTransport(local_address="127.0.0.9")
-        async with httpx.AsyncClient(base_url=base, transport=transport) as client:
+        async with httpx.AsyncClient(base_url=base, transport=transport, timeout=30) as client:
 
             async def publish(path: str, **headers: str) -> int:
                 sent = {**SENML, **headers}

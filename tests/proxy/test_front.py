@@ -15,7 +15,7 @@ import websockets
 
 from tests.hub.mqtt.conftest import Client
 from tests.hub.pki import Authority
-from tests.proxy.conftest import SHIPPED, Front, Nginx
+from tests.proxy.conftest import DEADLINE_S, SHIPPED, Front, Nginx
 
 SENML = {"content-type": "application/senml+json"}
 PACK = b'[{"n":"temperature","u":"Cel","v":21.5}]'
@@ -307,7 +307,7 @@ def test_a_websocket_on_a_channel_carries_both_ways_and_ends_with_the_right(fron
             await first.send('[{"n":"level","v":1.5}]')
             assert await asyncio.wait_for(second.recv(), 10) == '[{"n":"level","v":1.5}]'
             await asyncio.to_thread(registry.disconnect, [channel], [things[1][0].id])
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(DEADLINE_S):
                 await second.wait_closed()
             assert second.close_code == 1008
 
@@ -347,7 +347,7 @@ def test_a_caller_over_ipv6_is_known_by_its_address(front: Front) -> None:
     async def scenario() -> None:
         before = len(await asyncio.to_thread(front.site.audited))
         ports = front.nginx.ports
-        async with httpx.AsyncClient(verify=False) as client:
+        async with httpx.AsyncClient(verify=False, timeout=30) as client:
             shown = {"Host": "localhost", "Authorization": "Bearer wrong"}
             answer = await client.get(f"https://[::1]:{ports['https']}/things", headers=shown)
             assert answer.status_code == 401
