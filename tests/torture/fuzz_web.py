@@ -112,7 +112,8 @@ class Web(Door):
         for _ in range(TURNS):
             await asyncio.sleep(0)
         self._look()
-        await self.world.durable()  # an answer waits for the disk; which input it belongs to must not hang on that
+        # An answer waits for the disk; which input it belongs to must not hang on how fast that is.
+        await self.world.durable()
         for _ in range(TURNS):
             await asyncio.sleep(0)
         self._look()
