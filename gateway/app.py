@@ -64,7 +64,6 @@ from hub import coap, mqtt
 from hub.errors import LogFailed
 from hub.http.app import create_app
 from hub.http.door import HttpDoor
-from hub.http.limits import Limits
 from hub.http.table import routes
 from hub.hub import Hub
 from hub.mqtt import websocket
@@ -187,7 +186,10 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
             radio.seen = radio_seen
         source.copies = copies.copies.counters
         mqtt_door = mqtt.MqttDoor(
-            hub, config.mqtt.host, config.mqtt.port, gateway=eui.hex(), version=__version__
+            *(hub, config.mqtt.host, config.mqtt.port),
+            limits=doors.mqtt_limits(config),
+            gateway=eui.hex(),
+            version=__version__,
         )
         coap_door = coap.CoapDoor(hub, config.coap.host, config.coap.port)
         hub.audit.configured(flat(config))
@@ -211,7 +213,7 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
                 ]
             ),
             version=__version__,
-            limits=Limits(publish_rate=config.http.publish_rate, publish_burst=config.http.publish_burst),
+            limits=doors.http_limits(config),
             mqtt=websocket.asgi_app(mqtt_door),
             gateway=eui.hex(),
             proxies=doors.trusted_proxies(config),

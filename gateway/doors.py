@@ -14,11 +14,13 @@ from gateway.pages_key import pages_key
 from gateway.settings import Config
 from hub.coap.door import CoapDoor
 from hub.errors import Invalid
+from hub.http import limits as http_limit
 from hub.http.app import HttpApp
 from hub.http.door import HttpDoor
 from hub.http.proxies import Proxies
 from hub.hub import Hub
 from hub.mqtt import MqttDoor
+from hub.mqtt import limits as mqtt_limit
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,23 @@ class Doors:
             "CoAP": self.coap.port if self.coap else 0,
         }
         return ", ".join(f"{name} on {port}" for name, port in named.items() if port)
+
+
+def mqtt_limits(config: Config) -> mqtt_limit.Limits:
+    """The bounds of the MQTT door, with those that have a setting."""
+    asked = config.mqtt
+    return mqtt_limit.Limits(publish_rate=asked.publish_rate, publish_burst=asked.publish_burst)
+
+
+def http_limits(config: Config) -> http_limit.Limits:
+    """The bounds of the HTTP app, with those that have a setting."""
+    asked = config.http
+    return http_limit.Limits(
+        publish_rate=asked.publish_rate,
+        publish_burst=asked.publish_burst,
+        stranger_rate=asked.stranger_rate,
+        stranger_burst=asked.stranger_burst,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -92,6 +92,15 @@ class MqttSection(Section, frozen=True, kw_only=True):
     proxy_tls_port: Annotated[
         int, Meta(ge=0, le=65535, description="the same with TLS behind the PROXY header; 0: none")
     ] = 0
+    publish_rate: Annotated[
+        float,
+        Meta(
+            ge=0, le=100_000, description="messages a second of one thing, read later beyond it; 0: no bound"
+        ),
+    ] = 0.0
+    publish_burst: Annotated[int, Meta(ge=1, le=100_000, description="messages beyond that rate at once")] = (
+        100
+    )
 
 
 class HttpSection(Section, frozen=True, kw_only=True):
@@ -108,6 +117,17 @@ class HttpSection(Section, frozen=True, kw_only=True):
         float, Meta(ge=0, le=100_000, description="messages a second of one thing; 0: no bound")
     ] = 0.0
     publish_burst: Annotated[int, Meta(ge=1, le=100_000, description="messages beyond that rate at once")] = (
+        100
+    )
+    stranger_rate: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="answers a second to an address that shows no valid credential, later beyond it; 0: no bound",
+        ),
+    ] = 10.0
+    stranger_burst: Annotated[int, Meta(ge=1, le=100_000, description="answers beyond that rate at once")] = (
         100
     )
     trusted_proxies: Annotated[

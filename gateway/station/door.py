@@ -27,7 +27,7 @@ from gateway.station.cups import Cups
 from gateway.station.lns import Lns, Session
 from gateway.station.registry import KnownGateway, Registry
 from gateway.station.wire import CERTIFICATE, Wire, protocols_of
-from hub.http.limits import Rates
+from hub.rates import Rates
 from radio.station import codec
 from radio.station.errors import StationError
 from radio.station.messages import MAX_MESSAGE, DiscoveryAnswer

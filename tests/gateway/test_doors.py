@@ -17,7 +17,7 @@ import paho.mqtt.client as paho
 import pytest
 from aiocoap.oscore import NotAProtectedMessage
 
-from gateway import app
+from gateway import app, doors
 from gateway.demo.broker import free_port
 from gateway.errors import StartFailed
 from gateway.settings import Config, HttpSection, MqttSection, TlsSection
@@ -136,6 +136,40 @@ def test_coap_and_mqtt_over_websocket_reach_the_same_log(site: Any) -> None:
                 *(publish_over_mqtt, s.gateway.http.port, channel), transport="websockets", user=(thing, key)
             )
             assert [each.protocol for each in stored(s)] == ["coap", "mqtt"]
+
+    asyncio.run(main())
+
+
+def test_the_rates_that_are_set_hold_at_every_door(site: Any, config: Config) -> None:
+    limited = msgspec.structs.replace(
+        config,
+        mqtt=MqttSection(port=0, publish_rate=20.0, publish_burst=2),
+        http=HttpSection(port=0, workshop_port=0, publish_rate=0.001, publish_burst=2, stranger_rate=0.0),
+    )
+
+    def flood(port: int, user: tuple[str, str], channel: str) -> None:
+        client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+        client.username_pw_set(*user)
+        client.connect("127.0.0.1", port)
+        client.loop_start()
+        for n in range(10):
+            client.publish(f"channels/{channel}/messages/fast", b"%d" % n)
+        client.publish(f"channels/{channel}/messages/fast", b"last", qos=1).wait_for_publish(30)
+        client.disconnect()
+        client.loop_stop()
+
+    async def main() -> None:
+        async with site(limited) as s:
+            thing, key, channel = new_thing(s)
+            await asyncio.to_thread(flood, s.gateway.doors.mqtt.port, (thing, key), channel)
+            assert [each.payload for each in stored(s)] == [*(b"%d" % n for n in range(10)), b"last"]
+            assert s.gateway.doors.mqtt.counters["paced_reads"] > 0
+            url = f"http://127.0.0.1:{s.gateway.http.port}/channels/{channel}/messages"
+            headers = {"authorization": key, "content-type": "application/senml+json"}
+            async with httpx.AsyncClient(timeout=30) as client:
+                answers = [await client.post(url, content=PACK, headers=headers) for _ in range(3)]
+            assert [each.status_code for each in answers] == [202, 202, 429]
+            assert doors.http_limits(limited).stranger_rate == 0.0
 
     asyncio.run(main())
 

@@ -19,30 +19,6 @@ class Limits:
     frame_bytes: int = 512 * KIB  # of a WebSocket message: 256 KiB of payload as base64 in an envelope
     publish_rate: float = 0.0  # messages a second of one thing, over a minute; 0 does not limit
     publish_burst: int = 100  # messages beyond that rate at once
-    # Answers a second to one address (/64 in IPv6) that shows no valid credential
+    # Answers a second to one address (/64 in IPv6) that shows no valid credential; 0 does not limit
     stranger_rate: float = 10.0
     stranger_burst: int = 100  # of them beyond that rate at once; the next ones wait (hub.http.strangers)
-
-
-class Rates:
-    """Token buckets by name, with the time as argument; at most `names` of them are kept.
-
-    A bucket that is full again says the same as none, so the ones used longest ago are dropped first.
-    """
-
-    def __init__(self, rate: float, burst: int, names: int = 4096) -> None:
-        self._rate, self._burst, self._names = rate, burst, names
-        self._buckets: dict[str, tuple[float, float]] = {}  # tokens left, and when that was true
-
-    def wait_s(self, name: str, now_s: float) -> float:
-        """Take one token of `name`; 0 where there was one, else the seconds until there is.
-
-        `now_s` is monotonic.
-        """
-        left, then_s = self._buckets.pop(name, (float(self._burst), now_s))
-        left = min(float(self._burst), left + (now_s - then_s) * self._rate)
-        if len(self._buckets) >= self._names:
-            del self._buckets[next(iter(self._buckets))]
-        allowed = left >= 1.0
-        self._buckets[name] = (left - 1.0 if allowed else left, now_s)
-        return 0.0 if allowed else (1.0 - left) / self._rate

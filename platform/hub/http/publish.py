@@ -24,11 +24,12 @@ from hub.errors import HubError, TopicError
 from hub.http.auth import Credentials, address_of, certified_thing
 from hub.http.body import ClientGone, read_rest
 from hub.http.idempotency import Done, Keys, digest_of, parse_key
-from hub.http.limits import Limits, Rates
+from hub.http.limits import Limits
 from hub.http.problem import PROBLEM_JSON, Problem, of_hub_error, problem_body
 from hub.http.proxies import ForwardingError, vouched
 from hub.hub import Hub
 from hub.message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON, Message
+from hub.rates import Rates
 from hub.topics import Address, parse_topic
 
 PROTOCOL = "http"

@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable
 from starlette.types import Message, Scope, Send
 
 from hub.http.auth import address_of
-from hub.http.limits import Limits, Rates
+from hub.http.limits import Limits
 from hub.http.proxies import parse_address
 from hub.lockout import network_of
+from hub.rates import Rates
 
 DELAY_S = 2.0  # that an answer waits
 MAX_WAITING = 512  # answers that wait at a time; further ones leave at once
@@ -32,7 +33,8 @@ class Strangers:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._rates = Rates(limits.stranger_rate, limits.stranger_burst)
+        rate = limits.stranger_rate
+        self._rates = Rates(rate, limits.stranger_burst) if rate else None
         self._clock = clock
         self._sleep = sleep
         self.waiting = 0
@@ -49,10 +51,10 @@ class Strangers:
         return in_time
 
     async def _wait(self, address: str) -> None:
-        parsed = parse_address(address)
-        if parsed is None or parsed.is_loopback or self.waiting >= MAX_WAITING:
+        rates, parsed = self._rates, parse_address(address)
+        if rates is None or parsed is None or parsed.is_loopback or self.waiting >= MAX_WAITING:
             return
-        if not self._rates.wait_s(network_of(str(parsed)), self._clock()):
+        if not rates.wait_s(network_of(str(parsed)), self._clock()):
             return
         self.delayed += 1
         self.waiting += 1

@@ -83,7 +83,7 @@ class Connection(Outbox, asyncio.Protocol):
         self.certificate = shown  # None without TLS, or where the client has shown none
         self.accepted_s = 0.0  # monotonic
         self.heard_s = 0.0  # monotonic time of the last bytes
-        self.paused = False  # not read from, because the disk does not keep up
+        self._pauses = 0  # reasons not to read from it: the disk does not keep up, it publishes too fast
         self.keepalive_s = 0
         self.principal: Principal
         self.token = ""  # see entry.Login
@@ -191,7 +191,7 @@ class Connection(Outbox, asyncio.Protocol):
         if held is None:
             return
         self._read(bytes(held))
-        if self._transport is not None and not self.paused:
+        if self._transport is not None and not self._pauses:
             self._transport.resume_reading()
 
     def refuse(self, level: int, reason: Reason, why: str = "", packet: mqtt.Connect | None = None) -> None:
@@ -256,17 +256,24 @@ class Connection(Outbox, asyncio.Protocol):
         log.warning("mqtt %s closed: %s", self.peer, reason)
         self.close(code, reason)
 
+    @property
+    def paused(self) -> bool:
+        """Whether it is not read from. Silence meanwhile is not the client's."""
+        return self._pauses > 0
+
     def pause(self) -> None:
-        """Stop reading from this client."""
-        self.paused = True
-        if self._transport is not None:
+        """Stop reading from this client, until `resume` was called as often."""
+        self._pauses += 1
+        if self._pauses == 1 and self._transport is not None and self.closing_s is None:
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Read on. Silence while it was not read from is not the client's."""
-        self.paused = False
+        """One reason less not to read from it."""
+        self._pauses -= 1
+        if self._pauses:
+            return
         self.heard_s = self._door.clock()
-        if self._transport is not None:
+        if self._transport is not None and self.closing_s is None:
             self._transport.resume_reading()
 
     # From the client
@@ -334,6 +341,7 @@ class Connection(Outbox, asyncio.Protocol):
         """Give the intake what this read brought: one entry each, however many packets."""
         if self._taken:
             self._door.intake.take(self, self._taken)
+            self._door.pace.published(self, len(self._taken))
             self._taken = []
         if not self._answers:
             return

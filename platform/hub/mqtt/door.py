@@ -26,6 +26,7 @@ from hub.mqtt.intake import Intake
 from hub.mqtt.limits import COUNTERS, Limits
 from hub.mqtt.listening import Listening
 from hub.mqtt.outbox import Outbox
+from hub.mqtt.pace import Pace
 from hub.mqtt.packets import Connect
 from hub.mqtt.publishing import Publishing
 from hub.mqtt.reasons import CONNECT_CODES, LEVEL_5_0, PacketError, Reason
@@ -77,6 +78,7 @@ class MqttDoor:
         self.intake: Intake
         self.delivery: Delivery
         self.publishing: Publishing
+        self.pace = Pace(self.limits, self.counters, clock)
         self.routes = Routes(hub.access)
         self.retained = Retained(self.limits.retained_messages, self.limits.retained_bytes)
         self.wills = Wills(hub, self.counters)

@@ -34,6 +34,8 @@ class Limits:
     buffered_total_bytes: int = 64 << 20  # towards all clients; each gets its share, the same happens
     uncommitted_bytes: int = 16 << 20  # published and not yet in the log; reading pauses: paused_reads
     uncommitted_messages: int = 50_000  # the same, for small messages
+    publish_rate: float = 0.0  # messages a second of one thing; reading pauses: paced_reads; 0 does not limit
+    publish_burst: int = 100  # messages beyond that rate at once
     retained_messages: int = 10_000  # delivered, not retained: refused_retained
     retained_bytes: int = 16 << 20  # the same, payloads with their properties
 
@@ -72,6 +74,7 @@ COUNTERS: tuple[str, ...] = (
     "expired",
     "lost_to_retention",
     "paused_reads",
+    "paced_reads",
     "log_failures",
     "bytes_received",
     "bytes_sent",

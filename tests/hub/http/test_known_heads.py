@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from hub.http.limits import Limits, Rates
+from hub.http.limits import Limits
 from hub.message import TimeQuality
 from tests.hub.http.wire import read_answer
 
@@ -213,17 +213,6 @@ def test_a_thing_that_publishes_too_fast_is_told_when_to_come_back(run: Run) -> 
         assert len(site.stored()) == 3
 
     run(scenario, limits=Limits(publish_rate=0.001, publish_burst=3))
-
-
-def test_a_bucket_fills_with_time_and_their_number_is_bounded() -> None:
-    rates = Rates(2.0, 4, names=3)
-    assert [rates.wait_s("a", 0.0) for _ in range(5)] == [0.0, 0.0, 0.0, 0.0, 0.5]
-    assert rates.wait_s("a", 0.5) == 0.0
-    assert rates.wait_s("a", 0.75) == 0.25
-    assert [rates.wait_s("a", 1e6) for _ in range(5)][-1] == 0.5
-    for name in "bcd":
-        rates.wait_s(name, 1e6)
-    assert rates.wait_s("a", 1e6) == 0.0, "the one used longest ago begins anew"
 
 
 def test_a_client_that_does_not_read_its_answers_is_not_read_from_either(run: Run) -> None:

@@ -73,6 +73,19 @@ def test_addresses_of_one_line_of_ipv6_share_the_rate_and_the_own_host_has_none(
     asyncio.run(main())
 
 
+def test_without_a_rate_no_answer_waits() -> None:
+    async def main() -> None:
+        world = World()
+        world.strangers = Strangers(
+            Limits(stranger_rate=0.0, stranger_burst=1), lambda: world.now, world.sleep
+        )
+        for _ in range(200):
+            await world.answer(401)
+        assert world.slept == []
+
+    asyncio.run(main())
+
+
 def test_no_more_answers_wait_than_may() -> None:
     async def main() -> None:
         world = World()

@@ -167,6 +167,77 @@ def test_reading_pauses_while_the_log_is_behind_and_nothing_is_lost(open_world: 
     asyncio.run(main())
 
 
+def test_a_thing_that_publishes_too_fast_is_read_later_and_loses_nothing(open_world: Open) -> None:
+    async def main() -> None:
+        async with open_world(publish_rate=50.0, publish_burst=5) as world:
+            a, b = await world.client("a"), await world.client("b", keepalive=0)
+            second = await world.client("a", "another-of-a")
+            await b.subscribe((b.topic + "/#", 0))
+            for n in range(20):
+                a.publish(a.topic, b"%d" % n)
+            got = [(await b.message())[1] for _ in range(20)]
+            assert got == [b"%d" % n for n in range(20)]
+            (paced,) = [each for each in world.door._live.values() if each.paused]
+            assert paced.session.client_id == "of-a"
+            assert world.door.counters["paced_reads"] >= 1
+            second.publish(a.topic, b"21")  # what the thing owes holds for each of its connections
+            await b.message()
+            assert sum(each.paused for each in world.door._live.values()) == 2
+            b.publish(b.topic, b"in time", 1, 1)
+            await b.read()
+            world.pass_time(1000.0)  # silence while it is not read from is not the client's
+            assert await a.fence() == []
+            assert not paced.paused
+            assert world.door.counters["keepalive_timeouts"] == 0
+
+    asyncio.run(main())
+
+
+def test_a_thing_within_its_rate_is_never_paused(open_world: Open) -> None:
+    async def main() -> None:
+        async with open_world(publish_rate=1.0, publish_burst=20) as world:
+            a = await world.client("a")
+            for n in range(20):
+                a.publish(a.topic, b"%d" % n, 2, n + 1)
+            assert len([await a.read() for _ in range(20)]) == 20
+            assert world.door.counters["paced_reads"] == 0
+
+    asyncio.run(main())
+
+
+def test_who_is_paused_for_two_reasons_is_read_when_both_are_over(open_world: Open) -> None:
+    async def main() -> None:
+        async with open_world() as world:
+            a = await world.client("a")
+            (connection,) = world.door._live.values()
+            connection.pause()
+            connection.pause()
+            connection.resume()
+            assert connection.paused
+            assert not connection._transport.is_reading()
+            connection.resume()
+            assert await a.fence() == []
+
+    asyncio.run(main())
+
+
+def test_a_paused_client_may_be_gone_before_it_is_read_again(open_world: Open) -> None:
+    async def main() -> None:
+        async with open_world(publish_rate=50.0, publish_burst=1) as world:
+            a, b = await world.client("a"), await world.client("b")
+            await b.subscribe((b.topic, 0))
+            for n in range(5):
+                a.publish(a.topic, b"%d" % n)
+            a.writer.write(b"\xe0\x00")
+            assert [(await b.message())[1] for _ in range(5)] == [b"%d" % n for n in range(5)]
+            await world.gone(1)
+            world.pass_time(10.0)
+            await asyncio.sleep(0.1)
+            assert await b.fence() == []
+
+    asyncio.run(main())
+
+
 def test_retained_messages_are_bounded_and_the_rest_still_delivered(open_world: Open) -> None:
     async def main() -> None:
         async with open_world(retained_messages=2, retained_bytes=100) as world:
