@@ -1,18 +1,16 @@
-"""The `fluxgate` command: what an installer, a technician on SSH and systemd type."""
+"""The `fluxgate` command: what an installer and a technician on SSH type."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway import __version__, cli_account, cli_radio, cli_rest, cli_sim
+from gateway import __version__, cli_account, cli_processes, cli_rest, cli_sim
 from gateway import config as configuration
 from gateway.cli_common import ConfigOption, fail, load
 from gateway.errors import StartFailed
@@ -24,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 config_app = typer.Typer(help="Show and check the configuration file.", no_args_is_help=True)
-app.add_typer(cli_radio.app, name="radio")
+cli_processes.add_to(app)
 app.add_typer(cli_sim.app, name="sim")
 app.add_typer(config_app, name="config")
 app.add_typer(cli_account.app, name="account")
@@ -32,56 +30,10 @@ app.command("claim-code")(cli_account.claim_code)
 cli_rest.add_to(app)
 
 
-def main() -> None:
-    """Entry point of the `fluxgate` command."""
-    try:
-        app()
-    except configuration.ConfigError as error:
-        fail(str(error))
-
-
 @app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(f"fluxgate {__version__}")
-
-
-@app.command()
-def run(config: ConfigOption = None) -> None:
-    """Run all processes on this machine under one supervisor (on a Raspberry Pi systemd does it)."""
-    from gateway import run as everything
-
-    try:
-        asyncio.run(everything.run(load(config), config))
-    except everything.RunFailed as error:
-        fail(str(error))
-
-
-@app.command()
-def gateway(config: ConfigOption = None) -> None:
-    """Run the gateway process: LoRaWAN server, hub with its doors, upstream relays."""
-    from gateway import app as process
-
-    try:
-        process.run(load(config))
-    except StartFailed as error:
-        fail(str(error))
-
-
-@app.command()
-def webui(config: ConfigOption = None) -> None:
-    """Run the admin pages, a process of its own that talks to the gateway over HTTP."""
-    from gateway.pages_key import ENVIRONMENT, pages_key
-
-    settings = load(config)
-    page = settings.webui
-    api_url = page.api_url or f"http://{settings.http.host}:{settings.http.port}"
-    command = [sys.executable, "-m", "webui", "--host", page.host, "--port", str(page.port), "--api", api_url]
-    command += [part for host in page.trusted_hosts for part in ("--trusted-host", host)]
-    if settings.http.forwarded_header == "x-forwarded-for":  # the pages read no other
-        command += [part for proxy in settings.http.trusted_proxies for part in ("--trusted-proxy", proxy)]
-    command += ["--secure-cookies"] if page.secure_cookies else []
-    os.execve(sys.executable, command, {**os.environ, ENVIRONMENT: pages_key(settings)})
 
 
 @app.command()

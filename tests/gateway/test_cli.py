@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from gateway import __version__, cli
+from gateway import __version__, cli_processes
+from gateway.__main__ import main
 
 
 def fluxgate(*arguments: str) -> tuple[int, str, str]:
@@ -31,6 +32,22 @@ def test_documented_defaults_are_a_valid_configuration(tmp_path: Path) -> None:
     assert code == 0
     (tmp_path / "fluxgate.toml").write_text(text)
     assert fluxgate("config", "check", "--config", str(tmp_path / "fluxgate.toml"))[0] == 0
+
+
+@pytest.mark.parametrize("process", ["gateway", "radio", "run", "status"])
+def test_a_process_that_stays_loads_no_commands_for_people(process: str, tmp_path: Path) -> None:
+    (tmp_path / "fluxgate.toml").write_text("[mqtt]\nport = 99999\n")
+    code = (
+        "import atexit, sys, gateway.__main__\n"
+        "if sys.argv[1] != 'run': import gateway.app, gateway.radio_process\n"
+        "atexit.register(lambda: print([m for m in ('gateway.rest', 'httpx', 'rich') if m in sys.modules]))\n"
+        "gateway.__main__.main()\n"
+    )
+    command = [sys.executable, "-c", code, process, "--config", str(tmp_path / "fluxgate.toml")]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "mqtt.port" in answer.stderr
+    expected = ["gateway.rest", "httpx", "rich"] if process == "status" else []  # which is for people
+    assert answer.stdout == f"{expected}\n"
 
 
 @pytest.mark.parametrize("command", [("config", "check"), ("gateway",), ("radio",), ("webui",), ("run",)])
@@ -110,7 +127,7 @@ def test_a_configuration_closed_to_this_user_is_one_sentence(
     mocker.patch.object(Path, "exists", side_effect=PermissionError(13, "Permission denied"))
     monkeypatch.setattr(sys, "argv", ["fluxgate", "claim-code"])
     with pytest.raises(SystemExit):
-        cli.main()
+        main()
     assert "sudo" in capsys.readouterr().err
 
 
@@ -164,7 +181,7 @@ def test_the_pages_are_told_which_names_to_answer_to(tmp_path: Path, mocker) -> 
     )
     started = mocker.patch("os.execve", side_effect=SystemExit)
     with pytest.raises(SystemExit):
-        cli.webui(path)
+        cli_processes.webui(path)
     _, command, environment = started.call_args.args
     assert environment["FLUXGATE_PAGES_KEY"] == "k" * 43
     assert "k" * 43 not in command, "others see command lines"

@@ -53,7 +53,7 @@ def submit(self, messages, also, done):
 async def append(self, messages, also=()):
     return take(self, messages, also)
 Log.submit, Log.append = submit, append
-from gateway.cli import main
+from gateway.__main__ import main
 main()
 """
 
