@@ -2,7 +2,7 @@
 
 `channels/<id>/messages[/<subtopic>...]` is the one form (Mainflux 0.13); a `mainflux/` prefix and a last
 element `senml-json`, `senml-cbor` or `octet-stream` that names the content type are the forms of 2017, and so
-is `mainflux/channels/<id>` alone to publish to.
+is `mainflux/channels/<id>` alone to publish to; `ct/application_senml-json` at the end is that of Mainflux 0.4 to 0.10.
 Inside, a subtopic is its elements joined by dots. Filters use MQTT's `+` and `#` (MQTT 5.0, 4.7).
 """
 
@@ -12,7 +12,7 @@ import re
 from typing import NamedTuple
 
 from .errors import TopicError
-from .message import OCTET_STREAM, SENML_CBOR, SENML_JSON
+from .message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON
 
 ANY = "+"  # exactly one element
 REST = "#"  # the element above it and everything below
@@ -23,6 +23,10 @@ MAX_ELEMENTS = 32  # depth: bounds the router's walk (deep topics overflowed a b
 
 CONTENT_TYPE_WORDS = {"senml-json": SENML_JSON, "senml-cbor": SENML_CBOR, "octet-stream": OCTET_STREAM}
 
+# Behind `ct/`: a media type with / written as _ and + as -
+CONTENT_TYPES_OF_2018 = {
+    named.replace("/", "_").replace("+", "-"): named for named in (SENML_JSON, SENML_CBOR, JSON, OCTET_STREAM)
+}
 OF_2017 = "mainflux/"
 
 _CHANNEL = re.compile(r"[\w-]{1,64}", re.ASCII)
@@ -61,6 +65,9 @@ def parse_topic(topic: str) -> Address:
         raise TopicError("a channel id has 1 to 64 letters, digits, - or _")
     content_type = CONTENT_TYPE_WORDS.get(levels[-1]) if len(levels) > 3 else None
     rest = levels[3:-1] if content_type else levels[3:]
+    if len(rest) > 1 and rest[-2] == "ct" and rest[-1] in CONTENT_TYPES_OF_2018:
+        content_type = CONTENT_TYPES_OF_2018[rest[-1]]
+        rest = rest[:-2]
     return Address(levels[1], parse_subtopic("/".join(rest)), content_type)
 
 

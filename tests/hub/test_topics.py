@@ -7,7 +7,7 @@ import random
 import pytest
 
 from hub.errors import TopicError
-from hub.message import OCTET_STREAM, SENML_CBOR, SENML_JSON
+from hub.message import JSON, OCTET_STREAM, SENML_CBOR, SENML_JSON
 from hub.router import Router
 from hub.topics import (
     MAX_ELEMENTS,
@@ -38,6 +38,13 @@ ID = "6f2a1d52-6f2c-4b6a-a5a1-0a3d4be1c001"
         (f"channels/{ID}/messages/senml-cbor", Address(ID, "", SENML_CBOR)),
         (f"channels/{ID}/messages/a/octet-stream", Address(ID, "a", OCTET_STREAM)),
         (f"channels/{ID}/messages/octet-stream/a", Address(ID, "octet-stream.a")),
+        (f"channels/{ID}/messages/ct/application_senml-json", Address(ID, "", SENML_JSON)),
+        (f"/channels/{ID}/messages/a/b/ct/application_senml-cbor", Address(ID, "a.b", SENML_CBOR)),
+        (f"channels/{ID}/messages/a/ct/application_json", Address(ID, "a", JSON)),
+        (f"channels/{ID}/messages/ct/application_octet-stream", Address(ID, "", OCTET_STREAM)),
+        (f"channels/{ID}/messages/ct/scan", Address(ID, "ct.scan")),
+        (f"channels/{ID}/messages/ct", Address(ID, "ct")),
+        (f"channels/{ID}/messages/application_json", Address(ID, "application_json")),
         ("channels/7/messages", Address("7", "")),
     ],
 )

@@ -118,6 +118,7 @@ def test_overlapping_filters_deliver_once_at_the_highest_qos(open_world: Open) -
         pytest.param("/{}", "mainflux/{}", "/{}", id="leading slash"),
         pytest.param("{}/senml-json", "{}/senml-json", "{}/senml-json", id="content type in the topic"),
         pytest.param("{}/a/b", "{}/a.b", "{}/a/b", id="dots are levels"),
+        pytest.param("{}/a", "{}/a/ct/application_senml-json", "{}/a", id="the media type of 2018"),
     ],
 )
 def test_a_subscriber_gets_the_topic_in_the_form_it_asked_for(
