@@ -167,7 +167,9 @@ def test_reading_pauses_while_the_log_is_behind_and_nothing_is_lost(open_world: 
     asyncio.run(main())
 
 
-def test_a_thing_that_publishes_too_fast_is_read_later_and_loses_nothing(open_world: Open) -> None:
+def test_a_thing_that_publishes_too_fast_is_read_later_and_loses_nothing(
+    open_world: Open, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         async with open_world(publish_rate=50.0, publish_burst=5) as world:
             a, b = await world.client("a"), await world.client("b", keepalive=0)
@@ -180,6 +182,7 @@ def test_a_thing_that_publishes_too_fast_is_read_later_and_loses_nothing(open_wo
             (paced,) = [each for each in world.door._live.values() if each.paused]
             assert paced.session.client_id == "of-a"
             assert world.door.counters["paced_reads"] >= 1
+            assert caplog.text.count("publishes faster than publish_rate allows") == 1
             second.publish(a.topic, b"21")  # what the thing owes holds for each of its connections
             await b.message()
             assert sum(each.paused for each in world.door._live.values()) == 2
