@@ -143,7 +143,7 @@ def test_coap_and_mqtt_over_websocket_reach_the_same_log(site: Any) -> None:
 def test_the_rates_that_are_set_hold_at_every_door(site: Any, config: Config) -> None:
     limited = msgspec.structs.replace(
         config,
-        mqtt=MqttSection(port=0, publish_rate=20.0, publish_burst=2),
+        mqtt=MqttSection(port=0, publish_rate=5.0, publish_burst=2),
         http=HttpSection(port=0, workshop_port=0, publish_rate=0.001, publish_burst=2, stranger_rate=0.0),
     )
 
