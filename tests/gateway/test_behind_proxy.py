@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway import app, cli
+from gateway import app, cli_processes
 from gateway.demo.broker import free_port
 from gateway.errors import StartFailed
 from gateway.settings import Config, HttpSection, MqttSection
@@ -92,6 +92,6 @@ def test_the_pages_are_told_whom_to_trust(tmp_path: Path, mocker: Any, setting: 
     path.write_text(f"[http]\ntrusted_proxies = ['10.0.0.5']\n{setting}[gateway]\ndata_dir = '{tmp_path}'\n")
     started = mocker.patch("os.execve", side_effect=SystemExit)
     with pytest.raises(SystemExit):
-        cli.webui(path)
+        cli_processes.webui(path)
     command = started.call_args.args[1]
     assert [part for part in command if part in ("--trusted-proxy", "10.0.0.5")] == told
