@@ -244,8 +244,7 @@ class History:
     @property
     def records(self) -> int:
         """Records and messages that queries can find."""
-        self._tail.spread()
-        return sum(len(one.run.seqs) + one.run.chunked for one in self._tail.series.values())
+        return self._tail.records + self._tail.chunked
 
     @property
     def series(self) -> int:
@@ -405,7 +404,7 @@ class History:
             await self._in_thread(partial(store.put, chunks, place))
             for series, items in chunks.items():
                 series.saved = True
-                series.run.chunked += len(items)
+                tail.count_chunked(series, len(items))
             if not rows and old.done:
                 await self._in_thread(old.remove)
                 old = self._old = None
@@ -453,7 +452,7 @@ class History:
         for series_id, count in counts.items():
             series = self._tail.series.get(series_id)
             if series is not None:
-                series.run.chunked -= count
+                self._tail.count_chunked(series, -count)
 
     async def _rest(self, began: float) -> None:
         """Live messages come first."""

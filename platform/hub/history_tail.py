@@ -110,6 +110,7 @@ class Tail:
         self.channels: dict[str, list[Series]] = {}
         self.boots = dict(boots)
         self.records = 0
+        self.chunked = 0  # records of all series that are in chunks
         self.messages = 0  # since the last compaction
         self.size_bytes = 0  # of values that are not numbers
         self.undecodable = 0  # messages whose SenML did not decode
@@ -129,6 +130,7 @@ class Tail:
         self, series_id: int, key: SeriesKey, chunked: int, reach: Mapping[int, float], *, saved: bool
     ) -> Series:
         series = Series(series_id, key, chunked, reach, saved)
+        self.chunked += chunked
         self.series[series_id] = series
         self.channels.setdefault(key.channel, []).append(series)
         self._published.setdefault((key.channel, key.publisher), []).append(series)
@@ -350,8 +352,14 @@ class Tail:
         rest.seqs = run.seqs[count:]
         piece.series.run = rest
         self.records -= count
+        self.chunked += added
         if isinstance(run.values, list):
             self.size_bytes -= sum(map(_size, run.values[:count]))
+
+    def count_chunked(self, series: Series, more: int) -> None:
+        """Chunks of `series` hold so many records more, or fewer."""
+        series.run.chunked += more
+        self.chunked += more
 
 
 def reaching(run: Run, count: int) -> dict[int, float]:

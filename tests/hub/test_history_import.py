@@ -76,6 +76,8 @@ async def opened(folder: Path) -> tuple[Log, History]:
 async def check(history: History, numbers: int) -> None:
     page = await history.query(Query("c", format="messages", limit=1000))
     assert page.total == len(page.messages) == numbers + 4
+    series = history._tail.series.values()
+    assert history.records == sum(one.run.chunked + len(one.run.seqs) for one in series) > numbers
     found = sorted(
         record.value
         for record in page.messages

@@ -18,6 +18,7 @@ from hub import (
 )
 from hub.errors import Busy
 from hub.history import History, Query
+from hub.history_tail import Tail
 from hub.log import Log
 from hub.message import JSON
 from tests.hub.history_world import CHANNEL, message, run, until
@@ -51,6 +52,21 @@ def test_each_record_is_kept_once_whatever_is_closed_in_between(tmp_path: Path) 
 
     run(tmp_path, first)
     run(tmp_path, later)
+
+
+def test_how_many_records_there_are_is_known_without_looking_at_each_series(
+    tmp_path: Path, mocker: MockerFixture
+) -> None:
+    async def body(log: Log, history: History) -> None:
+        await log.append([message(b'[{"n":"a","v":1},{"n":"b","v":2}]', at=n) for n in range(20)])
+        await history.query(Query(CHANNEL))
+        spread = mocker.patch.object(Tail, "spread", side_effect=AssertionError("rows are to gather on"))
+        known, history._tail.series = history._tail.series, {}
+        assert history.records == 40
+        history._tail.series = known
+        mocker.stop(spread)
+
+    run(tmp_path, body)
 
 
 def test_a_tail_that_cannot_be_compacted_stays_within_its_bound(

@@ -132,7 +132,7 @@ def test_records_older_than_the_limit_go(tmp_path: Path, clock: float, kept: int
         await history._keep_house()
         page = await history.query(Query(CHANNEL, limit=100))
         assert [value for _, value in shown(page)] == list(range(10, 10 - kept, -1))
-        assert page.total == kept
+        assert page.total == kept == history.records
 
     run(tmp_path, body, max_age_s=3 * 86_400.0, clock=lambda: clock)
 
@@ -173,7 +173,7 @@ def test_a_damaged_chunk_is_set_aside_counted_and_never_shown(tmp_path: Path) ->
         await until(lambda: history.counters.damaged_chunks == 1)
         assert history.counters.damaged_records == 20
         page = await history.query(Query(CHANNEL, limit=100))
-        assert page.total == 5
+        assert page.total == 5 == history.records
         assert history._store._conn.execute("SELECT count(*) FROM damaged").fetchone() == (1,)
 
     run(tmp_path, body)
