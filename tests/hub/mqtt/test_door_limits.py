@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import uvloop
 
 from hub.mqtt.replies import encode_publish
 
@@ -193,6 +194,30 @@ def test_a_thing_that_publishes_too_fast_is_not_read_for_a_while(
             assert world.door.counters["keepalive_timeouts"] == 0
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_what_comes_behind_a_connect_counts_and_is_read_on(
+    open_world: Open, runner: Callable[..., None]
+) -> None:
+    async def main() -> None:
+        async with open_world(publish_rate=100.0, publish_burst=1) as world:
+            b, a = await world.client("b"), await world.dial()
+            await b.subscribe((b.topic + "/#", 0))
+            wires: list[bytes] = []
+            a.send = wires.append
+            # A will has to be durable before the answer, and nothing is read until then.
+            a.connect("early", world.ids["a"], world.keys["a"], will=(a.topic + "/will", b"", 0, False))
+            for n in range(10):
+                a.publish(a.topic, b"%d" % n)
+            del a.send
+            a.send(b"".join(wires))
+            assert (await a.read())[0] == 0x20
+            assert [(await b.message())[1] for _ in range(10)] == [b"%d" % n for n in range(10)]
+            assert await a.fence() == []
+            assert world.door.counters["paced_reads"] >= 1
+
+    runner(main())
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
