@@ -221,7 +221,9 @@ def test_what_comes_behind_a_connect_counts_and_is_read_on(
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
-def test_a_thing_that_publishes_too_fast_is_read_again_and_loses_nothing(open_world: Open, qos: int) -> None:
+def test_a_thing_that_publishes_too_fast_is_read_again_and_loses_nothing(
+    open_world: Open, caplog: pytest.LogCaptureFixture, qos: int
+) -> None:
     async def main() -> None:
         async with open_world(publish_rate=100.0, publish_burst=5) as world:
             a, b = await world.client("a"), await world.client("b")
@@ -234,6 +236,10 @@ def test_a_thing_that_publishes_too_fast_is_read_again_and_loses_nothing(open_wo
             assert await a.fence() == []
             assert world.door.counters["paced_reads"] >= 1
             assert not any(each.paused for each in world.door._live.values())
+            a.send(b"".join(encode_publish(a.topic.encode(), b"more", 0) for _ in range(10)))
+            assert await a.fence() == []
+            assert world.door.counters["paced_reads"] >= 2
+            assert caplog.text.count("publishes faster than publish_rate allows") == 1
 
     asyncio.run(main())
 
