@@ -61,6 +61,7 @@ class Door(ABC):
         self.loop = loop
         self.problems: list[str] = []
         self.taken: Callable[[bytes], None] = lambda _data: None  # told of each input that meant something
+        self.hurried = False  # the seeds are through: what is not answered soon is given up
 
     @abstractmethod
     def feed(self, data: bytes) -> None:
@@ -248,6 +249,7 @@ class _Feeding:
             if data not in taken:
                 door.problems.append(f"a valid input is refused: {data[:300]!r}")
         door.taken = self._taken
+        door.hurried = True
         last: list[bytes] = []
         for size in self._batches():
             try:

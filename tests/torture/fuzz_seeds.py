@@ -14,6 +14,8 @@ from . import mqtt_client as client
 
 CHANNEL = "a3f6c1b2-0000-4000-8000-000000000001"
 KEY = "key-of-the-fuzzed-thing-0001"
+# Of a thing that does nothing wrong; it has its own share of streams and queries, and is to get it.
+ASKING_KEY = "key-of-the-asking-thing-0001"
 TOPIC = f"channels/{CHANNEL}/messages/a/b"
 SENML = b'[{"bn":"urn:dev:mac:0011223344556677:","bt":1.6e9,"bu":"Cel","bver":10,"n":"t","v":21.5},{"n":"h","vs":"x"}]'
 RFC_CBOR = cbor2.dumps(

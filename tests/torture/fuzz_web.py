@@ -20,6 +20,7 @@ from hub.mqtt.websocket import asgi_app
 from . import mqtt_client
 from .fuzz import GROUP, Door
 from .fuzz_seeds import (
+    ASKING_KEY,
     CHANNEL,
     HTTP_WORDS,
     KEY,
@@ -37,6 +38,7 @@ CLIENTS = 4 * GROUP  # connections: some of them wait for the disk or a thread
 LIFE = 24  # inputs of a connection that the door has no reason to close
 TURNS = 6  # of the loop after a group: as many as a request needs that waits for nothing
 PATIENCE = 40  # groups that an input may have no answer to, before its connection is given up
+PATIENCE_FIRST = 5000  # the same of a seed, which has to be answered however busy the machine is
 HANDSHAKE = (
     b"GET /channels/%s/messages/ws?%s HTTP/1.1\r\nHost: g\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nAuthorization: Thing %s\r\n\r\n"
@@ -122,6 +124,10 @@ class Web(Door):
             await asyncio.sleep(0.001)
             self._look()
 
+    def late(self, client: Client, groups: int) -> bool:
+        """Whether the input has had no answer for so many groups."""
+        return self._group - client.since > (groups if self.hurried else PATIENCE_FIRST)
+
     def _look(self) -> None:
         for client in self._clients:
             if client.busy:
@@ -192,7 +198,7 @@ class Requests(Web):
             client.busy = False
             if arriving or cycle is None or not cycle.response_complete:
                 self._answered_early(client)
-        elif arriving or not getattr(protocol, "_begun", 0) or self._group - client.since > PATIENCE:
+        elif arriving or not getattr(protocol, "_begun", 0) or self.late(client, PATIENCE):
             # Half a request: the next input would be taken for its rest. One in eight is.
             client.busy = False
             client.inputs += LIFE // 8
@@ -204,12 +210,13 @@ class Requests(Web):
         client.inputs += LIFE // 2
 
     async def ask(self) -> None:
+        messages, asking = f"/channels/{CHANNEL}/messages", f"Thing {ASKING_KEY}"
         for data, line in (
             (
-                request("POST", f"/channels/{CHANNEL}/messages/asks", SENML, Content_Type=SENML_JSON),
+                request("POST", f"{messages}/asks", SENML, Content_Type=SENML_JSON, Authorization=asking),
                 b"HTTP/1.1 202 ",
             ),
-            (request("GET", f"/channels/{CHANNEL}/messages?limit=1"), b"HTTP/1.1 200 "),
+            (request("GET", f"{messages}?limit=1", Authorization=asking), b"HTTP/1.1 200 "),
         ):
             answer = await self.answer_to(data, b"\r\n\r\n")
             if not answer.startswith(line):
@@ -237,8 +244,8 @@ class Frames(Web):
         self._opened = self._upgraded = 0
 
     @staticmethod
-    def _handshake(query: bytes) -> bytes:
-        return HANDSHAKE % (CHANNEL.encode(), query, KEY.encode())
+    def _handshake(query: bytes, key: str = KEY) -> bytes:
+        return HANDSHAKE % (CHANNEL.encode(), query, key.encode())
 
     def feed(self, data: bytes) -> None:
         client = self.free()
@@ -266,7 +273,7 @@ class Frames(Web):
         client.transport.feed(self._wire(data))
 
     def look(self, client: Client) -> None:
-        late = self._group - client.since > TURNS
+        late = self.late(client, TURNS)
         if client.heard.startswith(b"HTTP/1.1 101") and not client.inputs:
             self._send(client)  # the handshake is over, now comes the input
             return
@@ -280,7 +287,8 @@ class Frames(Web):
 
     async def ask(self) -> None:
         asked = frame(b'{"id":"asks","payload":21.5}')
-        answer = await self.answer_to(self._handshake(b"envelope=1"), b"\r\n\r\n", asked, b'"asks"')
+        handshake = self._handshake(b"envelope=1", ASKING_KEY)
+        answer = await self.answer_to(handshake, b"\r\n\r\n", asked, b'"asks"')
         if not answer.startswith(b"HTTP/1.1 101 ") or b'"ack"' not in answer:
             self.problems.append(f"a client that does nothing wrong heard {answer[-300:]!r}")
 
@@ -298,7 +306,7 @@ class MqttFrames(Frames):
         self._sent = 0
 
     @staticmethod
-    def _handshake(query: bytes) -> bytes:
+    def _handshake(query: bytes, key: str = KEY) -> bytes:
         plain = HANDSHAKE.replace(b"/channels/%s/messages/ws?%s", b"/mqtt")
         return plain[: plain.index(b"Authorization")] + b"Sec-WebSocket-Protocol: mqtt\r\n\r\n"
 

@@ -16,7 +16,7 @@ from hub.hub import Hub, HubSettings
 from hub.mqtt import MIGRATIONS as MQTT_MIGRATIONS
 
 from .cuts import memory_folder
-from .fuzz_seeds import CHANNEL, KEY
+from .fuzz_seeds import ASKING_KEY, CHANNEL, KEY
 
 EMAIL = "fuzz@example.org"
 
@@ -43,7 +43,8 @@ class World:
         registry = self.hub.registry
         registry.create_channel("fuzzed", id=CHANNEL)
         thing, _ = registry.create_thing("fuzzed", key=KEY)
-        registry.connect([CHANNEL], [thing.id])
+        asking, _ = registry.create_thing("asking", key=ASKING_KEY)
+        registry.connect([CHANNEL], [thing.id, asking.id])
         self.thing = thing.id
         self.other = registry.create_thing("managed")[0].id
         user = registry.create_user(EMAIL, "correct horse battery")
