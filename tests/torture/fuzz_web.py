@@ -144,9 +144,20 @@ class Web(Door):
             await asyncio.sleep(0.001)
             self._look()
         await self.ask()
+        await self._find_held_streams()
         if self._door.wire.open > len(self._clients):
             self.problems.append(f"{self._door.wire.open} connections are counted, {len(self._clients)} open")
         self.problems += self.world.found()
+
+    async def _find_held_streams(self) -> None:
+        """No stream outlives its connection, or the thing's share of them would be used up."""
+        streams = self._door._app.streams
+        living = sum(not client.transport.closed for client in self._clients)
+        for _ in range(PATIENCE_FIRST):
+            if streams.open <= living:
+                return
+            await asyncio.sleep(0.001)
+        self.problems.append(f"{streams.open} streams are held, {living} connections are open")
 
     @abstractmethod
     async def ask(self) -> None:

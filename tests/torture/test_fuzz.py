@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from torture import fuzz
+from torture import fuzz, fuzz_web
 from torture.fuzz_targets import DOORS, ENTRANCES, PARSERS, TARGETS
 
 from hub.http.connection import BoundedProtocol
+from hub.http.sse import Streams
 from hub.mqtt.connection import Connection
 from hub.mqtt.subscribing import Subscribing
 
@@ -50,3 +53,15 @@ def test_control_a_door_that_answers_no_more_is_found(mocker: Any) -> None:
     mocker.patch.object(Subscribing, "subscribe")
     result = fuzz.run("sabotaged", DOORS["mqtt 5 session"], 500, seed=1)
     assert any("does nothing wrong" in problem for problem in result.problems)
+
+
+def test_control_a_stream_that_is_never_given_back_is_found(mocker: Any) -> None:
+    @contextlib.contextmanager
+    def kept(shares: Streams, caller: str) -> Iterator[None]:
+        shares.open += 1
+        yield
+
+    mocker.patch.object(Streams, "taken", kept)
+    mocker.patch.object(fuzz_web, "PATIENCE_FIRST", 50)
+    result = fuzz.run("sabotaged", DOORS["websocket"], 500, seed=1)
+    assert any("streams are held" in problem for problem in result.problems)
