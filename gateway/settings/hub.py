@@ -8,6 +8,8 @@ from msgspec import Meta
 
 from gateway.settings.base import Port, Section
 
+PublishBurst = Annotated[int, Meta(ge=1, le=100_000, description="messages beyond that rate at once")]
+
 
 class HubSection(Section, frozen=True, kw_only=True):
     """The log and its readers."""
@@ -98,9 +100,7 @@ class MqttSection(Section, frozen=True, kw_only=True):
             ge=0, le=100_000, description="messages a second of one thing, read later beyond it; 0: no bound"
         ),
     ] = 0.0
-    publish_burst: Annotated[int, Meta(ge=1, le=100_000, description="messages beyond that rate at once")] = (
-        100
-    )
+    publish_burst: PublishBurst = 100
 
 
 class HttpSection(Section, frozen=True, kw_only=True):
@@ -116,9 +116,7 @@ class HttpSection(Section, frozen=True, kw_only=True):
     publish_rate: Annotated[
         float, Meta(ge=0, le=100_000, description="messages a second of one thing; 0: no bound")
     ] = 0.0
-    publish_burst: Annotated[int, Meta(ge=1, le=100_000, description="messages beyond that rate at once")] = (
-        100
-    )
+    publish_burst: PublishBurst = 100
     stranger_rate: Annotated[
         float,
         Meta(
